@@ -1,0 +1,2 @@
+//! The Plimsoll extension.
+::pgrx::pg_module_magic!();
