@@ -1,0 +1,168 @@
+//! Row encoding, version 1. The grammar is in `docs/encoding.md`; this is its only implementation.
+//!
+//! A row is the list of (column number, tag, payload) of its columns that are not NULL, by ascending
+//! number. What is hashed, the digest form, has the same grammar with values that Postgres calls equal
+//! made the same.
+
+mod batch;
+mod decode;
+mod encode;
+mod json;
+mod normal;
+
+pub use batch::{BatchReader, BatchWriter, MAX_BATCH_ROWS};
+pub(crate) use decode::take_tagged;
+pub use decode::{Field, Fields, check_row, take_varint};
+pub(crate) use encode::put_tagged;
+pub use encode::{RowWriter, put_varint};
+pub use json::canonical_json;
+pub use normal::digest_form;
+
+use crate::error::Result;
+use crate::schema::{TableSchema, position_of};
+
+/// How deep arrays, ranges and composites may nest inside each other.
+pub const MAX_DEPTH: usize = 32;
+
+/// The byte in front of a payload that says what it is. 0 is NULL, inside arrays only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Tag {
+    Null = 0,
+    Bool = 1,
+    Int = 2,
+    Numeric = 3,
+    Float = 4,
+    Text = 5,
+    Bytea = 6,
+    Uuid = 7,
+    Date = 8,
+    Time = 9,
+    Timestamp = 10,
+    Timestamptz = 11,
+    Timetz = 12,
+    Interval = 13,
+    Json = 14,
+    Jsonb = 15,
+    Array = 16,
+    Range = 17,
+    Multirange = 18,
+    Composite = 19,
+    Enum = 20,
+    Other = 21,
+}
+
+impl Tag {
+    fn from_byte(byte: u8) -> Option<Tag> {
+        use Tag::*;
+        const ALL: [Tag; 22] = [
+            Null,
+            Bool,
+            Int,
+            Numeric,
+            Float,
+            Text,
+            Bytea,
+            Uuid,
+            Date,
+            Time,
+            Timestamp,
+            Timestamptz,
+            Timetz,
+            Interval,
+            Json,
+            Jsonb,
+            Array,
+            Range,
+            Multirange,
+            Composite,
+            Enum,
+            Other,
+        ];
+        ALL.get(usize::from(byte)).copied()
+    }
+}
+
+/// The key of a row in wire form: the fields of the schema's key columns, in digest form, so that equal
+/// keys have equal bytes.
+///
+/// # Errors
+/// `Malformed` where the row breaks the grammar, `Null` where a key column is missing.
+pub fn key_of(row: &[u8], schema: &TableSchema) -> Result<Vec<u8>> {
+    let mut fields = Vec::new();
+    let mut wanted = schema.key().peekable();
+    for field in Fields::new(row) {
+        let field = field?;
+        match wanted.peek() {
+            Some(column) if column.number == field.number => {
+                fields.extend_from_slice(field.bytes);
+                wanted.next();
+            }
+            _ => {}
+        }
+    }
+    if let Some(column) = wanted.next() {
+        let message = format!("key column \"{}\" is NULL", column.name);
+        return Err(crate::Error::new(crate::ErrorKind::Null, message));
+    }
+    let mut key = Vec::with_capacity(fields.len());
+    digest_form(&fields, &mut key)?;
+    Ok(key)
+}
+
+/// The position of a row in wire form.
+///
+/// # Errors
+/// `Malformed` where the row breaks the grammar, `Null` where its version is missing.
+pub fn position_in(row: &[u8], schema: &TableSchema) -> Result<i64> {
+    let version = schema.version();
+    for field in Fields::new(row) {
+        let field = field?;
+        if field.number == version.number {
+            let position = position_of(&field.value);
+            let message = format!("version column \"{}\" has a value that is no version", version.name);
+            return position.ok_or_else(|| crate::Error::new(crate::ErrorKind::WrongType, message));
+        }
+    }
+    let message = format!("version column \"{}\" is NULL", version.name);
+    Err(crate::Error::new(crate::ErrorKind::Null, message))
+}
+
+/// Checks a row from the wire against the schema: known columns only, every value one its column stores
+/// exactly, no NULL where none is taken.
+///
+/// # Errors
+/// As [`crate::value::ColumnType::check`], and `Null`; with the column's name.
+pub fn check_against(row: &[u8], schema: &TableSchema) -> Result<(), (Option<String>, crate::Error)> {
+    use crate::{Error, ErrorKind};
+    let mut columns = schema.columns().iter();
+    let null = |column: &crate::schema::Column| {
+        let message = format!("column \"{}\" takes no NULL", column.name);
+        (Some(column.name.clone()), Error::new(ErrorKind::Null, message))
+    };
+    for field in Fields::new(row) {
+        let field = field.map_err(|error| (None, error))?;
+        let column = loop {
+            match columns.next() {
+                Some(column) if column.number == field.number => break column,
+                Some(column) if column.number < field.number => {
+                    if column.not_null {
+                        return Err(null(column));
+                    }
+                }
+                _ => {
+                    let message = format!("no column has number {}", field.number);
+                    return Err((None, Error::new(ErrorKind::WrongType, message)));
+                }
+            }
+        };
+        column.column_type.check(&field.value).map_err(|error| (Some(column.name.clone()), error))?;
+    }
+    match columns.find(|column| column.not_null) {
+        Some(column) => Err(null(column)),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
