@@ -1,0 +1,116 @@
+//! Who is asking, and whose rights a piece of work runs with. All switching of users is here.
+
+use std::ffi::CString;
+
+use pgrx::pg_sys::{self, Oid};
+
+use crate::error::{Answer, Problem, state};
+
+/// The effective user: what `SET ROLE` and definer functions made of the session's.
+pub fn effective_user() -> Oid {
+    // SAFETY: reads a variable of the backend.
+    unsafe { pg_sys::GetUserId() }
+}
+
+/// The name of a role.
+pub fn role_name(role: Oid) -> String {
+    // SAFETY: with `noerr` the answer is null or a NUL-terminated string in the current context.
+    let name = unsafe { pg_sys::GetUserNameFromId(role, true) };
+    if name.is_null() {
+        return role.to_u32().to_string();
+    }
+    // SAFETY: not null, so a NUL-terminated string.
+    unsafe { std::ffi::CStr::from_ptr(name) }.to_string_lossy().into_owned()
+}
+
+/// The role with this name, if there is one.
+pub fn role_by_name(name: &str) -> Option<Oid> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: a NUL-terminated string that outlives the call; with `missing_ok` nothing is raised.
+    let role = unsafe { pg_sys::get_role_oid(name.as_ptr(), true) };
+    (role != pg_sys::InvalidOid).then_some(role)
+}
+
+/// Whether `user` may act as `role`: is it, inherits it, or is a superuser.
+pub fn may_act_as(user: Oid, role: Oid) -> bool {
+    // SAFETY: looks roles up in the catalogue; unknown ones are members of nothing.
+    unsafe { pg_sys::has_privs_of_role(user, role) }
+}
+
+/// Whether a role is a superuser.
+pub fn is_superuser(role: Oid) -> bool {
+    // SAFETY: looks the role up in the catalogue.
+    unsafe { pg_sys::superuser_arg(role) }
+}
+
+/// Whether the effective user manages tables and databases.
+pub fn is_admin(user: Oid) -> bool {
+    is_superuser(user) || role_by_name("plimsoll_admin").is_some_and(|admin| may_act_as(user, admin))
+}
+
+/// Refuses to work inside an operation that someone else restricted: an admin who maintains a hostile
+/// table must not lend its owner's code the admin's rights.
+pub fn refuse_restricted() -> Answer<()> {
+    // SAFETY: reads a variable of the backend.
+    if unsafe { pg_sys::InSecurityRestrictedOperation() } {
+        return Err(Problem::new(
+            state::NOT_AUTHORISED,
+            "Plimsoll's functions cannot be called within a security-restricted operation",
+        ));
+    }
+    Ok(())
+}
+
+/// The owner of the extension's own tables.
+fn extension_owner() -> Answer<Oid> {
+    use pgrx::spi::Spi;
+    let owner = Spi::get_one::<Oid>(
+        "SELECT n.nspowner FROM pg_catalog.pg_namespace n WHERE n.nspname OPERATOR(pg_catalog.=) 'plimsoll'",
+    )?;
+    owner.ok_or_else(|| Problem::new(state::INTERNAL, "the schema \"plimsoll\" is gone"))
+}
+
+/// Restores user and security context, whichever way the scope is left.
+struct Restored {
+    user: Oid,
+    context: i32,
+}
+
+impl Restored {
+    fn switch_to(user: Oid, flags: u32) -> Self {
+        let mut saved = Restored { user: pg_sys::InvalidOid, context: 0 };
+        // SAFETY: the pointers are to locals; `Drop` sets back what was read, and an abort of the
+        // (sub)transaction does so too.
+        unsafe {
+            pg_sys::GetUserIdAndSecContext(&mut saved.user, &mut saved.context);
+            pg_sys::SetUserIdAndSecContext(user, saved.context | flags as i32);
+        }
+        saved
+    }
+}
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        // SAFETY: the values were read from the backend when the scope began.
+        unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.context) }
+    }
+}
+
+/// Runs `work` on the extension's own tables, with its owner's rights.
+pub fn as_extension<T>(work: impl FnOnce() -> Answer<T>) -> Answer<T> {
+    let owner = extension_owner()?;
+    let _restored = Restored::switch_to(owner, pg_sys::SECURITY_LOCAL_USERID_CHANGE);
+    work()
+}
+
+/// Runs `work` on a managed table's rows, as its owner: no further than the owner may go, in a context
+/// that lets the table's own code (triggers, defaults, checks) change no setting and leave nothing behind.
+/// Row-level security does not apply to an owner here, FORCEd or not: the tenant predicate is in the
+/// statement.
+pub fn as_owner<T>(owner: Oid, work: impl FnOnce() -> Answer<T>) -> Answer<T> {
+    let flags = pg_sys::SECURITY_LOCAL_USERID_CHANGE
+        | pg_sys::SECURITY_RESTRICTED_OPERATION
+        | pg_sys::SECURITY_NOFORCE_RLS;
+    let _restored = Restored::switch_to(owner, flags);
+    work()
+}
