@@ -9,6 +9,7 @@
 //! | [`fingerprint`] | count and sum of row digests |
 //! | [`manifest`] | row manifests as they travel |
 //! | [`store`] | the traits through which the algorithm reaches data |
+//! | [`sync`] | the sync algorithm |
 //! | [`token`] | login: what the token proves, what the server keeps of it |
 
 pub mod digest;
@@ -18,6 +19,7 @@ pub mod manifest;
 pub mod row;
 pub mod schema;
 pub mod store;
+pub mod sync;
 pub mod token;
 pub mod value;
 

@@ -1,0 +1,72 @@
+//! What an agent remembers of a table from run to run. All of it may be lost: a run then looks again at
+//! what it would have known.
+
+use serde::{Deserialize, Serialize};
+
+use crate::store::TableVersion;
+
+/// What the agent remembers of one table. The default remembers nothing, and is always safe.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TableMemory {
+    /// The position up to which rows were read and dealt with, where the highest of them were not stored.
+    pub skipped_to: Option<i64>,
+    /// Where the next window begins; `None`: at the bottom.
+    pub window_from: Option<i64>,
+    /// Rows of the next window; 0: as the settings say.
+    pub window_rows: u64,
+    /// When the sweep under way began, in microseconds since the Unix epoch.
+    pub sweep_started: Option<i64>,
+    /// Whether every window of the sweep was found equal, or was mended and then found equal.
+    pub sweep_clean: bool,
+    /// Whether nothing was known to change on either side since the sweep began, but for our own repairs.
+    pub sweep_quiet: bool,
+    /// When the last sweep that compared every row and found it equal began, in microseconds since the Unix
+    /// epoch: every row has been found equal at that time or later.
+    pub proved_at: Option<i64>,
+    /// What both sides said of themselves at the last proof that still stands.
+    pub proof: Option<Seen>,
+    /// What both sides said of themselves when the last run ended.
+    pub seen: Option<Seen>,
+    /// The row counts (source, target) that a whole sweep could not bring together: no reason to sweep again
+    /// until one of them changes.
+    pub swept_for: Option<(u64, u64)>,
+    /// When the last run compared windows, in microseconds since the Unix epoch.
+    pub compared_at: Option<i64>,
+}
+
+/// What both sides said of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Seen {
+    /// The source's change token.
+    pub token: Option<Vec<u8>>,
+    /// Rows of the source.
+    pub local_rows: Option<u64>,
+    /// The source's highest position.
+    pub local_max: Option<i64>,
+    /// Rows of the replica.
+    pub remote_rows: Option<u64>,
+    /// The replica's highest position.
+    pub remote_max: Option<i64>,
+    /// The replica's latest change.
+    pub remote_modified: Option<i64>,
+    /// The replica's digest sum.
+    pub remote_sum: Option<[u8; 32]>,
+}
+
+impl Seen {
+    /// Whether the replica still says the same of itself.
+    #[allow(dead_code)]
+    pub(super) fn same_target(&self, version: &TableVersion) -> bool {
+        (self.remote_rows, self.remote_max, self.remote_modified, self.remote_sum)
+            == (version.row_count, version.max_position, version.max_modified, version.sum)
+    }
+
+    /// Whether the source says that nothing changed: the same token or, where there is none, the same
+    /// highest position.
+    #[allow(dead_code)]
+    pub(super) fn same_source(&self, token: Option<&[u8]>, max: Option<i64>) -> bool {
+        self.token.as_deref() == token && self.local_max == max
+    }
+}
