@@ -1,2 +1,114 @@
-//! x
-fn main() {}
+//! What README calls: the demo, the tests, a private server to try things on, the installation, the figures.
+
+mod build;
+mod command;
+mod scratch;
+mod setup;
+mod suite;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use plimsoll_cluster::{Installation, Runner, Stage, Workspace, install};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Demo, tests and installation of Plimsoll")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what is missing on this machine to build and test, and say what and why
+    Setup,
+    /// Formatting, lints and every test, against private servers
+    Test,
+    /// Build the extension and put it into a server's directories
+    Install {
+        /// The pg_config of the server to install into
+        #[arg(long, value_name = "PATH")]
+        pg_config: Option<PathBuf>,
+    },
+    /// Start a private server with the extension, and leave it running
+    Cluster {
+        /// Stop it and remove its data
+        #[arg(long)]
+        stop: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().task) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Setup => {
+            setup::run()?;
+        }
+        Task::Test => return suite::run(),
+        Task::Install { pg_config } => install_into(pg_config)?,
+        Task::Cluster { stop: true } => scratch::stop()?,
+        Task::Cluster { stop: false } => scratch::start()?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Everything a task needs of the machine: the server to build for, who runs private ones, and where.
+pub(crate) struct Machine {
+    pub(crate) installation: Installation,
+    pub(crate) runner: Runner,
+    pub(crate) workspace: Workspace,
+}
+
+impl Machine {
+    /// Installs what is missing and looks at the rest.
+    pub(crate) fn set_up() -> Result<Self> {
+        let installation = setup::run()?;
+        let runner = Runner::current()?;
+        let workspace = Workspace::find(&runner)?;
+        if workspace.is_outside() {
+            println!(
+                "The user {} cannot reach {}: private servers go to {}",
+                runner.name(),
+                workspace.target.display(),
+                workspace.private.display()
+            );
+        }
+        Ok(Machine { installation, runner, workspace })
+    }
+
+    /// A staged server with the release build of the extension in it.
+    pub(crate) fn stage(&self) -> Result<Stage> {
+        let stage = Stage::prepare(&self.workspace, &self.installation)?;
+        install(&self.workspace, &stage.installation)?;
+        plimsoll_cluster::sweep(&self.workspace, &stage, &self.runner)?;
+        Ok(stage)
+    }
+}
+
+fn install_into(pg_config: Option<PathBuf>) -> Result<()> {
+    let target = match pg_config {
+        Some(path) => Installation::from_pg_config(&path)?,
+        None => Installation::find()?,
+    };
+    let workspace = Workspace::find(&Runner::current()?)?;
+    build::extension(&workspace, &target)?;
+    for file in install(&workspace, &target)? {
+        println!("{}", file.display());
+    }
+    println!(
+        "Installed into {}. In each database, as a superuser: CREATE EXTENSION plimsoll;",
+        target.version
+    );
+    Ok(())
+}

@@ -1,0 +1,23 @@
+//! A private Postgres server for tests, the demo and benchmarks.
+//!
+//! - [`Installation`]: the machine's Postgres, as its `pg_config` describes it. It is only read.
+//! - [`Stage`]: a relocated copy of it that our extension can be put into, because up to Postgres 17 an
+//!   extension's files must lie beside the server's own.
+//! - [`Cluster`]: one running server of a stage, with its own data, port and socket.
+//! - [`Workspace`]: where the repository keeps all of that, and the built artefacts.
+//! - [`Runner`]: the operating-system user that the server runs as; `initdb` and `postgres` refuse root.
+
+mod cluster;
+mod extension;
+mod installation;
+mod runner;
+mod stage;
+mod workspace;
+
+pub use cluster::{Cluster, Options, StopMode, sweep};
+pub use extension::{EXTENSION, copy_into_place, install};
+pub use installation::Installation;
+pub use runner::Runner;
+pub use stage::Stage;
+pub use workspace::Workspace;
+pub use {anyhow, postgres};
