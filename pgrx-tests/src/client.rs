@@ -11,6 +11,8 @@ use plimsoll_cluster::{Runner, Workspace};
 use tempfile::TempDir;
 use wait_timeout::ChildExt;
 
+use crate::Registered;
+
 /// A command of the client that takes longer hangs.
 const TIME_LIMIT: Duration = Duration::from_secs(180);
 
@@ -80,6 +82,19 @@ impl ClientHome {
     pub fn set_env(&mut self, name: &str, value: &str) {
         self.environment.retain(|(found, _)| found != name);
         self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Writes `plimsoll.toml`, which the client finds by itself, and the token's file.
+    pub fn configure(&self, url: &str, database: &Registered, sqlite: &str, tables: &[(&str, &str)]) {
+        self.write("token", &database.token);
+        let mut text = format!(
+            "[server]\nurl = \"{url}\"\ndatabase_id = \"{}\"\ntoken_file = \"token\"\n\n[source]\nsqlite = \"{sqlite}\"\n",
+            database.id
+        );
+        for (local, remote) in tables {
+            text.push_str(&format!("\n[[table]]\nname = \"{local}\"\nremote = \"{remote}\"\n"));
+        }
+        self.write("plimsoll.toml", &text);
     }
 
     /// Opens, or makes, a SQLite database in the directory.

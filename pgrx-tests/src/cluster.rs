@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use plimsoll_cluster::{Cluster, Installation, Options, Runner, Stage, Workspace, install};
 use postgres::Client;
+use uuid::Uuid;
 
 /// The database that every test's database is a copy of: it holds the extension and nothing else. (A second
 /// `CREATE EXTENSION` in one cluster would find the group roles with members.)
@@ -26,6 +27,15 @@ pub struct Login {
     pub role: String,
     /// Its password.
     pub password: String,
+}
+
+/// A registered database as its agent knows it.
+#[derive(Debug, Clone)]
+pub struct Registered {
+    /// Its id.
+    pub id: Uuid,
+    /// Its token, as shown once.
+    pub token: String,
 }
 
 /// The server that the tests of one binary share. Tests that stop or crash a server start their own.
@@ -105,6 +115,21 @@ impl TestCluster {
             .batch_execute(&format!("CREATE ROLE {role} NOLOGIN"))
             .expect("a role is made");
         role
+    }
+
+    /// Registers a database of a client.
+    pub fn register(&self, database: &str, client_id: &str, name: &str) -> Registered {
+        let row = self
+            .superuser(database)
+            .query_one("SELECT * FROM plimsoll.register_database($1, $2)", &[&client_id, &name])
+            .expect("a database is registered");
+        Registered { id: row.get("database_id"), token: row.get("token") }
+    }
+
+    /// The address that a client of ours is configured with, password included.
+    pub fn client_url(&self, login: &Login, database: &str) -> String {
+        let Login { role, password } = login;
+        format!("postgresql://{role}:{password}@127.0.0.1:{}/{database}", self.port())
     }
 
     /// A name that no other object of this server has.

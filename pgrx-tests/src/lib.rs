@@ -7,4 +7,4 @@ mod client;
 mod cluster;
 
 pub use client::{ClientHome, Finished, Running};
-pub use cluster::{Login, TestCluster, shared};
+pub use cluster::{Login, Registered, TestCluster, shared};

@@ -2,6 +2,7 @@
 
 mod build;
 mod command;
+mod demo;
 mod scratch;
 mod setup;
 mod suite;

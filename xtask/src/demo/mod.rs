@@ -1,0 +1,4 @@
+//! `cargo xtask demo`
+
+mod shop;
+mod words;
