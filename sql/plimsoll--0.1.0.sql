@@ -82,6 +82,7 @@ CREATE TABLE plimsoll.table_record (
     modified_column name,
     version_scope text NOT NULL,
     server_columns name[] NOT NULL,
+    superuser_allowed boolean NOT NULL DEFAULT false,
     managed_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     managed_by name NOT NULL,
     unmanaged_at timestamptz,

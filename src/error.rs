@@ -59,6 +59,12 @@ impl Problem {
         self
     }
 
+    /// The same problem, saying in which column it is.
+    pub fn in_column(mut self, column: &str, table: &str) -> Self {
+        self.message = format!("column \"{column}\" of {table}: {}", self.message);
+        self
+    }
+
     /// Adds what exactly is wrong.
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
@@ -69,6 +75,11 @@ impl Problem {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// The sentence alone.
+    pub fn message(&self) -> &str {
+        &self.message
     }
 
     /// Raises it as a Postgres ERROR.

@@ -8,9 +8,13 @@
 //! shim: it authorises, calls a typed inner function, and raises its problem.
 
 mod access;
+mod datum;
 mod error;
 mod identity;
 mod login;
+mod manifest;
+mod table;
+mod version;
 
 ::pgrx::pg_module_magic!(name, version);
 

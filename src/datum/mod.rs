@@ -1,0 +1,251 @@
+//! Between Postgres' memory and the core's values. All `unsafe` on rows is in this folder.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `mod` | [`Codec`]: what is known of a column's type, looked up once a call |
+//! | `read`, `write` | one value: datum to encoding, value to datum |
+//! | `numeric` | Postgres' packed numeric |
+//! | `statement` | statements with typed parameters, row by row |
+//! | `relation` | rows handed to a statement as a table, with no privileges needed |
+//! | `subtransaction` | errors caught without harm |
+
+mod numeric;
+mod read;
+mod relation;
+mod statement;
+mod subtransaction;
+mod write;
+
+pub use relation::{IncomingColumn, IncomingRows};
+pub use statement::{Parameter, Row, execute, read_rows};
+pub use subtransaction::{Caught, attempt};
+
+use std::ffi::{CStr, CString};
+
+use pgrx::pg_sys::{self, Oid};
+use plimsoll_core::value::ColumnType;
+
+use crate::error::{Answer, Problem, state};
+
+/// How values of one column's type are read and written. Valid for the call that made it.
+pub struct Codec {
+    /// The type as the core knows it.
+    pub column_type: ColumnType,
+    /// The base type: a domain's own, below its constraints.
+    pub type_oid: Oid,
+    /// Its modifier.
+    pub typmod: i32,
+    input: pg_sys::FmgrInfo,
+    input_parameter: Oid,
+    output: pg_sys::FmgrInfo,
+    element: Option<Box<Element>>,
+}
+
+struct Element {
+    codec: Codec,
+    length: i16,
+    by_value: bool,
+    alignment: core::ffi::c_char,
+}
+
+/// A type's name as SQL takes it, qualified.
+pub fn type_name(type_oid: Oid) -> String {
+    // SAFETY: the answer is a NUL-terminated string in the current context, for unknown types too.
+    unsafe { CStr::from_ptr(pg_sys::format_type_be_qualified(type_oid)) }.to_string_lossy().into_owned()
+}
+
+/// Base type and modifier of a type that may be a domain.
+fn base_type(type_oid: Oid, typmod: i32) -> (Oid, i32) {
+    let mut typmod = typmod;
+    // SAFETY: the type comes from the catalogue, the pointer is to a local.
+    let base = unsafe { pg_sys::getBaseTypeAndTypmod(type_oid, &mut typmod) };
+    (base, typmod)
+}
+
+/// Makes sure that text in this database is UTF-8.
+pub fn require_utf8() -> Answer<()> {
+    // SAFETY: reads a variable of the backend.
+    if unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32 {
+        return Ok(());
+    }
+    Err(Problem::new(state::UNSUPPORTED, "Plimsoll needs a database with encoding UTF8")
+        .hint("CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"))
+}
+
+impl Codec {
+    /// The codec of a column's type.
+    ///
+    /// # Errors
+    /// `UNSUPPORTED` where values of the type have no encoding.
+    pub fn new(type_oid: Oid, typmod: i32) -> Answer<Codec> {
+        let (type_oid, typmod) = base_type(type_oid, typmod);
+        let (mut input, mut output) = (pg_sys::FmgrInfo::default(), pg_sys::FmgrInfo::default());
+        let (mut input_oid, mut input_parameter) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
+        let (mut output_oid, mut is_varlena) = (pg_sys::InvalidOid, false);
+        // SAFETY: the type comes from the catalogue and every pointer is to a local. The functions'
+        // own state lives in the current context, which outlives the call the codec is for.
+        unsafe {
+            pg_sys::getTypeInputInfo(type_oid, &mut input_oid, &mut input_parameter);
+            pg_sys::getTypeOutputInfo(type_oid, &mut output_oid, &mut is_varlena);
+            pg_sys::fmgr_info(input_oid, &mut input);
+            pg_sys::fmgr_info(output_oid, &mut output);
+        }
+        // SAFETY: looks the type up; the answer is InvalidOid where it is no array.
+        let element_oid = unsafe { pg_sys::get_element_type(type_oid) };
+        let element = if element_oid == pg_sys::InvalidOid {
+            None
+        } else {
+            let codec = Codec::new(element_oid, typmod)?;
+            let mut element = Element { codec, length: 0, by_value: false, alignment: 0 };
+            // SAFETY: the type comes from the catalogue, the pointers are to a local.
+            unsafe {
+                pg_sys::get_typlenbyvalalign(
+                    element_oid,
+                    &mut element.length,
+                    &mut element.by_value,
+                    &mut element.alignment,
+                );
+            }
+            Some(Box::new(element))
+        };
+        let column_type = match &element {
+            Some(element) => ColumnType::Array(Box::new(element.codec.column_type.clone())),
+            None => scalar_type(type_oid, typmod, output_oid)?,
+        };
+        Ok(Codec { column_type, type_oid, typmod, input, input_parameter, output, element })
+    }
+}
+
+/// Digits of a second, from a type modifier.
+fn fraction(typmod: i32) -> u8 {
+    u8::try_from(typmod).map_or(6, |digits| digits.min(6))
+}
+
+fn scalar_type(type_oid: Oid, typmod: i32, output: Oid) -> Answer<ColumnType> {
+    // Lengths and precisions are stored with the length of a varlena header added.
+    let limit = u32::try_from(typmod - pg_sys::VARHDRSZ as i32).ok();
+    Ok(match type_oid {
+        pg_sys::BOOLOID => ColumnType::Bool,
+        pg_sys::INT2OID => ColumnType::Int2,
+        pg_sys::INT4OID => ColumnType::Int4,
+        pg_sys::INT8OID => ColumnType::Int8,
+        pg_sys::XID8OID => ColumnType::Xid8,
+        pg_sys::NUMERICOID => ColumnType::Numeric(limit.map(|packed| {
+            // Eleven bits of scale, with a sign since version 15.
+            let scale = ((packed & 0x7ff) ^ 1024) as i16 - 1024;
+            ((packed >> 16) as u16, scale)
+        })),
+        pg_sys::FLOAT4OID => ColumnType::Float4,
+        pg_sys::FLOAT8OID => ColumnType::Float8,
+        pg_sys::TEXTOID => ColumnType::Text,
+        pg_sys::VARCHAROID => ColumnType::Varchar(limit),
+        pg_sys::BPCHAROID => match limit {
+            Some(limit) => ColumnType::Char(limit),
+            None => return Err(unsupported(type_oid, "a char without a length")),
+        },
+        pg_sys::BYTEAOID => ColumnType::Bytea,
+        pg_sys::UUIDOID => ColumnType::Uuid,
+        pg_sys::DATEOID => ColumnType::Date,
+        pg_sys::TIMEOID => ColumnType::Time(fraction(typmod)),
+        pg_sys::TIMETZOID => ColumnType::Timetz(fraction(typmod)),
+        pg_sys::TIMESTAMPOID => ColumnType::Timestamp(fraction(typmod)),
+        pg_sys::TIMESTAMPTZOID => ColumnType::Timestamptz(fraction(typmod)),
+        pg_sys::INTERVALOID if typmod < 0 => ColumnType::Interval(6),
+        pg_sys::INTERVALOID => return Err(unsupported(type_oid, "an interval with restricted fields")),
+        pg_sys::JSONOID => ColumnType::Json,
+        pg_sys::JSONBOID => ColumnType::Jsonb,
+        _ => return other_type(type_oid, output),
+    })
+}
+
+fn unsupported(type_oid: Oid, what: &str) -> Problem {
+    let name = type_name(type_oid);
+    Problem::new(state::UNSUPPORTED, format!("type {name} has no encoding: {what}"))
+        .hint("Name the column among server_columns, so that it is neither sent nor compared.")
+}
+
+fn other_type(type_oid: Oid, output: Oid) -> Answer<ColumnType> {
+    // SAFETY: looks the type up in the catalogue.
+    let kind = unsafe { pg_sys::get_typtype(type_oid) } as u8;
+    match kind {
+        b'e' => enum_labels(type_oid).map(ColumnType::Enum),
+        b'b' => {
+            let name = type_name(type_oid);
+            if name.ends_with(".citext") || name == "citext" {
+                return Ok(ColumnType::Citext);
+            }
+            // SAFETY: looks the function up in the catalogue.
+            let volatility = unsafe { pg_sys::func_volatile(output) } as u8;
+            if volatility == b'i' {
+                Ok(ColumnType::Other(name))
+            } else {
+                Err(unsupported(type_oid, "its text output is not immutable"))
+            }
+        }
+        b'r' | b'm' => Err(unsupported(type_oid, "ranges come with a later version")),
+        b'c' => Err(unsupported(type_oid, "composite types come with a later version")),
+        _ => Err(unsupported(type_oid, "a pseudo-type")),
+    }
+}
+
+fn enum_labels(type_oid: Oid) -> Answer<Vec<String>> {
+    let labels = pgrx::Spi::get_one_with_args::<Vec<String>>(
+        "SELECT pg_catalog.array_agg(e.enumlabel::pg_catalog.text ORDER BY e.enumsortorder)
+         FROM pg_catalog.pg_enum e WHERE e.enumtypid OPERATOR(pg_catalog.=) $1",
+        &[type_oid.into()],
+    )?;
+    Ok(labels.unwrap_or_default())
+}
+
+fn c_string(text: &str) -> Answer<CString> {
+    CString::new(text).map_err(|_| Problem::new(state::MALFORMED, "text holds a NUL character"))
+}
+
+/// A memory context of its own, emptied between rows or batches and freed at the end of the scope.
+pub struct Scratch {
+    context: pg_sys::MemoryContext,
+}
+
+impl Scratch {
+    /// A context below the current one.
+    pub fn new() -> Self {
+        // SAFETY: the name is static; sizes are Postgres' defaults.
+        let context = unsafe {
+            pg_sys::AllocSetContextCreateInternal(
+                pg_sys::CurrentMemoryContext,
+                c"plimsoll rows".as_ptr(),
+                pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+            )
+        };
+        Scratch { context }
+    }
+
+    /// Frees everything that was allocated in it. What `work` returns must not point into it.
+    pub fn reset(&self) {
+        // SAFETY: the context is ours and alive until `drop`.
+        unsafe { pg_sys::MemoryContextReset(self.context) }
+    }
+
+    /// Runs `work` with it as the current context, which is set back whichever way `work` ends.
+    pub fn within<T>(&self, work: impl FnOnce() -> T) -> T {
+        struct Back(pg_sys::MemoryContext);
+        impl Drop for Back {
+            fn drop(&mut self) {
+                // SAFETY: the context was current when the scope began and outlives it.
+                unsafe { pg_sys::MemoryContextSwitchTo(self.0) };
+            }
+        }
+        // SAFETY: as above.
+        let _back = Back(unsafe { pg_sys::MemoryContextSwitchTo(self.context) });
+        work()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // SAFETY: nobody else frees it: its parent outlives this scope, in an abort too.
+        unsafe { pg_sys::MemoryContextDelete(self.context) }
+    }
+}

@@ -1,0 +1,86 @@
+//! Postgres' packed numeric: a header of two or four bytes, then base-10000 digits.
+//!
+//! Short header: bit 15 set, 14 clear; sign 0x2000, scale 0x1f80, weight 0x007f (signed).
+//! Long header: sign in bits 14-15, scale in the rest, then the weight. Bits 14 and 15 set: a special value.
+
+use plimsoll_core::value::{Numeric, NumericBuf, NumericKind};
+
+const KIND: u16 = 0xc000;
+const SHORT: u16 = 0x8000;
+const NEGATIVE: u16 = 0x4000;
+const INFINITY: u16 = 0xd000;
+const NEGATIVE_INFINITY: u16 = 0xf000;
+const SPECIAL: u16 = 0xf000;
+
+/// Reads the bytes behind a numeric's varlena header.
+pub fn unpack(bytes: &[u8]) -> Option<NumericBuf> {
+    let units = bytes.as_chunks::<2>().0;
+    // Memory of this machine: its own byte order.
+    let unit = |i: usize| units.get(i).map(|unit| from_memory(*unit));
+    let header = unit(0)?;
+    let special = |kind| Some(NumericBuf::from_groups(kind, 0, 0, []));
+    let (kind, scale, weight, start) = match header & KIND {
+        KIND => {
+            return match header & SPECIAL {
+                INFINITY => special(NumericKind::Infinity),
+                NEGATIVE_INFINITY => special(NumericKind::NegativeInfinity),
+                _ => special(NumericKind::NaN),
+            };
+        }
+        SHORT => {
+            let negative = header & 0x2000 != 0;
+            let weight = (header & 0x3f) as i16 - if header & 0x40 != 0 { 64 } else { 0 };
+            (negative, (header & 0x1f80) >> 7, weight, 1)
+        }
+        sign => (sign == NEGATIVE, header & 0x3fff, unit(1)? as i16, 2),
+    };
+    let kind = if kind { NumericKind::Negative } else { NumericKind::Positive };
+    let groups = units[start..].iter().map(|unit| from_memory(*unit));
+    Some(NumericBuf::from_groups(kind, scale, weight, groups))
+}
+
+/// The bytes behind the varlena header of `number`, shown with at least `scale` digits after the point.
+pub fn pack(number: &Numeric<'_>, scale: u16) -> Vec<u8> {
+    let special = match number.kind() {
+        NumericKind::NaN => Some(KIND),
+        NumericKind::Infinity => Some(INFINITY),
+        NumericKind::NegativeInfinity => Some(NEGATIVE_INFINITY),
+        _ => None,
+    };
+    let mut out = Vec::with_capacity(4 + 2 * number.digits().len());
+    if let Some(header) = special {
+        out.extend_from_slice(&header.in_memory());
+        return out;
+    }
+    let negative = number.kind() == NumericKind::Negative;
+    let scale = scale.max(number.fraction_digits() as u16);
+    let weight = number.weight();
+    if scale <= 0x3f && (-64..=63).contains(&weight) {
+        let sign = if negative { 0x2000 } else { 0 };
+        let header = SHORT | sign | (scale << 7) | (weight as u16 & 0x7f);
+        out.extend_from_slice(&header.in_memory());
+    } else {
+        let sign = if negative { NEGATIVE } else { 0 };
+        out.extend_from_slice(&(sign | scale).in_memory());
+        out.extend_from_slice(&(weight as u16).in_memory());
+    }
+    for digit in number.digits() {
+        out.extend_from_slice(&digit.in_memory());
+    }
+    out
+}
+
+/// Postgres' in-memory form has this machine's byte order, unlike anything the core encodes.
+trait InMemory {
+    fn in_memory(self) -> [u8; 2];
+}
+
+impl InMemory for u16 {
+    fn in_memory(self) -> [u8; 2] {
+        if cfg!(target_endian = "little") { self.to_le_bytes() } else { self.to_be_bytes() }
+    }
+}
+
+fn from_memory(bytes: [u8; 2]) -> u16 {
+    if cfg!(target_endian = "little") { u16::from_le_bytes(bytes) } else { u16::from_be_bytes(bytes) }
+}

@@ -1,0 +1,217 @@
+//! Statements with typed parameters, their rows handed over one by one.
+//!
+//! Every statement is written by this extension: identifiers in it are quoted, values are parameters.
+
+use std::ffi::CString;
+
+use pgrx::pg_sys::{self, Datum, Oid};
+
+use super::{Codec, IncomingRows, Scratch, c_string};
+use crate::error::{Answer, Problem, state};
+
+/// How many rows a cursor fetches at a time.
+const FETCH: core::ffi::c_long = 1_000;
+
+/// A parameter of a statement.
+#[derive(Debug, Clone, Copy)]
+pub struct Parameter {
+    /// Its type.
+    pub type_oid: Oid,
+    /// Its value, `None` for NULL.
+    pub datum: Option<Datum>,
+}
+
+/// One row of a result, valid until the next.
+pub struct Row<'a> {
+    values: &'a [Datum],
+    nulls: &'a [bool],
+}
+
+impl Row<'_> {
+    /// The value of a column counted from 0; `None` is NULL.
+    pub fn datum(&self, column: usize) -> Option<Datum> {
+        match self.nulls.get(column) {
+            Some(false) => self.values.get(column).copied(),
+            _ => None,
+        }
+    }
+
+    /// A column of type int4, int8 or the like, by value.
+    pub fn int8(&self, column: usize) -> Option<i64> {
+        self.datum(column).map(|datum| datum.value() as i64)
+    }
+
+    /// Encodes columns `first..` of the result as the columns that `codecs` and `numbers` describe.
+    pub fn encode(
+        &self,
+        first: usize,
+        numbers: &[u32],
+        codecs: &mut [Codec],
+        out: &mut Vec<u8>,
+    ) -> Answer<()> {
+        let mut row = plimsoll_core::row::RowWriter::new(out);
+        for (i, (number, codec)) in numbers.iter().zip(codecs).enumerate() {
+            if let Some(datum) = self.datum(first + i) {
+                // SAFETY: the statement selects the columns in this order, so the types agree.
+                unsafe { codec.write_field(datum, *number, &mut row) }?;
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Prepared {
+    sql: CString,
+    types: Vec<Oid>,
+    values: Vec<Datum>,
+    nulls: Vec<core::ffi::c_char>,
+}
+
+impl Prepared {
+    fn new(sql: &str, parameters: &[Parameter]) -> Answer<Self> {
+        Ok(Prepared {
+            sql: c_string(sql)?,
+            types: parameters.iter().map(|p| p.type_oid).collect(),
+            values: parameters.iter().map(|p| p.datum.unwrap_or(Datum::from(0usize))).collect(),
+            nulls: parameters
+                .iter()
+                .map(|p| if p.datum.is_some() { b' ' } else { b'n' } as core::ffi::c_char)
+                .collect(),
+        })
+    }
+}
+
+/// The SPI connection of one statement, closed whichever way the scope is left.
+struct Connection;
+
+impl Connection {
+    fn open() -> Self {
+        // SAFETY: paired with SPI_finish in `drop`; it raises or succeeds.
+        unsafe { pg_sys::SPI_connect() };
+        Connection
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // SAFETY: the connection was opened by `open`, and connections nest.
+        unsafe { pg_sys::SPI_finish() };
+    }
+}
+
+/// Hands the rows of a fetched table to `take`, each in a scratch context emptied between rows.
+///
+/// # Safety
+/// `table` is null or a tuple table of the open connection.
+unsafe fn hand_over(
+    table: *mut pg_sys::SPITupleTable,
+    take: &mut dyn FnMut(&Row<'_>) -> Answer<()>,
+) -> Answer<()> {
+    if table.is_null() {
+        return Ok(());
+    }
+    // SAFETY: by the caller's promise; `vals` has `numvals` tuples of the descriptor's columns.
+    let (descriptor, tuples) = unsafe {
+        let count = (*table).numvals as usize;
+        let tuples = if count == 0 { &[][..] } else { std::slice::from_raw_parts((*table).vals, count) };
+        ((*table).tupdesc, tuples)
+    };
+    // SAFETY: the descriptor belongs to the table.
+    let columns = unsafe { (*descriptor).natts } as usize;
+    let (mut values, mut nulls) = (vec![Datum::from(0usize); columns], vec![true; columns]);
+    let scratch = Scratch::new();
+    for (i, tuple) in tuples.iter().enumerate() {
+        if i % 256 == 0 {
+            pgrx::check_for_interrupts!();
+            scratch.reset();
+        }
+        // SAFETY: both arrays are as long as the descriptor says.
+        unsafe { pg_sys::heap_deform_tuple(*tuple, descriptor, values.as_mut_ptr(), nulls.as_mut_ptr()) };
+        scratch.within(|| take(&Row { values: &values, nulls: &nulls }))?;
+    }
+    Ok(())
+}
+
+/// Reads the rows of a query under the caller's snapshot, a thousand at a time. `take` answers whether to
+/// go on.
+pub fn read_rows(
+    sql: &str,
+    parameters: &[Parameter],
+    take: &mut dyn FnMut(&Row<'_>) -> Answer<bool>,
+) -> Answer<()> {
+    let mut prepared = Prepared::new(sql, parameters)?;
+    let _connection = Connection::open();
+    // SAFETY: the arrays are `types.len()` long and outlive the call; read-only, so that it sees the
+    // snapshot of the statement that called the extension.
+    let portal = unsafe {
+        pg_sys::SPI_cursor_open_with_args(
+            std::ptr::null(),
+            prepared.sql.as_ptr(),
+            prepared.types.len() as i32,
+            prepared.types.as_mut_ptr(),
+            prepared.values.as_mut_ptr(),
+            prepared.nulls.as_ptr(),
+            true,
+            0,
+        )
+    };
+    let mut more = true;
+    while more {
+        // SAFETY: the portal is open; the fetched table is freed before the next.
+        let (table, fetched) = unsafe {
+            pg_sys::SPI_cursor_fetch(portal, true, FETCH);
+            (pg_sys::SPI_tuptable, pg_sys::SPI_processed)
+        };
+        more = fetched == FETCH as u64;
+        // SAFETY: a table of this connection, or null.
+        unsafe {
+            hand_over(table, &mut |row| {
+                if more || fetched > 0 {
+                    more = take(row)? && more;
+                }
+                Ok(())
+            })?;
+            pg_sys::SPI_freetuptable(table);
+        }
+    }
+    // SAFETY: the portal is open.
+    unsafe { pg_sys::SPI_cursor_close(portal) };
+    Ok(())
+}
+
+/// Runs a statement that may write, with `incoming` visible to it as a table; hands over the rows it
+/// returns and answers how many rows it touched.
+pub fn execute(
+    sql: &str,
+    parameters: &[Parameter],
+    incoming: Option<&IncomingRows>,
+    take: &mut dyn FnMut(&Row<'_>) -> Answer<()>,
+) -> Answer<u64> {
+    let mut prepared = Prepared::new(sql, parameters)?;
+    let _connection = Connection::open();
+    if let Some(incoming) = incoming {
+        incoming.register()?;
+    }
+    // SAFETY: the arrays are `types.len()` long and outlive the call.
+    let (code, table, processed) = unsafe {
+        let code = pg_sys::SPI_execute_with_args(
+            prepared.sql.as_ptr(),
+            prepared.types.len() as i32,
+            prepared.types.as_mut_ptr(),
+            prepared.values.as_mut_ptr(),
+            prepared.nulls.as_ptr(),
+            false,
+            0,
+        );
+        (code, pg_sys::SPI_tuptable, pg_sys::SPI_processed)
+    };
+    if code < 0 {
+        return Err(Problem::new(
+            state::INTERNAL,
+            format!("a statement of the extension failed with code {code}"),
+        ));
+    }
+    // SAFETY: a table of this connection, or null.
+    unsafe { hand_over(table, take) }?;
+    Ok(processed)
+}

@@ -1,0 +1,372 @@
+//! Registrations, and what the catalogue says of the tables they name. Runs with the extension's rights.
+
+use pgrx::pg_sys::Oid;
+use pgrx::spi::{Spi, SpiHeapTupleData};
+use plimsoll_core::schema::Column;
+
+use super::{ManagedTable, PhysicalColumn, TenantColumn, schema_of};
+use crate::datum::Codec;
+use crate::error::{Answer, Problem, state};
+use crate::identity;
+
+/// What `plimsoll.table_record` holds of a table.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    pub table_id: i32,
+    pub schema_name: String,
+    pub table_name: String,
+    pub relation_oid: Oid,
+    pub owner_name: String,
+    pub tenant_columns: Vec<String>,
+    pub key_columns: Vec<String>,
+    pub version_column: String,
+    pub modified_column: Option<String>,
+    pub server_columns: Vec<String>,
+    pub superuser_allowed: bool,
+}
+
+impl Registration {
+    /// Schema and table, quoted where needed.
+    pub fn name(&self) -> String {
+        qualified(&self.schema_name, &self.table_name)
+    }
+}
+
+/// An identifier as SQL takes it.
+pub fn quoted(name: &str) -> String {
+    pgrx::spi::quote_identifier(name)
+}
+
+/// A schema and a name in it as SQL takes them.
+pub fn qualified(schema: &str, name: &str) -> String {
+    pgrx::spi::quote_qualified_identifier(schema, name)
+}
+
+const COLUMNS: &str = "t.table_id, t.schema_name::pg_catalog.text, t.table_name::pg_catalog.text, t.relation_oid,
+    t.owner_name::pg_catalog.text, t.tenant_columns::pg_catalog.text[], t.key_columns::pg_catalog.text[],
+    t.version_column::pg_catalog.text, t.modified_column::pg_catalog.text, t.server_columns::pg_catalog.text[], t.superuser_allowed";
+
+fn registration(row: &SpiHeapTupleData<'_>) -> Answer<Registration> {
+    Ok(Registration {
+        table_id: row.get(1)?.unwrap_or_default(),
+        schema_name: row.get(2)?.unwrap_or_default(),
+        table_name: row.get(3)?.unwrap_or_default(),
+        relation_oid: row.get(4)?.unwrap_or(Oid::INVALID),
+        owner_name: row.get(5)?.unwrap_or_default(),
+        tenant_columns: row.get(6)?.unwrap_or_default(),
+        key_columns: row.get(7)?.unwrap_or_default(),
+        version_column: row.get(8)?.unwrap_or_default(),
+        modified_column: row.get(9)?,
+        server_columns: row.get(10)?.unwrap_or_default(),
+        superuser_allowed: row.get(11)?.unwrap_or(false),
+    })
+}
+
+/// All registrations in force, by name.
+pub fn registrations() -> Answer<Vec<Registration>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM plimsoll.table_record t WHERE t.unmanaged_at IS NULL
+         ORDER BY t.schema_name, t.table_name"
+    );
+    Spi::connect(|client| client.select(&sql, None, &[])?.map(|row| registration(&row)).collect())
+}
+
+/// The registration with this number.
+pub fn registration_by_id(table_id: i32) -> Answer<Registration> {
+    let sql =
+        format!("SELECT {COLUMNS} FROM plimsoll.table_record t WHERE t.table_id OPERATOR(pg_catalog.=) $1");
+    Spi::connect(|client| {
+        let mut rows = client.select(&sql, Some(1), &[table_id.into()])?;
+        let row = rows.next().ok_or_else(|| Problem::new(state::INTERNAL, "a registration that is gone"))?;
+        registration(&row)
+    })
+}
+
+/// The registration that a name means.
+pub fn registration_by_name(relation: &str) -> Answer<Registration> {
+    let not_managed = || {
+        let shown: String = relation.chars().take(130).collect();
+        Problem::new(state::NOT_MANAGED, format!("\"{shown}\" is no managed table"))
+            .hint("See plimsoll.tables; an admin hands a table over with plimsoll.manage_table.")
+    };
+    let parts = parse_name(relation).ok_or_else(not_managed)?;
+    let (schema, table) = match parts.as_slice() {
+        [table] => (None, table),
+        [schema, table] => (Some(schema.clone()), table),
+        _ => return Err(not_managed()),
+    };
+    let sql = format!(
+        "SELECT {COLUMNS} FROM plimsoll.table_record t
+         WHERE t.unmanaged_at IS NULL AND t.table_name OPERATOR(pg_catalog.=) $1::pg_catalog.name
+           AND ($2 IS NULL OR t.schema_name OPERATOR(pg_catalog.=) $2::pg_catalog.name)"
+    );
+    let found: Vec<Registration> = Spi::connect(|client| {
+        let rows = client.select(&sql, Some(2), &[table.as_str().into(), schema.into()])?;
+        rows.map(|row| registration(&row)).collect::<Answer<_>>()
+    })?;
+    match <[Registration; 1]>::try_from(found) {
+        Ok([registration]) => Ok(registration),
+        Err(found) if found.is_empty() => Err(not_managed()),
+        Err(_) => Err(not_managed().hint("Several managed tables have this name: name the schema too.")),
+    }
+}
+
+/// Splits `a.b`, `"a.b"."c"` and the like; folds what is not quoted to lower case, as SQL does.
+fn parse_name(text: &str) -> Option<Vec<String>> {
+    let mut parts = vec![String::new()];
+    let mut characters = text.trim().chars().peekable();
+    let mut quoted = false;
+    while let Some(character) = characters.next() {
+        let part = parts.last_mut()?;
+        match character {
+            '"' if quoted && characters.peek() == Some(&'"') => {
+                characters.next();
+                part.push('"');
+            }
+            '"' => quoted = !quoted,
+            '.' if !quoted => parts.push(String::new()),
+            character if quoted => part.push(character),
+            character => part.extend(character.to_lowercase()),
+        }
+    }
+    (!quoted && parts.iter().all(|part| !part.is_empty())).then_some(parts)
+}
+
+/// The table that a registration names, checked against the catalogue.
+pub fn load(registration: &Registration) -> Answer<ManagedTable> {
+    let name = registration.name();
+    let (oid, owner) = find(registration)?;
+    let owner_name = identity::role_name(owner);
+    if owner_name != registration.owner_name {
+        return Err(Problem::new(
+            state::NOT_IN_STATE,
+            format!(
+                "managed table {name} belongs to \"{owner_name}\" now, not to \"{}\"",
+                registration.owner_name
+            ),
+        )
+        .hint("An admin checks it and runs plimsoll.manage_table again."));
+    }
+    if identity::is_superuser(owner) && !registration.superuser_allowed {
+        return Err(Problem::new(
+            state::NOT_IN_STATE,
+            format!("the owner of managed table {name}, \"{owner_name}\", is a superuser now"),
+        )
+        .hint("ALTER TABLE ... OWNER TO a role without superuser rights, then plimsoll.manage_table."));
+    }
+    let numbers = column_numbers(registration.table_id)?;
+    let found = attributes(oid)?;
+    let missing = |column: &str| {
+        Problem::new(state::NO_COLUMN, format!("managed table {name} has no column \"{column}\" any more"))
+            .hint("Add the column again, or run plimsoll.manage_table with the columns it has.")
+    };
+    let attribute = |column: &str| found.iter().find(|a| a.name == column).ok_or_else(|| missing(column));
+    let tenant = registration.tenant_columns.iter().map(|column| {
+        let attribute = attribute(column)?;
+        Ok(TenantColumn { name: column.clone(), type_oid: attribute.type_oid })
+    });
+    let tenant = tenant.collect::<Answer<Vec<_>>>()?;
+    for column in registration.key_columns.iter().chain([&registration.version_column]) {
+        attribute(column)?;
+    }
+    let equalities = key_equalities(oid, registration)?;
+    let (mut columns, mut physical) = (Vec::new(), Vec::new());
+    let mut codecs = Vec::new();
+    for (number, column) in numbers {
+        let sent =
+            !registration.server_columns.contains(&column) && !registration.tenant_columns.contains(&column);
+        let Some(attribute) = found.iter().find(|a| a.name == column).filter(|_| sent) else { continue };
+        let codec = Codec::new(attribute.type_oid, attribute.typmod)?;
+        let equality =
+            equalities.iter().find(|(key, _)| *key == column).map(|(_, equality)| equality.clone());
+        columns.push(Column {
+            number,
+            name: column.clone(),
+            column_type: codec.column_type.clone(),
+            not_null: attribute.not_null,
+        });
+        physical.push(PhysicalColumn { name: column, collation: attribute.collation, equality });
+        codecs.push(codec);
+    }
+    let modified = registration.modified_column.as_deref().filter(|m| found.iter().any(|a| a.name == *m));
+    let schema = schema_of(columns, &registration.key_columns, &registration.version_column, modified)?;
+    Ok(ManagedTable { table_id: registration.table_id, name, oid, owner, schema, physical, codecs, tenant })
+}
+
+/// The table's oid and owner, by its registered name.
+fn find(registration: &Registration) -> Answer<(Oid, Oid)> {
+    let found = Spi::connect(|client| {
+        let rows = client.select(
+            "SELECT c.oid, c.relowner FROM pg_catalog.pg_class c
+             JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+             WHERE n.nspname OPERATOR(pg_catalog.=) $1::pg_catalog.name
+               AND c.relname OPERATOR(pg_catalog.=) $2::pg_catalog.name
+               AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p']::pg_catalog.\"char\"[])",
+            Some(1),
+            &[registration.schema_name.as_str().into(), registration.table_name.as_str().into()],
+        )?;
+        if rows.is_empty() {
+            return Ok::<_, Problem>(None);
+        }
+        let row = rows.first();
+        Ok(Some((row.get::<Oid>(1)?.unwrap_or(Oid::INVALID), row.get::<Oid>(2)?.unwrap_or(Oid::INVALID))))
+    })?;
+    if let Some(found) = found {
+        return Ok(found);
+    }
+    let name = registration.name();
+    let renamed = Spi::get_one_with_args::<String>(
+        "SELECT (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c
+                 JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+                 WHERE c.oid OPERATOR(pg_catalog.=) $1
+                   AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p']::pg_catalog.\"char\"[]))",
+        &[registration.relation_oid.into()],
+    )?;
+    Err(match renamed {
+        Some(now) => {
+            Problem::new(state::NOT_IN_STATE, format!("managed table {name} seems to be called {now} now"))
+                .hint(format!(
+                    "An admin runs SELECT plimsoll.manage_table('{now}') to go on under that name."
+                ))
+        }
+        None => Problem::new(state::NOT_IN_STATE, format!("managed table {name} does not exist any more"))
+            .hint("Restore it, or have an admin run plimsoll.unmanage_table."),
+    })
+}
+
+/// A column of a table.
+#[derive(Debug, Clone)]
+pub struct Attribute {
+    pub name: String,
+    pub type_oid: Oid,
+    pub typmod: i32,
+    pub not_null: bool,
+    pub collation: Oid,
+    pub generated: bool,
+}
+
+/// The columns of a table, in their order.
+pub fn attributes(oid: Oid) -> Answer<Vec<Attribute>> {
+    Spi::connect(|client| {
+        let rows = client.select(
+            "SELECT a.attname::pg_catalog.text, a.atttypid, a.atttypmod, a.attnotnull, a.attcollation,
+                    a.attgenerated OPERATOR(pg_catalog.<>) ''
+             FROM pg_catalog.pg_attribute a
+             WHERE a.attrelid OPERATOR(pg_catalog.=) $1 AND a.attnum OPERATOR(pg_catalog.>) 0
+               AND NOT a.attisdropped ORDER BY a.attnum",
+            None,
+            &[oid.into()],
+        )?;
+        rows.map(|row| {
+            Ok(Attribute {
+                name: row.get(1)?.unwrap_or_default(),
+                type_oid: row.get(2)?.unwrap_or(Oid::INVALID),
+                typmod: row.get(3)?.unwrap_or(-1),
+                not_null: row.get(4)?.unwrap_or(false),
+                collation: row.get(5)?.unwrap_or(Oid::INVALID),
+                generated: row.get(6)?.unwrap_or(false),
+            })
+        })
+        .collect()
+    })
+}
+
+fn column_numbers(table_id: i32) -> Answer<Vec<(u32, String)>> {
+    Spi::connect(|client| {
+        let rows = client.select(
+            "SELECT c.column_number, c.column_name::pg_catalog.text FROM plimsoll.column_record c
+             WHERE c.table_id OPERATOR(pg_catalog.=) $1 ORDER BY c.column_number",
+            None,
+            &[table_id.into()],
+        )?;
+        rows.map(|row| Ok((row.get::<i32>(1)?.unwrap_or_default() as u32, row.get(2)?.unwrap_or_default())))
+            .collect()
+    })
+}
+
+/// Gives numbers to columns that have none yet: new columns of the table.
+pub fn number_columns(table_id: i32, oid: Oid) -> Answer<()> {
+    Spi::run_with_args(
+        "INSERT INTO plimsoll.column_record (table_id, column_number, column_name)
+         SELECT $1, (SELECT COALESCE(pg_catalog.max(c.column_number), 0) FROM plimsoll.column_record c
+                     WHERE c.table_id OPERATOR(pg_catalog.=) $1)
+                    OPERATOR(pg_catalog.+) pg_catalog.row_number() OVER (ORDER BY a.attnum), a.attname
+         FROM pg_catalog.pg_attribute a
+         WHERE a.attrelid OPERATOR(pg_catalog.=) $2 AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped
+           AND NOT EXISTS (SELECT FROM plimsoll.column_record c
+                           WHERE c.table_id OPERATOR(pg_catalog.=) $1
+                             AND c.column_name OPERATOR(pg_catalog.=) a.attname)",
+        &[table_id.into(), oid.into()],
+    )?;
+    Ok(())
+}
+
+/// For each key column, the equality operator of the unique index over tenant columns and key.
+pub fn key_equalities(oid: Oid, registration: &Registration) -> Answer<Vec<(String, String)>> {
+    let mut wanted: Vec<&str> =
+        registration.tenant_columns.iter().chain(&registration.key_columns).map(String::as_str).collect();
+    wanted.sort_unstable();
+    let found: Vec<(String, String)> = Spi::connect(|client| {
+        let rows = client.select(
+            "WITH chosen AS (
+                 SELECT i.indexrelid, i.indrelid, i.indkey, i.indclass
+                 FROM pg_catalog.pg_index i
+                 WHERE i.indrelid OPERATOR(pg_catalog.=) $1 AND i.indisunique AND i.indisvalid
+                   AND i.indpred IS NULL AND i.indexprs IS NULL
+                   AND (SELECT pg_catalog.array_agg(a.attname::pg_catalog.text
+                               ORDER BY a.attname::pg_catalog.text COLLATE \"C\")
+                        FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS k (attnum, place)
+                        JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid
+                             AND a.attnum OPERATOR(pg_catalog.=) k.attnum
+                        WHERE k.place OPERATOR(pg_catalog.<=) i.indnkeyatts) OPERATOR(pg_catalog.=) $2
+                 ORDER BY i.indisprimary DESC, i.indexrelid LIMIT 1)
+             SELECT a.attname::pg_catalog.text, pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname)
+             FROM chosen i
+             CROSS JOIN pg_catalog.unnest(i.indkey::pg_catalog.int2[], i.indclass::pg_catalog.oid[])
+                  AS k (attnum, class)
+             JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid
+                  AND a.attnum OPERATOR(pg_catalog.=) k.attnum
+             JOIN pg_catalog.pg_opclass c ON c.oid OPERATOR(pg_catalog.=) k.class
+             JOIN pg_catalog.pg_amop m ON m.amopfamily OPERATOR(pg_catalog.=) c.opcfamily
+                  AND m.amopstrategy OPERATOR(pg_catalog.=) 3
+                  AND m.amoplefttype OPERATOR(pg_catalog.=) c.opcintype
+                  AND m.amoprighttype OPERATOR(pg_catalog.=) c.opcintype
+             JOIN pg_catalog.pg_operator o ON o.oid OPERATOR(pg_catalog.=) m.amopopr
+             JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) o.oprnamespace",
+            None,
+            &[oid.into(), wanted.iter().map(|w| w.to_string()).collect::<Vec<_>>().into()],
+        )?;
+        rows.map(|row| Ok::<_, Problem>((row.get(1)?.unwrap_or_default(), row.get(2)?.unwrap_or_default())))
+            .collect::<Answer<_>>()
+    })?;
+    if registration.key_columns.iter().all(|key| found.iter().any(|(column, _)| column == key)) {
+        return Ok(found);
+    }
+    let list: Vec<String> =
+        registration.tenant_columns.iter().chain(&registration.key_columns).map(|c| quoted(c)).collect();
+    let (name, list) = (registration.name(), list.join(", "));
+    Err(Problem::new(state::UNFIT_TABLE, format!("no unique index of {name} covers exactly ({list})"))
+        .hint(format!("CREATE UNIQUE INDEX ON {name} ({list});")))
+}
+
+/// Pairs (child, parent) of places in `tables` between which a foreign key exists.
+pub fn references(tables: &[ManagedTable]) -> Answer<Vec<(usize, usize)>> {
+    let oids: Vec<Oid> = tables.iter().map(|table| table.oid).collect();
+    let place = |oid: Option<Oid>| oids.iter().position(|known| Some(*known) == oid);
+    Spi::connect(|client| {
+        let rows = client.select(
+            "SELECT c.conrelid, c.confrelid FROM pg_catalog.pg_constraint c
+             WHERE c.contype OPERATOR(pg_catalog.=) 'f' AND c.conrelid OPERATOR(pg_catalog.=) ANY ($1)
+               AND c.confrelid OPERATOR(pg_catalog.=) ANY ($1)",
+            None,
+            &[oids.clone().into()],
+        )?;
+        let mut pairs = Vec::new();
+        for row in rows {
+            if let (Some(child), Some(parent)) = (place(row.get(1)?), place(row.get(2)?)) {
+                pairs.push((child, parent));
+            }
+        }
+        Ok(pairs)
+    })
+}

@@ -1,0 +1,479 @@
+//! `manage_table` and `unmanage_table`: what a table must have, each refusal with what to run.
+
+use std::ffi::CStr;
+
+use pgrx::pg_sys::{self, Oid};
+use pgrx::prelude::*;
+use pgrx::spi::Spi;
+
+use super::catalog::{self, Attribute, Registration, qualified, quoted};
+use crate::datum::{Codec, require_utf8, type_name};
+use crate::error::{Answer, OrRaise, Problem, state};
+use crate::{access, identity};
+
+/// Collations are compared by name in messages only; arrays of names arrive as C strings.
+type Names<'a> = pgrx::Array<'a, &'a CStr>;
+
+fn texts(names: &Names<'_>) -> Vec<String> {
+    names.iter().flatten().map(|name| name.to_string_lossy().into_owned()).collect()
+}
+
+fn text(name: Option<&CStr>) -> Option<String> {
+    name.map(|name| name.to_string_lossy().into_owned())
+}
+
+/// What the caller asked for.
+struct Wish {
+    key_columns: Option<Vec<String>>,
+    version_column: Option<String>,
+    modified_column: Option<String>,
+    version_scope: String,
+    server_columns: Vec<String>,
+    tenant_columns: Vec<String>,
+    superuser_allowed: bool,
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)]
+fn manage_table(
+    relation: Oid,
+    key_columns: Option<Names<'_>>,
+    version_column: Option<&CStr>,
+    modified_column: Option<&CStr>,
+    version_scope: &str,
+    server_columns: Names<'_>,
+    tenant_columns: Names<'_>,
+    superuser_allowed: bool,
+) {
+    let wish = Wish {
+        key_columns: key_columns.as_ref().map(texts),
+        version_column: text(version_column),
+        modified_column: text(modified_column),
+        version_scope: version_scope.to_owned(),
+        server_columns: texts(&server_columns),
+        tenant_columns: texts(&tenant_columns),
+        superuser_allowed,
+    };
+    manage(relation, wish).or_raise();
+}
+
+/// What the catalogue says of the relation.
+struct Relation {
+    schema: String,
+    name: String,
+    kind: u8,
+    persistence: u8,
+    is_partition: bool,
+    owner: Oid,
+}
+
+impl Relation {
+    fn shown(&self) -> String {
+        qualified(&self.schema, &self.name)
+    }
+}
+
+fn relation_of(oid: Oid) -> Answer<Relation> {
+    let found = Spi::connect(|client| {
+        let rows = client.select(
+            "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relkind::pg_catalog.text,
+                    c.relpersistence::pg_catalog.text, c.relispartition, c.relowner
+             FROM pg_catalog.pg_class c
+             JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+             WHERE c.oid OPERATOR(pg_catalog.=) $1",
+            Some(1),
+            &[oid.into()],
+        )?;
+        if rows.is_empty() {
+            return Ok::<_, Problem>(None);
+        }
+        let row = rows.first();
+        let letter = |text: Option<String>| text.and_then(|t| t.bytes().next()).unwrap_or(b'?');
+        Ok(Some(Relation {
+            schema: row.get(1)?.unwrap_or_default(),
+            name: row.get(2)?.unwrap_or_default(),
+            kind: letter(row.get(3)?),
+            persistence: letter(row.get(4)?),
+            is_partition: row.get(5)?.unwrap_or(false),
+            owner: row.get(6)?.unwrap_or(Oid::INVALID),
+        }))
+    })?;
+    found.ok_or_else(|| Problem::new(state::NOT_MANAGED, format!("no relation has the oid {}", oid.to_u32())))
+}
+
+fn unfit(message: String) -> Problem {
+    Problem::new(state::UNFIT_TABLE, message)
+}
+
+/// Whether the caller may hand this relation over, and whether it is one that can be.
+fn check_relation(relation: &Relation, oid: Oid, user: Oid, superuser_allowed: bool) -> Answer<()> {
+    let shown = relation.shown();
+    let owner = identity::role_name(relation.owner);
+    if !identity::may_act_as(user, relation.owner) {
+        return Err(Problem::new(state::NOT_AUTHORISED, format!("table {shown} belongs to \"{owner}\""))
+            .hint("Only its owner, or a member of its owner, hands a table over."));
+    }
+    let kind = match relation.kind {
+        b'r' | b'p' => None,
+        b'v' => Some("a view"),
+        b'm' => Some("a materialized view"),
+        b'f' => Some("a foreign table"),
+        _ => Some("no table"),
+    };
+    if let Some(kind) = kind {
+        return Err(unfit(format!("{shown} is {kind}; only ordinary and partitioned tables can be managed")));
+    }
+    if relation.persistence == b't' {
+        return Err(unfit(format!("{shown} is a temporary table")));
+    }
+    if relation.is_partition {
+        return Err(unfit(format!("{shown} is a partition")).hint("Manage the table it is a partition of."));
+    }
+    if relation.schema == "plimsoll"
+        || relation.schema == "pg_catalog"
+        || relation.schema == "information_schema"
+    {
+        return Err(unfit(format!("{shown} is a system table")));
+    }
+    if identity::is_superuser(relation.owner) && !superuser_allowed {
+        return Err(unfit(format!("{shown} belongs to the superuser \"{owner}\""))
+            .detail("Work on its rows runs with its owner's rights.")
+            .hint(format!(
+                "CREATE ROLE ... NOLOGIN; ALTER TABLE {shown} OWNER TO that role; or pass superuser_allowed => true."
+            )));
+    }
+    let subscribed = Spi::get_one_with_args::<bool>(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_subscription_rel s WHERE s.srrelid OPERATOR(pg_catalog.=) $1)",
+        &[oid.into()],
+    )?;
+    if subscribed == Some(true) {
+        return Err(unfit(format!("{shown} is the target of a logical subscription")));
+    }
+    Ok(())
+}
+
+fn find<'a>(attributes: &'a [Attribute], column: &str, what: &str, shown: &str) -> Answer<&'a Attribute> {
+    attributes.iter().find(|attribute| attribute.name == column).ok_or_else(|| {
+        Problem::new(state::NO_COLUMN, format!("table {shown} has no {what} column \"{column}\""))
+    })
+}
+
+fn find_not_null<'a>(
+    attributes: &'a [Attribute],
+    column: &str,
+    what: &str,
+    shown: &str,
+) -> Answer<&'a Attribute> {
+    let attribute = find(attributes, column, what, shown)?;
+    if attribute.not_null {
+        return Ok(attribute);
+    }
+    Err(unfit(format!("{what} column \"{column}\" of {shown} takes NULL"))
+        .hint(format!("ALTER TABLE {shown} ALTER COLUMN {} SET NOT NULL;", quoted(column))))
+}
+
+/// The primary key's columns.
+fn primary_key(oid: Oid) -> Answer<Vec<String>> {
+    let columns = Spi::get_one_with_args::<Vec<String>>(
+        "SELECT (SELECT pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY k.place)
+                 FROM pg_catalog.pg_index i
+                 CROSS JOIN pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS k (attnum, place)
+                 JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid
+                      AND a.attnum OPERATOR(pg_catalog.=) k.attnum
+                 WHERE i.indrelid OPERATOR(pg_catalog.=) $1 AND i.indisprimary
+                   AND k.place OPERATOR(pg_catalog.<=) i.indnkeyatts)",
+        &[oid.into()],
+    )?;
+    Ok(columns.unwrap_or_default())
+}
+
+/// The registration that the wish amounts to, with every requirement checked.
+fn checked(relation: &Relation, oid: Oid, wish: &Wish) -> Answer<Registration> {
+    let shown = relation.shown();
+    let attributes = catalog::attributes(oid)?;
+    match wish.version_scope.as_str() {
+        "table" => {}
+        "row" => {
+            return Err(Problem::new(state::UNSUPPORTED, "version_scope 'row' comes with a later version")
+                .hint("Use a version column whose numbers grow over the whole table."));
+        }
+        other => {
+            return Err(Problem::new(state::BAD_ARGUMENT, format!("version_scope '{other}' is not known"))
+                .hint("Use 'table'."));
+        }
+    }
+    if wish.tenant_columns.is_empty() || wish.tenant_columns.len() > 2 {
+        return Err(Problem::new(
+            state::BAD_ARGUMENT,
+            "tenant_columns takes a database column, or client and database",
+        )
+        .hint("Leave it out for the columns client_id and database_id."));
+    }
+    for column in &wish.tenant_columns {
+        let attribute = find_not_null(&attributes, column, "tenant", &shown)?;
+        use pg_sys::{INT2OID, INT4OID, INT8OID, TEXTOID, UUIDOID, VARCHAROID};
+        if ![TEXTOID, VARCHAROID, UUIDOID, INT2OID, INT4OID, INT8OID].contains(&attribute.type_oid) {
+            let kind = type_name(attribute.type_oid);
+            return Err(unfit(format!("tenant column \"{column}\" of {shown} has type {kind}"))
+                .hint("Use text, varchar, uuid or an integer."));
+        }
+    }
+    let key_columns = match &wish.key_columns {
+        Some(key) => key.clone(),
+        None => {
+            let mut key = primary_key(oid)?;
+            key.retain(|column| !wish.tenant_columns.contains(column));
+            key
+        }
+    };
+    if key_columns.is_empty() {
+        return Err(Problem::new(state::UNFIT_TABLE, format!("table {shown} has no usable key"))
+            .detail("A row must be known by its tenant columns and a key; tables without one come with a later version.")
+            .hint(format!("ALTER TABLE {shown} ADD PRIMARY KEY (tenant columns, key columns); or name key_columns.")));
+    }
+    for column in &key_columns {
+        find_not_null(&attributes, column, "key", &shown)?;
+        if wish.tenant_columns.contains(column) {
+            return Err(Problem::new(
+                state::BAD_ARGUMENT,
+                format!("column \"{column}\" is key and tenant column"),
+            ));
+        }
+    }
+    let Some(version_column) = wish.version_column.clone() else {
+        return Err(Problem::new(state::UNSUPPORTED, format!("table {shown} needs a version column"))
+            .detail("A number or timestamp that grows with each change; tables without one come with a later version.")
+            .hint(format!("SELECT plimsoll.manage_table('{shown}', version_column => '...');")));
+    };
+    let version = find_not_null(&attributes, &version_column, "version", &shown)?;
+    if let Some(column) = &wish.modified_column {
+        let attribute = find(&attributes, column, "modified", &shown)?;
+        if ![pg_sys::TIMESTAMPOID, pg_sys::TIMESTAMPTZOID].contains(&attribute.type_oid) {
+            let kind = type_name(attribute.type_oid);
+            return Err(unfit(format!(
+                "modified column \"{column}\" of {shown} has type {kind}, no timestamp"
+            )));
+        }
+    }
+    let mut server_columns = wish.server_columns.clone();
+    for column in &server_columns {
+        find(&attributes, column, "server", &shown)?;
+        if key_columns.contains(column) || *column == version_column || wish.tenant_columns.contains(column) {
+            return Err(Problem::new(
+                state::BAD_ARGUMENT,
+                format!("column \"{column}\" cannot be a server column: it is key, version or tenant"),
+            ));
+        }
+    }
+    for attribute in attributes.iter().filter(|a| a.generated && !wish.server_columns.contains(&a.name)) {
+        pgrx::notice!("generated column \"{}\" of {shown} is taken as a server column", attribute.name);
+        server_columns.push(attribute.name.clone());
+    }
+    for attribute in &attributes {
+        if !server_columns.contains(&attribute.name) && !wish.tenant_columns.contains(&attribute.name) {
+            Codec::new(attribute.type_oid, attribute.typmod)
+                .map_err(|problem| problem.in_column(&attribute.name, &shown))?;
+        }
+    }
+    let codec = Codec::new(version.type_oid, version.typmod)?;
+    let column = plimsoll_core::schema::Column {
+        number: 1,
+        name: version_column.clone(),
+        column_type: codec.column_type,
+        not_null: true,
+    };
+    super::schema_of(vec![column], std::slice::from_ref(&version_column), &version_column, None)
+        .map_err(|problem| problem.hint("Use smallint, integer, bigint, xid8, timestamp or timestamptz."))?;
+    let registration = Registration {
+        table_id: 0,
+        schema_name: relation.schema.clone(),
+        table_name: relation.name.clone(),
+        relation_oid: oid,
+        owner_name: identity::role_name(relation.owner),
+        tenant_columns: wish.tenant_columns.clone(),
+        key_columns,
+        version_column,
+        modified_column: wish.modified_column.clone(),
+        server_columns,
+        superuser_allowed: wish.superuser_allowed,
+    };
+    catalog::key_equalities(oid, &registration)?;
+    Ok(registration)
+}
+
+fn manage(oid: Oid, wish: Wish) -> Answer<()> {
+    let user = access::authorise_admin()?;
+    require_utf8()?;
+    let table_id = identity::as_extension(|| {
+        let relation = relation_of(oid)?;
+        check_relation(&relation, oid, user, wish.superuser_allowed)?;
+        let registration = checked(&relation, oid, &wish)?;
+        warn(oid, &relation.shown(), &registration)?;
+        let table_id = register(&registration, &wish.version_scope, &identity::role_name(user))?;
+        catalog::number_columns(table_id, oid)?;
+        Ok(table_id)
+    })?;
+    let (registration, owner) = identity::as_extension(|| {
+        let registration = catalog::registration_by_id(table_id)?;
+        let table = catalog::load(&registration)?;
+        Ok((registration, table.owner))
+    })?;
+    ensure_position_index(oid, &registration, owner)
+}
+
+/// Says what may make rows wait or be refused later.
+fn warn(oid: Oid, shown: &str, registration: &Registration) -> Answer<()> {
+    let warnings: Vec<String> = Spi::connect(|client| {
+        let rows = client.select(
+            "SELECT pg_catalog.format('unique index %I may make rows wait for each other; DEFERRABLE constraints need not',
+                                      c.relname)
+             FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
+             WHERE i.indrelid OPERATOR(pg_catalog.=) $1 AND i.indisunique AND i.indimmediate AND NOT i.indisprimary
+               AND NOT (SELECT pg_catalog.bool_and(a.attname::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($2))
+                        FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) AS k (attnum)
+                        JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid
+                             AND a.attnum OPERATOR(pg_catalog.=) k.attnum)
+             UNION ALL
+             SELECT pg_catalog.format('trigger %I runs BEFORE each row: a row that it changes or skips is rejected', t.tgname)
+             FROM pg_catalog.pg_trigger t
+             WHERE t.tgrelid OPERATOR(pg_catalog.=) $1 AND NOT t.tgisinternal
+               AND (t.tgtype::pg_catalog.int4 OPERATOR(pg_catalog.&) 3) OPERATOR(pg_catalog.=) 3",
+            None,
+            &[
+                oid.into(),
+                registration.tenant_columns.iter().chain(&registration.key_columns).cloned().collect::<Vec<_>>().into(),
+            ],
+        )?;
+        rows.map(|row| Ok::<_, Problem>(row.get(1)?.unwrap_or_default())).collect::<Answer<_>>()
+    })?;
+    for warning in warnings {
+        pgrx::warning!("{shown}: {warning}");
+    }
+    Ok(())
+}
+
+/// Writes the registration: a new one, one that was there under this name, or one whose table was renamed.
+fn register(registration: &Registration, version_scope: &str, user: &str) -> Answer<i32> {
+    let table_id = Spi::get_one_with_args::<i32>(
+        "WITH known AS (
+             SELECT t.table_id FROM plimsoll.table_record t
+             WHERE (t.schema_name OPERATOR(pg_catalog.=) $1::pg_catalog.name
+                    AND t.table_name OPERATOR(pg_catalog.=) $2::pg_catalog.name)
+                OR (t.relation_oid OPERATOR(pg_catalog.=) $3 AND NOT EXISTS (
+                        SELECT FROM pg_catalog.pg_class c
+                        JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+                        WHERE n.nspname OPERATOR(pg_catalog.=) t.schema_name
+                          AND c.relname OPERATOR(pg_catalog.=) t.table_name))
+             ORDER BY (t.table_name OPERATOR(pg_catalog.=) $2::pg_catalog.name
+                       AND t.schema_name OPERATOR(pg_catalog.=) $1::pg_catalog.name) DESC, t.table_id DESC LIMIT 1),
+         changed AS (
+             UPDATE plimsoll.table_record t
+             SET schema_name = $1::pg_catalog.name, table_name = $2::pg_catalog.name, relation_oid = $3,
+                 owner_name = $4::pg_catalog.name, tenant_columns = $5::pg_catalog.name[],
+                 key_columns = $6::pg_catalog.name[], version_column = $7::pg_catalog.name,
+                 modified_column = $8::pg_catalog.name, version_scope = $9,
+                 server_columns = $10::pg_catalog.name[], superuser_allowed = $12, unmanaged_at = NULL,
+                 managed_at = pg_catalog.now(), managed_by = $11::pg_catalog.name
+             FROM known k WHERE t.table_id OPERATOR(pg_catalog.=) k.table_id RETURNING t.table_id),
+         added AS (
+             INSERT INTO plimsoll.table_record (schema_name, table_name, relation_oid, owner_name, tenant_columns,
+                 key_columns, version_column, modified_column, version_scope, server_columns, managed_by,
+                 superuser_allowed)
+             SELECT $1::pg_catalog.name, $2::pg_catalog.name, $3, $4::pg_catalog.name, $5::pg_catalog.name[],
+                    $6::pg_catalog.name[], $7::pg_catalog.name, $8::pg_catalog.name, $9,
+                    $10::pg_catalog.name[], $11::pg_catalog.name, $12
+             WHERE NOT EXISTS (SELECT FROM known) RETURNING table_id)
+         SELECT table_id FROM changed UNION ALL SELECT table_id FROM added",
+        &[
+            registration.schema_name.as_str().into(),
+            registration.table_name.as_str().into(),
+            registration.relation_oid.into(),
+            registration.owner_name.as_str().into(),
+            registration.tenant_columns.clone().into(),
+            registration.key_columns.clone().into(),
+            registration.version_column.as_str().into(),
+            registration.modified_column.clone().into(),
+            version_scope.into(),
+            registration.server_columns.clone().into(),
+            user.into(),
+            registration.superuser_allowed.into(),
+        ],
+    )?;
+    table_id.ok_or_else(|| Problem::new(state::INTERNAL, "the registration was not written"))
+}
+
+/// Creates the index by which rows are read in position order, unless one leads with these columns.
+fn ensure_position_index(oid: Oid, registration: &Registration, owner: Oid) -> Answer<()> {
+    let exists = identity::as_extension(|| {
+        Ok(Spi::get_one_with_args::<bool>(
+            "SELECT EXISTS (
+                 SELECT FROM pg_catalog.pg_index i
+                 WHERE i.indrelid OPERATOR(pg_catalog.=) $1 AND i.indisvalid AND i.indpred IS NULL
+                   AND (SELECT pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY k.place)
+                        FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS k (attnum, place)
+                        JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid
+                             AND a.attnum OPERATOR(pg_catalog.=) k.attnum
+                        WHERE k.place OPERATOR(pg_catalog.<=) pg_catalog.cardinality($2)) OPERATOR(pg_catalog.=) $2)",
+            &[
+                oid.into(),
+                registration
+                    .tenant_columns
+                    .iter()
+                    .chain([&registration.version_column])
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .into(),
+            ],
+        )?)
+    })?;
+    if exists == Some(true) {
+        return Ok(());
+    }
+    let columns: Vec<String> =
+        registration.tenant_columns.iter().chain([&registration.version_column]).map(|c| quoted(c)).collect();
+    let index = format!("plimsoll_{}_position", registration.table_id);
+    let qualified_index = qualified(&registration.schema_name, &index);
+    pgrx::notice!("creating index {qualified_index} on {} ({})", registration.name(), columns.join(", "));
+    identity::as_owner(owner, || {
+        Spi::run(&format!(
+            "CREATE INDEX {} ON {} ({})",
+            quoted(&index),
+            registration.name(),
+            columns.join(", ")
+        ))?;
+        Spi::run(&format!("ALTER INDEX {qualified_index} DEPENDS ON EXTENSION plimsoll"))?;
+        Ok(())
+    })
+}
+
+#[pg_extern(sql = false)]
+fn unmanage_table(relation: Oid) {
+    unmanage(relation).or_raise();
+}
+
+/// Ends the management of a table: rows, index and history stay, the registration is kept aside so that
+/// column numbers are the same when it is managed again.
+fn unmanage(oid: Oid) -> Answer<()> {
+    let user = access::authorise_admin()?;
+    identity::as_extension(|| {
+        let relation = relation_of(oid)?;
+        if !identity::may_act_as(user, relation.owner) {
+            return Err(Problem::new(
+                state::NOT_AUTHORISED,
+                format!("table {} is not yours", relation.shown()),
+            ));
+        }
+        let ended = Spi::get_one_with_args::<i64>(
+            "WITH ended AS (
+                 UPDATE plimsoll.table_record t SET unmanaged_at = pg_catalog.now()
+                 WHERE t.unmanaged_at IS NULL AND t.schema_name OPERATOR(pg_catalog.=) $1::pg_catalog.name
+                   AND t.table_name OPERATOR(pg_catalog.=) $2::pg_catalog.name RETURNING t.table_id)
+             SELECT pg_catalog.count(*) FROM ended",
+            &[relation.schema.as_str().into(), relation.name.as_str().into()],
+        )?;
+        match ended {
+            Some(1) => Ok(()),
+            _ => Err(Problem::new(state::NOT_MANAGED, format!("{} is no managed table", relation.shown()))),
+        }
+    })
+}

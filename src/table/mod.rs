@@ -1,0 +1,162 @@
+//! Managed tables: from a name to everything a statement on the table needs.
+//!
+//! Registrations hold names. Each use finds the table by its registered name and makes sure that it still
+//! has the registered owner and columns; the oid in the registration is a cache and a hint when the name
+//! is gone.
+
+mod catalog;
+mod manage;
+mod sql;
+
+pub use sql::Placeholders;
+
+use pgrx::pg_sys::{self, Oid};
+use plimsoll_core::schema::{Column, TableSchema};
+
+use crate::access::Database;
+use crate::datum::{Codec, Parameter};
+use crate::error::{Answer, Problem, state};
+use crate::identity;
+
+/// A column as the catalogue has it.
+pub struct PhysicalColumn {
+    /// Its name.
+    pub name: String,
+    /// Its collation.
+    pub collation: Oid,
+    /// `OPERATOR(schema.=)` by which the unique index compares it, for key columns.
+    pub equality: Option<String>,
+}
+
+/// A column that the server sets to the client's or the database's id.
+pub struct TenantColumn {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub type_oid: Oid,
+}
+
+/// A managed table, looked up for one call.
+pub struct ManagedTable {
+    /// Its number in the registration.
+    pub table_id: i32,
+    /// Schema and table as a person writes them, quoted where needed.
+    pub name: String,
+    /// Its oid now.
+    pub oid: Oid,
+    /// Its owner now.
+    pub owner: Oid,
+    /// The columns that are sent and digested.
+    pub schema: TableSchema,
+    /// The same columns as the catalogue has them.
+    pub physical: Vec<PhysicalColumn>,
+    /// How their values are read and written.
+    pub codecs: Vec<Codec>,
+    /// The columns that hold the tenant.
+    pub tenant: Vec<TenantColumn>,
+}
+
+impl ManagedTable {
+    /// Numbers of the columns, in the order of `schema.columns()`.
+    pub fn numbers(&self) -> Vec<u32> {
+        self.schema.columns().iter().map(|column| column.number).collect()
+    }
+
+    /// The parameters that stand for the tenant, first in every statement.
+    pub fn tenant_parameters(&self, database: &Database) -> Answer<Vec<Parameter>> {
+        let values = match self.tenant.len() {
+            1 => vec![database.id.to_string()],
+            _ => vec![database.client_id.clone(), database.id.to_string()],
+        };
+        let pairs = self.tenant.iter().zip(values);
+        pairs
+            .map(|(column, value)| {
+                let datum = Codec::new(column.type_oid, -1)?.text_input(&value)?;
+                Ok(Parameter { type_oid: column.type_oid, datum: Some(datum) })
+            })
+            .collect()
+    }
+
+    /// Runs `work` with the rights of the table's owner.
+    pub fn as_owner<T>(&self, work: impl FnOnce() -> Answer<T>) -> Answer<T> {
+        identity::as_owner(self.owner, work)
+    }
+}
+
+/// Makes deferred constraints immediate for this transaction: within a restricted operation no deferred
+/// trigger could fire, and a violation then belongs to the batch, not to COMMIT.
+pub fn set_constraints_immediate() -> Answer<()> {
+    // SAFETY: a node of this type with no names means ALL.
+    unsafe {
+        let statement =
+            pg_sys::palloc0(size_of::<pg_sys::ConstraintsSetStmt>()).cast::<pg_sys::ConstraintsSetStmt>();
+        (*statement).type_ = pg_sys::NodeTag::T_ConstraintsSetStmt;
+        pg_sys::AfterTriggerSetState(statement);
+    }
+    Ok(())
+}
+
+/// The managed table that an agent or a person names, as `schema.table`, `table` where that is clear, or
+/// quoted as SQL does.
+///
+/// # Errors
+/// `NOT_MANAGED`, or `NOT_IN_STATE` where the table is not as it was registered; each says what to do.
+pub fn resolve(relation: &str) -> Answer<ManagedTable> {
+    let registration = identity::as_extension(|| catalog::registration_by_name(relation))?;
+    identity::as_extension(|| catalog::load(&registration))
+}
+
+/// The registered number and name of a table, whether or not it is still as it was registered.
+pub fn registered_id(relation: &str) -> Answer<(i32, String)> {
+    let registration = identity::as_extension(|| catalog::registration_by_name(relation))?;
+    Ok((registration.table_id, registration.name()))
+}
+
+/// All tables that are managed now. One that is not as it was registered is left out with a warning.
+pub fn all() -> Answer<Vec<ManagedTable>> {
+    identity::as_extension(|| {
+        let mut tables = Vec::new();
+        for registration in catalog::registrations()? {
+            match catalog::load(&registration) {
+                Ok(table) => tables.push(table),
+                Err(problem) => {
+                    pgrx::warning!("plimsoll: {} is left out: {}", registration.name(), problem.message());
+                }
+            }
+        }
+        Ok(tables)
+    })
+}
+
+/// How deep each table stands below those its foreign keys refer to: parents before children on upload.
+/// Tables that refer to each other in a circle get the rank at which they were found.
+pub fn ranks(tables: &[ManagedTable]) -> Answer<Vec<u32>> {
+    let references = identity::as_extension(|| catalog::references(tables))?;
+    let mut ranks = vec![0u32; tables.len()];
+    for _ in 0..tables.len() {
+        let mut changed = false;
+        for (child, parent) in &references {
+            let wanted = (ranks[*parent] + 1).min(tables.len() as u32);
+            if child != parent && ranks[*child] < wanted {
+                ranks[*child] = wanted;
+                changed = true;
+            }
+        }
+        if !changed {
+            break;
+        }
+    }
+    Ok(ranks)
+}
+
+/// A core schema from columns and the names a registration holds.
+fn schema_of(
+    columns: Vec<Column>,
+    key: &[String],
+    version: &str,
+    modified: Option<&str>,
+) -> Answer<TableSchema> {
+    let key: Vec<&str> = key.iter().map(String::as_str).collect();
+    TableSchema::new(columns, &key, version, modified)
+        .map_err(|error| Problem::new(state::UNFIT_TABLE, error.message()))
+}

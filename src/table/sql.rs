@@ -1,0 +1,121 @@
+//! Pieces of the statements on a managed table. Identifiers are quoted, values are parameters, and the
+//! tenant predicate is in every one as a plain equality.
+
+use pgrx::pg_sys::{self, Datum};
+use plimsoll_core::value::ColumnType;
+
+use super::ManagedTable;
+use super::catalog::quoted;
+use crate::access::Database;
+use crate::datum::{IncomingColumn, Parameter};
+use crate::error::Answer;
+
+/// Collects the parameters of a statement and answers their placeholders.
+pub struct Placeholders {
+    parameters: Vec<Parameter>,
+}
+
+impl Placeholders {
+    /// The tenant's parameters come first.
+    pub fn for_tenant(table: &ManagedTable, database: &Database) -> Answer<Self> {
+        Ok(Placeholders { parameters: table.tenant_parameters(database)? })
+    }
+
+    /// Adds a parameter; its placeholder.
+    pub fn add(&mut self, parameter: Parameter) -> String {
+        self.parameters.push(parameter);
+        format!("${}", self.parameters.len())
+    }
+
+    /// The parameters, in order.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+}
+
+impl ManagedTable {
+    /// `t.client_id = $1 AND t.database_id = $2`, by the operators of the columns' types.
+    pub fn tenant_predicate(&self) -> String {
+        let equal = |(i, column): (usize, &super::TenantColumn)| {
+            format!("t.{} OPERATOR(pg_catalog.=) ${}", quoted(&column.name), i + 1)
+        };
+        self.tenant.iter().enumerate().map(equal).collect::<Vec<_>>().join(" AND ")
+    }
+
+    /// The sent columns, each with `prefix` in front.
+    pub fn column_list(&self, prefix: &str) -> String {
+        let columns = self.physical.iter().map(|column| format!("{prefix}{}", quoted(&column.name)));
+        columns.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The version column, quoted.
+    pub fn version_column(&self) -> String {
+        quoted(&self.schema.version().name)
+    }
+
+    /// Columns by which rows are read in (position, key) order.
+    pub fn order(&self) -> String {
+        let mut order = vec![format!("t.{}", self.version_column())];
+        order.extend(self.schema.key().map(|column| format!("t.{}", quoted(&column.name))));
+        order.join(", ")
+    }
+
+    /// `AND`-joined equality of the key between the table and incoming rows.
+    pub fn key_predicate(&self) -> String {
+        let equal = |i: &usize| {
+            let column = &self.physical[*i];
+            let operator = column.equality.as_deref().unwrap_or("OPERATOR(pg_catalog.=)");
+            let name = quoted(&column.name);
+            format!("t.{name} {operator} i.{name}")
+        };
+        self.schema.key_indexes().iter().map(equal).collect::<Vec<_>>().join(" AND ")
+    }
+
+    /// A parameter for a position, of a type the version column is compared with.
+    pub fn position_parameter(&self, position: i64) -> Parameter {
+        let (type_oid, value) = match self.schema.version().column_type {
+            ColumnType::Timestamp(_) => (pg_sys::TIMESTAMPOID, position),
+            ColumnType::Timestamptz(_) => (pg_sys::TIMESTAMPTZOID, position),
+            ColumnType::Xid8 => (pg_sys::XID8OID, position.max(0)),
+            _ => (pg_sys::INT8OID, position),
+        };
+        Parameter { type_oid, datum: Some(Datum::from(value)) }
+    }
+
+    /// The tenant's rows with positions in `[from, to)`, `None` for open.
+    pub fn range_predicate(
+        &self,
+        from: Option<i64>,
+        to: Option<i64>,
+        placeholders: &mut Placeholders,
+    ) -> String {
+        let mut predicate = self.tenant_predicate();
+        for (bound, operator) in [(from, ">="), (to, "<")] {
+            if let Some(position) = bound {
+                let placeholder = placeholders.add(self.position_parameter(position));
+                predicate += &format!(
+                    " AND t.{} OPERATOR(pg_catalog.{operator}) {placeholder}",
+                    self.version_column()
+                );
+            }
+        }
+        predicate
+    }
+
+    /// The columns of incoming rows: the ordinal, then the sent columns.
+    pub fn incoming_columns(&self) -> Vec<IncomingColumn> {
+        let ordinal = IncomingColumn {
+            name: "plimsoll ordinal".to_owned(),
+            type_oid: pg_sys::INT8OID,
+            typmod: -1,
+            collation: pg_sys::InvalidOid,
+        };
+        let sent = self.physical.iter().zip(&self.codecs).map(|(column, codec)| IncomingColumn {
+            name: column.name.clone(),
+            type_oid: codec.type_oid,
+            typmod: codec.typmod,
+            collation: column.collation,
+        });
+        std::iter::once(ordinal).chain(sent).collect()
+    }
+}

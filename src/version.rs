@@ -1,0 +1,261 @@
+//! What a table says of itself: row count, highest version, latest change; and the fingerprint of a range.
+//!
+//! Until manifests are kept, counts come from an index scan of the replica and fingerprints from its rows.
+
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::pg_sys::Datum;
+use pgrx::prelude::*;
+use pgrx::{FromDatum, Uuid};
+use plimsoll_core::ENCODING_VERSION;
+use plimsoll_core::digest::Digester;
+use plimsoll_core::fingerprint::Fingerprint;
+use plimsoll_core::store::PositionRange;
+
+use crate::access::{Database, authorise};
+use crate::datum::{Row, read_rows};
+use crate::error::{Answer, OrRaise, Problem, state};
+use crate::table::{self, ManagedTable, Placeholders};
+
+/// What one replica says of itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TableVersion {
+    /// Number of rows.
+    pub row_count: u64,
+    /// The highest position.
+    pub max_position: Option<i64>,
+    /// The latest change, in microseconds since 2000-01-01 UTC.
+    pub max_modified: Option<i64>,
+}
+
+/// The version of the database's replica of a table.
+pub fn of(database: &Database, table: &ManagedTable) -> Answer<TableVersion> {
+    let modified = match table.schema.modified() {
+        Some(column) => format!("pg_catalog.max(t.{})", pgrx::spi::quote_identifier(&column.name)),
+        None => "NULL".to_owned(),
+    };
+    let sql = format!(
+        "SELECT pg_catalog.count(*), {}, {modified} FROM {} t WHERE {}",
+        greatest_position(table),
+        table.name,
+        table.tenant_predicate()
+    );
+    let placeholders = Placeholders::for_tenant(table, database)?;
+    let mut version = TableVersion::default();
+    table.as_owner(|| {
+        read_rows(&sql, placeholders.parameters(), &mut |row| {
+            version = TableVersion {
+                row_count: row.int8(0).unwrap_or(0) as u64,
+                max_position: row.int8(1),
+                max_modified: row.int8(2),
+            };
+            Ok(true)
+        })
+    })?;
+    Ok(version)
+}
+
+/// The highest position as an eight-byte value. A timestamp is one already: microseconds since 2000.
+fn greatest_position(table: &ManagedTable) -> String {
+    use plimsoll_core::value::ColumnType::{Int2, Int4, Xid8};
+    let column = format!("t.{}", table.version_column());
+    match table.schema.version().column_type {
+        Int2 | Int4 => format!("pg_catalog.max({column})::pg_catalog.int8"),
+        // There is no max(xid8) before version 16; an index on the column answers this.
+        Xid8 => format!("pg_catalog.max(({column}::pg_catalog.text)::pg_catalog.int8)"),
+        _ => format!("pg_catalog.max({column})"),
+    }
+}
+
+/// How many rows of the replica stand beyond a position.
+pub fn count_beyond(database: &Database, table: &ManagedTable, position: i64) -> Answer<u64> {
+    let Some(range) = PositionRange::beyond(position) else { return Ok(0) };
+    let mut placeholders = Placeholders::for_tenant(table, database)?;
+    let predicate = table.range_predicate(range.from, range.to, &mut placeholders);
+    let sql = format!("SELECT pg_catalog.count(*) FROM {} t WHERE {predicate}", table.name);
+    let mut count = 0;
+    table.as_owner(|| {
+        read_rows(&sql, placeholders.parameters(), &mut |row| {
+            count = row.int8(0).unwrap_or(0) as u64;
+            Ok(true)
+        })
+    })?;
+    Ok(count)
+}
+
+/// The bounds of a range argument; `None` where it is empty.
+pub fn range_of(range: &pgrx::Range<i64>) -> Option<PositionRange> {
+    if range.is_empty() {
+        return None;
+    }
+    use pgrx::datum::RangeBound::{Exclusive, Inclusive, Infinite};
+    let from = match range.lower() {
+        Some(Inclusive(from)) => Some(*from),
+        // Discrete ranges are canonical: an exclusive lower bound does not occur.
+        Some(Exclusive(from)) => from.checked_add(1),
+        Some(Infinite) | None => None,
+    };
+    let to = match range.upper() {
+        Some(Exclusive(to)) => Some(*to),
+        Some(Inclusive(to)) => to.checked_add(1),
+        Some(Infinite) | None => None,
+    };
+    Some(PositionRange { from, to })
+}
+
+/// Hands each row of a range to `take`, encoded, in no particular order or in (position, key) order.
+pub fn read_range(
+    database: &Database,
+    table: &mut ManagedTable,
+    range: PositionRange,
+    ordered: bool,
+    take: &mut dyn FnMut(&Row<'_>, &[u8]) -> Answer<bool>,
+) -> Answer<()> {
+    let mut placeholders = Placeholders::for_tenant(table, database)?;
+    let predicate = table.range_predicate(range.from, range.to, &mut placeholders);
+    let order = if ordered { format!(" ORDER BY {}", table.order()) } else { String::new() };
+    let sql = format!("SELECT {} FROM {} t WHERE {predicate}{order}", table.column_list("t."), table.name);
+    let numbers = table.numbers();
+    let mut encoded = Vec::new();
+    let (owner, codecs) = (table.owner, &mut table.codecs);
+    crate::identity::as_owner(owner, || {
+        read_rows(&sql, placeholders.parameters(), &mut |row| {
+            encoded.clear();
+            row.encode(0, &numbers, codecs, &mut encoded)?;
+            take(row, &encoded)
+        })
+    })
+}
+
+/// The fingerprint of a range of the replica.
+pub fn fingerprint(
+    database: &Database,
+    table: &mut ManagedTable,
+    range: PositionRange,
+) -> Answer<Fingerprint> {
+    let mut digester = Digester::new(database.fingerprint_key.clone());
+    let mut fingerprint = Fingerprint::default();
+    read_range(database, table, range, false, &mut |_, row| {
+        fingerprint.insert(&digester.digest(row)?);
+        Ok(true)
+    })?;
+    Ok(fingerprint)
+}
+
+#[pg_extern(sql = false)]
+fn version() -> TableIterator<'static, (name!(extension_version, String), name!(encoding_version, i32))> {
+    TableIterator::once((env!("CARGO_PKG_VERSION").to_owned(), i32::from(ENCODING_VERSION)))
+}
+
+type VersionRow = (
+    name!(relation, String),
+    name!(row_count, i64),
+    name!(max_version, Option<i64>),
+    name!(max_modified, Option<TimestampWithTimeZone>),
+    name!(fingerprint, Option<Vec<u8>>),
+);
+
+/// A timestamptz from microseconds since 2000.
+pub fn timestamptz(micros: i64) -> Option<TimestampWithTimeZone> {
+    // SAFETY: a timestamptz datum is this number, by value.
+    unsafe { TimestampWithTimeZone::from_datum(Datum::from(micros), false) }
+}
+
+fn version_row(database: &Database, table: &ManagedTable) -> Answer<VersionRow> {
+    let version = of(database, table)?;
+    let count = i64::try_from(version.row_count).unwrap_or(i64::MAX);
+    Ok((table.name.clone(), count, version.max_position, version.max_modified.and_then(timestamptz), None))
+}
+
+#[pg_extern(sql = false)]
+fn table_versions(
+    database_id: Uuid,
+) -> TableIterator<
+    'static,
+    (
+        name!(relation, String),
+        name!(row_count, i64),
+        name!(max_version, Option<i64>),
+        name!(max_modified, Option<TimestampWithTimeZone>),
+        name!(fingerprint, Option<Vec<u8>>),
+    ),
+> {
+    let rows = || {
+        let database = authorise(database_id)?;
+        table::all()?.iter().map(|table| version_row(&database, table)).collect::<Answer<Vec<_>>>()
+    };
+    TableIterator::new(rows().or_raise())
+}
+
+#[pg_extern(sql = false)]
+fn table_version(
+    database_id: Uuid,
+    relation: &str,
+) -> TableIterator<
+    'static,
+    (
+        name!(relation, String),
+        name!(row_count, i64),
+        name!(max_version, Option<i64>),
+        name!(max_modified, Option<TimestampWithTimeZone>),
+        name!(fingerprint, Option<Vec<u8>>),
+    ),
+> {
+    let row = || version_row(&authorise(database_id)?, &table::resolve(relation)?);
+    TableIterator::once(row().or_raise())
+}
+
+#[pg_extern(sql = false)]
+fn table_schema(
+    database_id: Uuid,
+    relation: &str,
+) -> TableIterator<
+    'static,
+    (
+        name!(column_number, i32),
+        name!(column_name, String),
+        name!(column_type, String),
+        name!(not_null, bool),
+        name!(is_key, bool),
+        name!(is_version, bool),
+        name!(is_modified, bool),
+    ),
+> {
+    let rows = || {
+        authorise(database_id)?;
+        let table = table::resolve(relation)?;
+        let schema = &table.schema;
+        let rows = schema.columns().iter().enumerate().map(|(i, column)| {
+            (
+                column.number as i32,
+                column.name.clone(),
+                column.column_type.to_string(),
+                column.not_null,
+                schema.key_indexes().contains(&i),
+                schema.version_index() == i,
+                schema.modified().is_some_and(|modified| modified.number == column.number),
+            )
+        });
+        Ok::<_, Problem>(rows.collect::<Vec<_>>())
+    };
+    TableIterator::new(rows().or_raise())
+}
+
+#[pg_extern(sql = false)]
+fn range_fingerprint(
+    database_id: Uuid,
+    relation: &str,
+    range: pgrx::Range<i64>,
+) -> TableIterator<'static, (name!(row_count, i64), name!(fingerprint, Vec<u8>))> {
+    let row = || {
+        let database = authorise(database_id)?;
+        let mut table = table::resolve(relation)?;
+        let fingerprint = match range_of(&range) {
+            Some(range) => fingerprint(&database, &mut table, range)?,
+            None => Fingerprint::default(),
+        };
+        let count = i64::try_from(fingerprint.row_count())
+            .map_err(|_| Problem::new(state::INTERNAL, "a row count beyond int8"))?;
+        Ok::<_, Problem>((count, fingerprint.sum().to_vec()))
+    };
+    TableIterator::once(row().or_raise())
+}
