@@ -8,7 +8,7 @@
 DO $$
 DECLARE
     wanted pg_catalog.record;
-    found pg_catalog.record;
+    existing pg_catalog.record;
 BEGIN
     FOR wanted IN
         SELECT * FROM (VALUES
@@ -21,12 +21,12 @@ BEGIN
                pg_catalog.shobj_description(r.oid, 'pg_authid') OPERATOR(pg_catalog.=) wanted.purpose AS ours,
                EXISTS (SELECT FROM pg_catalog.pg_auth_members m
                        WHERE m.roleid OPERATOR(pg_catalog.=) r.oid OR m.member OPERATOR(pg_catalog.=) r.oid) AS has_members
-          INTO found
+          INTO existing
           FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) wanted.name::pg_catalog.name;
         IF NOT FOUND THEN
             EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', wanted.name);
             EXECUTE pg_catalog.format('COMMENT ON ROLE %I IS %L', wanted.name, wanted.purpose);
-        ELSIF (found.can_act OR (found.has_members AND found.ours IS NOT TRUE))
+        ELSIF (existing.can_act OR (existing.has_members AND existing.ours IS NOT TRUE))
             AND pg_catalog.current_setting('plimsoll.adopt_roles', true) IS DISTINCT FROM 'on'
         THEN
             RAISE EXCEPTION USING
@@ -110,8 +110,11 @@ CREATE TABLE plimsoll.lease_record (
     lease_until timestamptz,
     last_seen_at timestamptz NOT NULL,
     last_ended_at timestamptz,
+    -- The beginning of the last run that finished: replicas it brought no news of were then as before.
+    confirmed_at timestamptz,
     idle_runs bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
+CREATE UNIQUE INDEX lease_record_by_run ON plimsoll.lease_record (run_id);
 
 CREATE TABLE plimsoll.run_record (
     run_id bigint PRIMARY KEY,
@@ -197,8 +200,349 @@ CREATE SEQUENCE plimsoll.run_number;
 -- A sequence, because it survives the rollback that a failed login ends in.
 CREATE SEQUENCE plimsoll.failed_logins;
 
-SELECT pg_catalog.pg_extension_config_dump(('plimsoll.' OPERATOR(pg_catalog.||) name)::pg_catalog.regclass, '')
-FROM pg_catalog.unnest(ARRAY['database_record', 'grant_record', 'table_record', 'table_record_table_id_seq',
-    'column_record', 'lease_record', 'run_record', 'batch_record', 'batch_record_batch_id_seq', 'rejected_record',
-    'replica_record', 'guard_record', 'run_number', 'failed_logins']) AS kept (name);
+-- pg_dump keeps their rows. One statement each: each changes the extension's row in the catalogue.
+DO $$
+DECLARE
+    kept pg_catalog.text;
+BEGIN
+    FOREACH kept IN ARRAY ARRAY['database_record', 'grant_record', 'table_record', 'table_record_table_id_seq',
+        'column_record', 'lease_record', 'run_record', 'batch_record', 'batch_record_batch_id_seq',
+        'rejected_record', 'replica_record', 'guard_record', 'run_number', 'failed_logins']
+    LOOP
+        PERFORM pg_catalog.pg_extension_config_dump(
+            ('plimsoll.' OPERATOR(pg_catalog.||) kept)::pg_catalog.regclass, '');
+    END LOOP;
+END
+$$;
 
+-- ---------------------------------------------------------------------------------------------------
+-- Login, databases, runs, history. The functions authorise the effective user themselves, before all else.
+-- ---------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION plimsoll.login_challenge()
+    RETURNS bytea
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'login_challenge_wrapper';
+COMMENT ON FUNCTION plimsoll.login_challenge() IS
+    'A nonce to answer with login, within the same transaction';
+
+CREATE FUNCTION plimsoll.login(database_id uuid, proof bytea DEFAULT NULL)
+    RETURNS TABLE (client_id text, fingerprint_key bytea, settings jsonb)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'login_wrapper';
+COMMENT ON FUNCTION plimsoll.login(uuid, bytea) IS
+    'Logs this transaction in to a database; without proof where the role was granted it';
+
+CREATE FUNCTION plimsoll.register_database(client_id text, database_name text)
+    RETURNS TABLE (database_id uuid, token text)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'register_database_wrapper';
+COMMENT ON FUNCTION plimsoll.register_database(text, text) IS
+    'Registers a database of a client; the token is shown this once';
+
+CREATE FUNCTION plimsoll.rotate_token(database_id uuid)
+    RETURNS text
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'rotate_token_wrapper';
+COMMENT ON FUNCTION plimsoll.rotate_token(uuid) IS
+    'A new token; the one before stops working at once';
+
+CREATE FUNCTION plimsoll.suspend_database(database_id uuid)
+    RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'suspend_database_wrapper';
+COMMENT ON FUNCTION plimsoll.suspend_database(uuid) IS
+    'Refuses the database everything until it is resumed';
+
+CREATE FUNCTION plimsoll.resume_database(database_id uuid)
+    RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'resume_database_wrapper';
+COMMENT ON FUNCTION plimsoll.resume_database(uuid) IS
+    'Ends a suspension';
+
+CREATE FUNCTION plimsoll.grant_database(database_id uuid, role name)
+    RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'grant_database_wrapper';
+COMMENT ON FUNCTION plimsoll.grant_database(uuid, name) IS
+    'Lets a role use a database without a token';
+
+CREATE FUNCTION plimsoll.revoke_database(database_id uuid, role name)
+    RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'revoke_database_wrapper';
+COMMENT ON FUNCTION plimsoll.revoke_database(uuid, name) IS
+    'Takes back what grant_database gave';
+
+CREATE FUNCTION plimsoll.set_option(database_id uuid, option text, value text)
+    RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'set_option_wrapper';
+COMMENT ON FUNCTION plimsoll.set_option(uuid, text, text) IS
+    'Sets an option of a database; NULL puts it back to its default';
+
+CREATE FUNCTION plimsoll.begin_run(database_id uuid, agent_id text, agent_version text, protocol integer,
+        host text DEFAULT NULL, local_versions jsonb DEFAULT NULL)
+    RETURNS TABLE (run_id bigint, lease_until timestamptz, tables jsonb)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'begin_run_wrapper';
+COMMENT ON FUNCTION plimsoll.begin_run(uuid, text, text, integer, text, jsonb) IS
+    'Begins a run: takes the lease, and answers what the server has of every managed table';
+
+CREATE FUNCTION plimsoll.end_run(run_id bigint, outcome text, tables jsonb DEFAULT NULL, error text DEFAULT NULL)
+    RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'end_run_wrapper';
+COMMENT ON FUNCTION plimsoll.end_run(bigint, text, jsonb, text) IS
+    'Ends a run (finished, stopped or failed), with the news of its tables';
+
+CREATE FUNCTION plimsoll.record_batch(run_id bigint, relation text, kind text, row_count bigint,
+        byte_count bigint, duration_micros bigint)
+    RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'record_batch_wrapper';
+COMMENT ON FUNCTION plimsoll.record_batch(bigint, text, text, bigint, bigint, bigint) IS
+    'Records a batch: upload, delete or compare';
+
+CREATE FUNCTION plimsoll.batch_history(database_id uuid, relation text, row_limit integer DEFAULT 50)
+    RETURNS TABLE (kind text, row_count bigint, byte_count bigint, duration_micros bigint, finished_at timestamptz)
+    LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 50 SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'batch_history_wrapper';
+COMMENT ON FUNCTION plimsoll.batch_history(uuid, text, integer) IS
+    'The batches of a replica, newest first';
+
+CREATE FUNCTION plimsoll.reject_rows(run_id bigint, relation text, rejections jsonb)
+    RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'reject_rows_wrapper';
+COMMENT ON FUNCTION plimsoll.reject_rows(bigint, text, jsonb) IS
+    'Remembers rows that could not be stored, with the reasons';
+
+CREATE FUNCTION plimsoll.rejected_keys(database_id uuid, relation text)
+    RETURNS TABLE (key_id bytea, source_key bytea, source_digest bytea, "position" bigint, waits boolean)
+    LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 100 SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'rejected_keys_wrapper';
+COMMENT ON FUNCTION plimsoll.rejected_keys(uuid, text) IS
+    'The rows of a replica that are remembered as rejected or waiting';
+
+CREATE FUNCTION plimsoll.clear_rejected(run_id bigint, relation text, key_ids bytea[])
+    RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'clear_rejected_rows_wrapper';
+COMMENT ON FUNCTION plimsoll.clear_rejected(bigint, text, bytea[]) IS
+    'Forgets rejected rows that are stored now, or gone';
+
+CREATE FUNCTION plimsoll.clear_rejected(database_id uuid, relation text)
+    RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'clear_rejected_table_wrapper';
+COMMENT ON FUNCTION plimsoll.clear_rejected(uuid, text) IS
+    'Forgets all rejected rows of a replica, so that they are tried again';
+
+CREATE FUNCTION plimsoll.release_hold(database_id uuid, relation text)
+    RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'release_hold_wrapper';
+COMMENT ON FUNCTION plimsoll.release_hold(uuid, text) IS
+    'Approves what a hold held back, once, within a day; the number of rows that was planned';
+
+CREATE FUNCTION plimsoll.visible_databases()
+    RETURNS SETOF uuid
+    LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 10 SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'visible_databases_wrapper';
+COMMENT ON FUNCTION plimsoll.visible_databases() IS
+    'The databases that the views show to the effective user';
+
+-- ---------------------------------------------------------------------------------------------------
+-- Tables, rows.
+-- ---------------------------------------------------------------------------------------------------
+
+-- ---------------------------------------------------------------------------------------------------
+-- Views for people. Each shows a role only the databases that it may see.
+-- ---------------------------------------------------------------------------------------------------
+
+CREATE VIEW plimsoll.databases WITH (security_barrier) AS
+SELECT d.client_id,
+       d.database_name,
+       d.database_id,
+       d.registered_at,
+       d.registered_by,
+       d.suspended_at,
+       l.last_seen_at,
+       l.agent_id,
+       l.agent_version,
+       l.host,
+       CASE WHEN l.lease_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() THEN l.agent_id END AS lease_holder,
+       CASE WHEN l.lease_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() THEN l.lease_until END AS lease_until,
+       l.started_at AS last_run_at,
+       l.last_ended_at,
+       COALESCE(l.idle_runs, 0) AS idle_runs,
+       (SELECT pg_catalog.count(*) FROM plimsoll.replica_record r
+        WHERE r.database_id OPERATOR(pg_catalog.=) d.database_id) AS tables,
+       ARRAY(SELECT g.role_name FROM plimsoll.grant_record g
+             WHERE g.database_id OPERATOR(pg_catalog.=) d.database_id ORDER BY g.role_name) AS granted_to,
+       d.settings
+FROM plimsoll.visible_databases() AS visible (database_id)
+JOIN plimsoll.database_record d ON d.database_id OPERATOR(pg_catalog.=) visible.database_id
+LEFT JOIN plimsoll.lease_record l ON l.database_id OPERATOR(pg_catalog.=) d.database_id;
+COMMENT ON VIEW plimsoll.databases IS 'Registered databases: whose, when last seen, who holds the lease';
+
+CREATE VIEW plimsoll.tables WITH (security_barrier) AS
+SELECT pg_catalog.format('%I.%I', t.schema_name, t.table_name) AS relation,
+       t.owner_name AS owner,
+       t.key_columns,
+       t.version_column,
+       t.version_scope,
+       t.modified_column,
+       t.server_columns,
+       t.tenant_columns,
+       t.managed_at,
+       t.managed_by,
+       EXISTS (SELECT FROM pg_catalog.pg_class c
+               JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+               WHERE n.nspname OPERATOR(pg_catalog.=) t.schema_name
+                   AND c.relname OPERATOR(pg_catalog.=) t.table_name) AS is_there
+FROM plimsoll.table_record t
+WHERE t.unmanaged_at IS NULL;
+COMMENT ON VIEW plimsoll.tables IS 'Managed tables: owner, key, version, columns with a part of their own';
+
+CREATE VIEW plimsoll.replicas WITH (security_barrier) AS
+SELECT d.client_id,
+       d.database_name,
+       d.database_id,
+       pg_catalog.format('%I.%I', t.schema_name, t.table_name) AS relation,
+       r.row_count,
+       r.local_rows,
+       r.max_version,
+       r.max_modified,
+       CASE WHEN r.hold_since IS NULL THEN r.status ELSE 'different' END AS status,
+       r.proved_at,
+       l.last_seen_at,
+       l.started_at AS last_run_at,
+       pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-)
+           CASE WHEN r.status OPERATOR(pg_catalog.=) ANY (ARRAY['level', 'counts_agree', 'level_except'])
+               THEN GREATEST(r.level_at, l.confirmed_at) ELSE r.level_at END AS lag,
+       rejected.rejected_rows,
+       rejected.waiting_rows,
+       r.hold_since,
+       r.hold_reason,
+       r.hold_planned,
+       r.error,
+       l.agent_version,
+       l.host
+FROM plimsoll.visible_databases() AS visible (database_id)
+JOIN plimsoll.database_record d ON d.database_id OPERATOR(pg_catalog.=) visible.database_id
+JOIN plimsoll.replica_record r ON r.database_id OPERATOR(pg_catalog.=) d.database_id
+JOIN plimsoll.table_record t ON t.table_id OPERATOR(pg_catalog.=) r.table_id AND t.unmanaged_at IS NULL
+LEFT JOIN plimsoll.lease_record l ON l.database_id OPERATOR(pg_catalog.=) d.database_id
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.count(*) FILTER (WHERE NOT j.waits) AS rejected_rows,
+           pg_catalog.count(*) FILTER (WHERE j.waits) AS waiting_rows
+    FROM plimsoll.rejected_record j
+    WHERE j.database_id OPERATOR(pg_catalog.=) r.database_id
+        AND j.table_id OPERATOR(pg_catalog.=) r.table_id) rejected;
+COMMENT ON VIEW plimsoll.replicas IS 'Each database in each managed table: rows, status, proof, lag, rejected rows, hold';
+
+CREATE VIEW plimsoll.runs WITH (security_barrier) AS
+SELECT d.client_id,
+       d.database_name,
+       d.database_id,
+       run.run_id,
+       run.agent_id,
+       run.agent_version,
+       run.host,
+       run.started_at,
+       run.ended_at,
+       COALESCE(run.outcome, CASE
+           WHEN l.run_id OPERATOR(pg_catalog.=) run.run_id
+               AND l.lease_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() THEN 'running'
+           ELSE 'abandoned' END) AS outcome,
+       run.error,
+       run.inserted,
+       run.updated,
+       run.deleted,
+       run.rejected
+FROM plimsoll.visible_databases() AS visible (database_id)
+JOIN plimsoll.database_record d ON d.database_id OPERATOR(pg_catalog.=) visible.database_id
+LEFT JOIN plimsoll.lease_record l ON l.database_id OPERATOR(pg_catalog.=) d.database_id
+CROSS JOIN LATERAL (
+    SELECT r.run_id, r.agent_id, r.agent_version, r.host, r.started_at, r.ended_at, r.outcome, r.error,
+           r.inserted, r.updated, r.deleted, r.rejected
+    FROM plimsoll.run_record r WHERE r.database_id OPERATOR(pg_catalog.=) d.database_id
+    UNION ALL
+    SELECT l.run_id, l.agent_id, l.agent_version, l.host, l.started_at, NULL, NULL, NULL, 0, 0, 0, 0
+    WHERE l.lease_until IS NOT NULL
+        AND NOT EXISTS (SELECT FROM plimsoll.run_record r WHERE r.run_id OPERATOR(pg_catalog.=) l.run_id)) run;
+COMMENT ON VIEW plimsoll.runs IS 'Runs that recorded something, and those under way; idle runs are counted in plimsoll.databases';
+
+CREATE VIEW plimsoll.batches WITH (security_barrier) AS
+SELECT d.client_id,
+       d.database_name,
+       d.database_id,
+       pg_catalog.format('%I.%I', t.schema_name, t.table_name) AS relation,
+       b.run_id,
+       b.batch_id,
+       b.kind,
+       b.row_count,
+       b.byte_count,
+       b.duration_micros,
+       b.finished_at
+FROM plimsoll.visible_databases() AS visible (database_id)
+JOIN plimsoll.database_record d ON d.database_id OPERATOR(pg_catalog.=) visible.database_id
+JOIN plimsoll.batch_record b ON b.database_id OPERATOR(pg_catalog.=) d.database_id
+JOIN plimsoll.table_record t ON t.table_id OPERATOR(pg_catalog.=) b.table_id;
+COMMENT ON VIEW plimsoll.batches IS 'Batches of runs: what they carried and how long they took';
+
+CREATE VIEW plimsoll.rejected_rows WITH (security_barrier) AS
+SELECT d.client_id,
+       d.database_name,
+       d.database_id,
+       pg_catalog.format('%I.%I', t.schema_name, t.table_name) AS relation,
+       j.key,
+       j."position",
+       j.waits,
+       j.sqlstate,
+       j.column_name,
+       j.message,
+       j.attempts,
+       j.first_rejected_at,
+       j.last_rejected_at,
+       j.run_id
+FROM plimsoll.visible_databases() AS visible (database_id)
+JOIN plimsoll.database_record d ON d.database_id OPERATOR(pg_catalog.=) visible.database_id
+JOIN plimsoll.rejected_record j ON j.database_id OPERATOR(pg_catalog.=) d.database_id
+JOIN plimsoll.table_record t ON t.table_id OPERATOR(pg_catalog.=) j.table_id AND t.unmanaged_at IS NULL;
+COMMENT ON VIEW plimsoll.rejected_rows IS 'Rows that could not be stored, or wait for others, with the reasons';
+
+-- ---------------------------------------------------------------------------------------------------
+-- Privileges. Nothing is left to PUBLIC.
+-- ---------------------------------------------------------------------------------------------------
+
+REVOKE ALL ON ALL TABLES IN SCHEMA plimsoll FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA plimsoll FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA plimsoll FROM PUBLIC;
+
+GRANT SELECT ON plimsoll.replicas, plimsoll.runs, plimsoll.batches, plimsoll.rejected_rows, plimsoll.databases,
+    plimsoll.tables TO plimsoll_admin, plimsoll_agent, plimsoll_reader;
+
+-- Reading reports.
+GRANT EXECUTE ON FUNCTION
+    plimsoll.login_challenge(), plimsoll.login(uuid, bytea), plimsoll.visible_databases(),
+    plimsoll.batch_history(uuid, text, integer), plimsoll.rejected_keys(uuid, text)
+    TO plimsoll_admin, plimsoll_agent, plimsoll_reader;
+
+-- Sending and checking rows.
+GRANT EXECUTE ON FUNCTION
+    plimsoll.begin_run(uuid, text, text, integer, text, jsonb), plimsoll.end_run(bigint, text, jsonb, text),
+    plimsoll.record_batch(bigint, text, text, bigint, bigint, bigint),
+    plimsoll.reject_rows(bigint, text, jsonb), plimsoll.clear_rejected(bigint, text, bytea[]),
+    plimsoll.clear_rejected(uuid, text), plimsoll.release_hold(uuid, text)
+    TO plimsoll_admin, plimsoll_agent;
+
+-- Administration.
+GRANT EXECUTE ON FUNCTION
+    plimsoll.register_database(text, text), plimsoll.rotate_token(uuid), plimsoll.suspend_database(uuid),
+    plimsoll.resume_database(uuid), plimsoll.grant_database(uuid, name),
+    plimsoll.revoke_database(uuid, name), plimsoll.set_option(uuid, text, text)
+    TO plimsoll_admin;

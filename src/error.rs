@@ -25,6 +25,12 @@ pub mod state {
     pub const MALFORMED: Code = Code::ERRCODE_INVALID_BINARY_REPRESENTATION;
     /// An argument that makes no sense.
     pub const BAD_ARGUMENT: Code = Code::ERRCODE_INVALID_PARAMETER_VALUE;
+    /// An argument that must be given.
+    pub const MISSING_ARGUMENT: Code = Code::ERRCODE_NULL_VALUE_NOT_ALLOWED;
+    /// Something of this name is there already.
+    pub const DUPLICATE: Code = Code::ERRCODE_DUPLICATE_OBJECT;
+    /// A role that does not exist.
+    pub const NO_ROLE: Code = Code::ERRCODE_UNDEFINED_OBJECT;
     /// A table that cannot be managed as it is.
     pub const UNFIT_TABLE: Code = Code::ERRCODE_INVALID_TABLE_DEFINITION;
     /// Something that is planned but not there.
@@ -51,6 +57,11 @@ impl Problem {
     /// A problem with a message alone.
     pub fn new(code: PgSqlErrorCode, message: impl Into<String>) -> Self {
         Problem { code, message: message.into(), detail: None, hint: None }
+    }
+
+    /// Its SQLSTATE.
+    pub fn code(&self) -> PgSqlErrorCode {
+        self.code
     }
 
     /// The same problem under another SQLSTATE.

@@ -3,18 +3,32 @@
 //! | room | what lives there |
 //! |---|---|
 //! | `access`, `identity`, `login` | who is asking, what they may touch, whose rights work runs with |
+//! | `database`, `setting` | registered databases, their tokens, grants and options |
+//! | `run`, `lease`, `replica` | runs, whose turn it is, what a run finds and leaves of each replica |
+//! | `history`, `rejected`, `hold` | batches, rows that could not be stored, holds and their release |
+//! | `view`, `argument` | whose databases the views show; arguments as SQL hands them over |
 //!
 //! SQL names, privileges and settings of all functions are in `sql/`. A function that SQL calls is a thin
 //! shim: it authorises, calls a typed inner function, and raises its problem.
 
 mod access;
+mod argument;
+mod database;
 mod datum;
 mod error;
+mod history;
+mod hold;
 mod identity;
+mod lease;
 mod login;
 mod manifest;
+mod rejected;
+mod replica;
+mod run;
+mod setting;
 mod table;
 mod version;
+mod view;
 
 ::pgrx::pg_module_magic!(name, version);
 

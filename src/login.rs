@@ -45,6 +45,13 @@ pub fn is_logged_in(database_id: &Uuid, user: Oid) -> bool {
     })
 }
 
+/// The database that this transaction logged in to as this user.
+pub fn database_of(user: Oid) -> Option<Uuid> {
+    STATE.with_borrow(|state| {
+        state.login.as_ref().filter(|login| login.user == user).map(|login| login.database_id)
+    })
+}
+
 unsafe extern "C-unwind" fn at_transaction_event(
     event: pg_sys::XactEvent::Type,
     _argument: *mut std::ffi::c_void,

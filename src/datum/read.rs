@@ -137,8 +137,11 @@ impl Codec {
             if *null {
                 builder.push(None);
             } else {
+                // As a trait object: an array's elements must not make a new type of this function.
+                let mut push = |value: &Value<'_>| builder.push(Some(value));
+                let push: &mut dyn FnMut(&Value<'_>) = &mut push;
                 // SAFETY: an element of the array, of the element type.
-                unsafe { element.codec.with_value(*item, |value| builder.push(Some(value))) }?;
+                unsafe { element.codec.with_value(*item, push) }?;
             }
         }
         Ok(take(&Value::Array(builder.array())))

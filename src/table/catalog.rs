@@ -322,8 +322,8 @@ pub fn key_equalities(oid: Oid, registration: &Registration) -> Answer<Vec<(Stri
                  ORDER BY i.indisprimary DESC, i.indexrelid LIMIT 1)
              SELECT a.attname::pg_catalog.text, pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname)
              FROM chosen i
-             CROSS JOIN pg_catalog.unnest(i.indkey::pg_catalog.int2[], i.indclass::pg_catalog.oid[])
-                  AS k (attnum, class)
+             CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(i.indkey::pg_catalog.int2[]),
+                  pg_catalog.unnest(i.indclass::pg_catalog.oid[])) AS k (attnum, class)
              JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid
                   AND a.attnum OPERATOR(pg_catalog.=) k.attnum
              JOIN pg_catalog.pg_opclass c ON c.oid OPERATOR(pg_catalog.=) k.class

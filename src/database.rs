@@ -1,0 +1,188 @@
+//! Registered databases: register, token, suspend, forget, grants, options. For admins only.
+
+use std::ffi::CStr;
+
+use pgrx::prelude::*;
+use pgrx::{JsonB, Uuid};
+use plimsoll_core::token::Token;
+
+use crate::access::{self, no_such_database};
+use crate::argument::{name, required};
+use crate::error::{Answer, OrRaise, Problem, state};
+use crate::{identity, login, setting};
+
+/// Characters in the name of a client or database.
+const NAME_LIMIT: usize = 200;
+
+#[pg_extern(sql = false)]
+fn register_database(
+    client_id: Option<&str>,
+    database_name: Option<&str>,
+) -> TableIterator<'static, (name!(database_id, Uuid), name!(token, String))> {
+    TableIterator::once(register(client_id, database_name).or_raise())
+}
+
+fn register(client_id: Option<&str>, database_name: Option<&str>) -> Answer<(Uuid, String)> {
+    let user = access::authorise_admin()?;
+    let client_id = name(required(client_id, "client_id")?, "client_id", NAME_LIMIT)?;
+    let database_name = name(required(database_name, "database_name")?, "database_name", NAME_LIMIT)?;
+    let database_id = random_uuid()?;
+    let token = Token::from_random(&login::random_bytes()?);
+    let fingerprint_key = login::random_bytes()?;
+    let registered = identity::as_extension(|| {
+        execute(
+            "INSERT INTO plimsoll.database_record
+                 (database_id, client_id, database_name, fingerprint_key, stored_key, registered_by)
+             VALUES ($1, $2, $3, $4, $5, $6::pg_catalog.name)
+             ON CONFLICT (client_id, database_name) DO NOTHING",
+            &[
+                database_id.into(),
+                client_id.into(),
+                database_name.into(),
+                fingerprint_key.to_vec().into(),
+                token.stored_key().0.to_vec().into(),
+                identity::role_name(user).into(),
+            ],
+        )
+    })?;
+    if registered == 0 {
+        let message = format!("client \"{client_id}\" has a database \"{database_name}\" already");
+        return Err(Problem::new(state::DUPLICATE, message).hint(
+            "Choose another name; plimsoll.rotate_token makes a new token for the one that is registered.",
+        ));
+    }
+    Ok((database_id, token.reveal().to_owned()))
+}
+
+/// A random UUID (version 4).
+fn random_uuid() -> Answer<Uuid> {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&login::random_bytes()?[..16]);
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    Ok(Uuid::from_bytes(bytes))
+}
+
+/// Runs a statement that changes the extension's tables; the number of rows it touched.
+fn execute(statement: &str, arguments: &[pgrx::datum::DatumWithOid]) -> Answer<usize> {
+    Spi::connect_mut(|client| Ok(client.update(statement, None, arguments)?.len()))
+}
+
+#[pg_extern(sql = false)]
+fn rotate_token(database_id: Option<Uuid>) -> String {
+    rotate(database_id).or_raise()
+}
+
+fn rotate(database_id: Option<Uuid>) -> Answer<String> {
+    access::authorise_admin()?;
+    let database_id = required(database_id, "database_id")?;
+    let token = Token::from_random(&login::random_bytes()?);
+    change(
+        database_id,
+        "UPDATE plimsoll.database_record SET stored_key = $2 WHERE database_id OPERATOR(pg_catalog.=) $1",
+        &[database_id.into(), token.stored_key().0.to_vec().into()],
+    )?;
+    Ok(token.reveal().to_owned())
+}
+
+/// Changes one database's row, which must be there.
+fn change(database_id: Uuid, statement: &str, arguments: &[pgrx::datum::DatumWithOid]) -> Answer<()> {
+    match identity::as_extension(|| execute(statement, arguments))? {
+        0 => Err(no_such_database(&database_id)),
+        _ => Ok(()),
+    }
+}
+
+#[pg_extern(sql = false)]
+fn suspend_database(database_id: Option<Uuid>) {
+    set_suspended(database_id, true).or_raise();
+}
+
+#[pg_extern(sql = false)]
+fn resume_database(database_id: Option<Uuid>) {
+    set_suspended(database_id, false).or_raise();
+}
+
+fn set_suspended(database_id: Option<Uuid>, suspended: bool) -> Answer<()> {
+    access::authorise_admin()?;
+    let database_id = required(database_id, "database_id")?;
+    change(
+        database_id,
+        "UPDATE plimsoll.database_record
+         SET suspended_at = CASE WHEN $2 THEN COALESCE(suspended_at, pg_catalog.clock_timestamp()) END
+         WHERE database_id OPERATOR(pg_catalog.=) $1",
+        &[database_id.into(), suspended.into()],
+    )
+}
+
+#[pg_extern(sql = false)]
+fn grant_database(database_id: Option<Uuid>, role: Option<&CStr>) {
+    grant(database_id, role).or_raise();
+}
+
+fn grant(database_id: Option<Uuid>, role: Option<&CStr>) -> Answer<()> {
+    let user = access::authorise_admin()?;
+    let database = access::authorise(required(database_id, "database_id")?)?;
+    let role = required(role, "role")?.to_string_lossy();
+    let Some(role_id) = identity::role_by_name(&role) else {
+        return Err(Problem::new(state::NO_ROLE, format!("role \"{role}\" does not exist"))
+            .hint("Make it with CREATE ROLE, then grant it the database."));
+    };
+    identity::as_extension(|| {
+        execute(
+            "INSERT INTO plimsoll.grant_record (database_id, role_name, granted_by)
+             VALUES ($1, $2::pg_catalog.name, $3::pg_catalog.name)
+             ON CONFLICT (database_id, role_name) DO NOTHING",
+            &[database.id.into(), role.as_ref().into(), identity::role_name(user).into()],
+        )
+    })?;
+    let groups = ["plimsoll_admin", "plimsoll_agent", "plimsoll_reader"];
+    let mut groups = groups.iter().filter_map(|group| identity::role_by_name(group));
+    if !groups.any(|group| identity::may_act_as(role_id, group)) {
+        pgrx::notice!(
+            "role \"{role}\" may not call Plimsoll's functions yet: GRANT plimsoll_agent (or plimsoll_reader) TO it"
+        );
+    }
+    Ok(())
+}
+
+#[pg_extern(sql = false)]
+fn revoke_database(database_id: Option<Uuid>, role: Option<&CStr>) {
+    revoke(database_id, role).or_raise();
+}
+
+/// The role need not exist any more.
+fn revoke(database_id: Option<Uuid>, role: Option<&CStr>) -> Answer<()> {
+    access::authorise_admin()?;
+    let database = access::authorise(required(database_id, "database_id")?)?;
+    let role = required(role, "role")?.to_string_lossy();
+    let revoked = identity::as_extension(|| {
+        execute(
+            "DELETE FROM plimsoll.grant_record WHERE database_id OPERATOR(pg_catalog.=) $1
+                 AND role_name OPERATOR(pg_catalog.=) $2::pg_catalog.name",
+            &[database.id.into(), role.as_ref().into()],
+        )
+    })?;
+    if revoked == 0 {
+        let message = format!("database {} is not granted to role \"{role}\"", database.id);
+        return Err(Problem::new(state::BAD_ARGUMENT, message)
+            .hint("plimsoll.databases shows to whom each database is granted."));
+    }
+    Ok(())
+}
+
+#[pg_extern(sql = false)]
+fn set_option(database_id: Option<Uuid>, option: Option<&str>, value: Option<&str>) {
+    set(database_id, option, value).or_raise();
+}
+
+fn set(database_id: Option<Uuid>, option: Option<&str>, value: Option<&str>) -> Answer<()> {
+    access::authorise_admin()?;
+    let database = access::authorise(required(database_id, "database_id")?)?;
+    let settings = setting::changed(&database.settings, required(option, "option")?, value)?;
+    change(
+        database.id,
+        "UPDATE plimsoll.database_record SET settings = $2 WHERE database_id OPERATOR(pg_catalog.=) $1",
+        &[database.id.into(), JsonB(settings).into()],
+    )
+}
