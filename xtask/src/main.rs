@@ -3,8 +3,10 @@
 mod build;
 mod command;
 mod demo;
+mod figures;
 mod scratch;
 mod setup;
+mod site;
 mod suite;
 
 use std::path::PathBuf;
@@ -33,6 +35,23 @@ enum Task {
         #[arg(long, value_name = "PATH")]
         pg_config: Option<PathBuf>,
     },
+    /// Watch a local database being replicated, changed, damaged and made level again
+    Demo {
+        /// A SQLite database to do it with, of which a copy is used; without it a small shop's
+        sqlite_file: Option<PathBuf>,
+        /// Stop the server that the last demo left running, and remove its data
+        #[arg(long, conflicts_with = "sqlite_file")]
+        stop: bool,
+    },
+    /// Measure the first sync of a table against psql's copy, and the client's memory
+    Figures {
+        /// How many rows the table has
+        #[arg(long, default_value_t = 1_000_000)]
+        rows: u64,
+        /// How often each is measured
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+    },
     /// Start a private server with the extension, and leave it running
     Cluster {
         /// Stop it and remove its data
@@ -58,6 +77,9 @@ fn run(task: Task) -> Result<ExitCode> {
         }
         Task::Test => return suite::run(),
         Task::Install { pg_config } => install_into(pg_config)?,
+        Task::Demo { stop: true, .. } => demo::stop()?,
+        Task::Demo { sqlite_file, stop: false } => demo::run(sqlite_file.as_deref())?,
+        Task::Figures { rows, rounds } => figures::run(rows, rounds)?,
         Task::Cluster { stop: true } => scratch::stop()?,
         Task::Cluster { stop: false } => scratch::start()?,
     }

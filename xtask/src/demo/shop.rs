@@ -2,12 +2,15 @@
 //! Every row carries a version from one counter of the whole database, as SQL Server's `rowversion` does:
 //! triggers raise it on an update, an insert takes the next value itself.
 
-use std::path::Path;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use fastrand::Rng;
+use plimsoll_cluster::postgres::Client;
 use rusqlite::{Connection, Statement, params};
 
+use super::material::{Material, Pair};
 use super::words::{ARTICLES, CITIES, FAMILY, GIVEN, QUALITIES, REMARKS, STREETS};
 
 /// How many customers the shop has.
@@ -15,6 +18,10 @@ const CUSTOMERS: i64 = 12_000;
 
 /// How many invoices each branch has written.
 const INVOICES: [(&str, i64); 3] = [("HH", 21_000), ("GDN", 16_000), ("KBH", 10_000)];
+
+/// How many customers and invoices come in later.
+const NEW_CUSTOMERS: i64 = 40;
+const NEW_INVOICES: i64 = 120;
 
 /// Days from 2019-01-01 in which invoices were written.
 const DAYS: i64 = 2_300;
@@ -78,75 +85,126 @@ struct Filler<'c> {
     line: Statement<'c>,
 }
 
-/// Makes the database; answers its number of rows.
-pub(super) fn create(path: &Path) -> Result<i64> {
-    let mut connection = Connection::open(path)?;
-    // Nothing is lost with an unfinished file: the demo makes it anew.
-    connection
-        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA foreign_keys = ON")?;
-    let transaction = connection.transaction()?;
-    transaction.execute_batch(SCHEMA)?;
-    for table in TABLES {
-        transaction.execute_batch(&version_trigger(table))?;
-    }
-    let mut filler = Filler::new(&transaction, 1, 0)?;
-    for id in 1..=CUSTOMERS {
-        let limit = filler.cents(10_000_000);
-        filler.customer(id, limit)?;
-    }
-    for (branch, count) in INVOICES {
-        for number in 1..=count {
-            let day = number * DAYS / count;
-            filler.invoice(branch, number, CUSTOMERS, day)?;
+/// The shop, as the demo plays it.
+pub(super) struct Shop {
+    path: PathBuf,
+    connection: Connection,
+    rows: i64,
+    /// Local names and the managed tables.
+    remotes: HashMap<String, String>,
+}
+
+impl Shop {
+    /// Makes the database.
+    pub(super) fn make(path: PathBuf) -> Result<Self> {
+        let mut connection = Connection::open(&path)?;
+        // Nothing is lost with an unfinished file: the demo makes it anew.
+        connection
+            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA foreign_keys = ON")?;
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(SCHEMA)?;
+        for table in TABLES {
+            transaction.execute_batch(&version_trigger(table))?;
         }
+        let rows = fill(&transaction, 1, |filler| {
+            for id in 1..=CUSTOMERS {
+                let limit = filler.cents(10_000_000);
+                filler.customer(id, limit)?;
+            }
+            for (branch, count) in INVOICES {
+                for number in 1..=count {
+                    filler.invoice(branch, number, CUSTOMERS, number * DAYS / count)?;
+                }
+            }
+            Ok(())
+        })?;
+        transaction.commit()?;
+        Ok(Shop { path, connection, rows, remotes: HashMap::new() })
     }
-    let rows = filler.version;
-    drop(filler);
-    transaction.execute("UPDATE row_version_counter SET value = ?1", params![rows])?;
-    transaction.commit()?;
-    Ok(rows)
 }
 
-/// Makes a day's changes: new customers with invoices, prices corrected, invoices paid and some withdrawn.
-pub(super) fn change(connection: &mut Connection) -> Result<()> {
-    let transaction = connection.transaction()?;
-    let version = counter(&transaction)?;
-    let mut filler = Filler::new(&transaction, 2, version)?;
-    for id in CUSTOMERS + 1..=CUSTOMERS + 40 {
-        filler.customer(id, 250_000)?;
+impl Material for Shop {
+    fn title(&self) -> String {
+        format!("a small shop's database: customers, invoices and their lines, {} rows", self.rows)
     }
-    let (branch, count) = INVOICES[0];
-    for number in count + 1..=count + 120 {
-        filler.invoice(branch, number, CUSTOMERS + 40, DAYS)?;
+
+    fn path(&self) -> &Path {
+        &self.path
     }
-    let version = filler.version;
-    drop(filler);
-    transaction.execute("UPDATE row_version_counter SET value = ?1", params![version])?;
-    transaction.execute_batch(
-        "UPDATE invoices SET paid_on = date(issued_on, '+9 days')
-          WHERE branch = 'GDN' AND paid_on IS NULL AND number % 11 = 0;
-         UPDATE customers SET street = street || ' 7a', remark = NULL WHERE customer_id % 97 = 0;
-         UPDATE invoice_lines SET unit_price = unit_price + 0.01 WHERE branch = 'KBH' AND number % 199 = 0;
-         DELETE FROM invoice_lines WHERE branch = 'KBH' AND number % 251 = 7;
-         DELETE FROM invoices WHERE branch = 'KBH' AND number % 251 = 7;",
-    )?;
-    transaction.commit()?;
-    Ok(())
+
+    fn add_rule(&mut self, server: &mut Client, tables: &[Pair]) -> Result<String> {
+        let customers = tables.iter().find(|pair| pair.local == "customers").context("no customers")?;
+        let rule = "CHECK (credit_limit >= 0)";
+        server.batch_execute(&format!("ALTER TABLE {} ADD {rule}", customers.remote))?;
+        self.remotes = tables.iter().map(|pair| (pair.local.clone(), pair.remote.clone())).collect();
+        Ok(format!("{} has {rule}", customers.remote))
+    }
+
+    fn change(&mut self) -> Result<String> {
+        let transaction = self.connection.transaction()?;
+        let (branch, count) = INVOICES[0];
+        let inserted = fill(&transaction, 2, |filler| {
+            for id in CUSTOMERS + 1..=CUSTOMERS + NEW_CUSTOMERS {
+                filler.customer(id, 250_000)?;
+            }
+            for number in count + 1..=count + NEW_INVOICES {
+                filler.invoice(branch, number, CUSTOMERS + NEW_CUSTOMERS, DAYS)?;
+            }
+            Ok(())
+        })?;
+        let mut updated = 0;
+        for statement in [
+            "UPDATE invoices SET paid_on = date(issued_on, '+9 days')
+              WHERE branch = 'GDN' AND paid_on IS NULL AND number % 11 = 0",
+            "UPDATE customers SET street = street || ' 7a', remark = NULL WHERE customer_id % 97 = 0",
+            "UPDATE invoice_lines SET unit_price = unit_price + 0.5 WHERE branch = 'KBH' AND number % 199 = 0",
+        ] {
+            updated += transaction.execute(statement, [])?;
+        }
+        let mut deleted = 0;
+        for table in ["invoice_lines", "invoices"] {
+            let statement = format!("DELETE FROM {table} WHERE branch = 'KBH' AND number % 251 = 7");
+            deleted += transaction.execute(&statement, [])?;
+        }
+        transaction.commit()?;
+        Ok(format!("{inserted} rows inserted, {updated} updated, {deleted} deleted"))
+    }
+
+    fn damage(&mut self, server: &mut Client) -> Result<String> {
+        let mut run = |local: &str, statement: &str| -> Result<u64> {
+            let remote = self.remotes.get(local).context("an unknown table")?;
+            Ok(server.execute(&statement.replace("{}", remote), &[])?)
+        };
+        let deleted = run("invoice_lines", "DELETE FROM {} WHERE branch = 'HH' AND number % 997 = 3")?
+            + run("customers", "DELETE FROM {} WHERE customer_id % 2503 = 11")?;
+        let altered = run("invoices", "UPDATE {} SET total = total + 1000 WHERE number % 4999 = 17")?
+            + run(
+                "customers",
+                "UPDATE {} SET family_name = upper(family_name) WHERE customer_id % 1009 = 5",
+            )?;
+        Ok(format!("{deleted} rows deleted and {altered} altered by hand in Postgres"))
+    }
+
+    fn add_refused(&mut self) -> Result<String> {
+        let transaction = self.connection.transaction()?;
+        fill(&transaction, 3, |filler| {
+            filler.customer(CUSTOMERS + 101, 50_000)?;
+            filler.customer(CUSTOMERS + 102, -1)?;
+            filler.customer(CUSTOMERS + 103, 50_000)
+        })?;
+        transaction.commit()?;
+        Ok("3 customers inserted, one of them with a credit limit of -0.01".to_owned())
+    }
 }
 
-/// Adds one customer whom the server must refuse, and good ones before and after.
-pub(super) fn add_refused(connection: &mut Connection) -> Result<()> {
-    let transaction = connection.transaction()?;
-    let version = counter(&transaction)?;
-    let mut filler = Filler::new(&transaction, 3, version)?;
-    filler.customer(CUSTOMERS + 101, 50_000)?;
-    filler.customer(CUSTOMERS + 102, -1)?;
-    filler.customer(CUSTOMERS + 103, 50_000)?;
-    let version = filler.version;
-    drop(filler);
-    transaction.execute("UPDATE row_version_counter SET value = ?1", params![version])?;
-    transaction.commit()?;
-    Ok(())
+/// Adds rows with versions from the counter; answers how many.
+fn fill(connection: &Connection, seed: u64, add: impl FnOnce(&mut Filler<'_>) -> Result<()>) -> Result<i64> {
+    let before = counter(connection)?;
+    let mut filler = Filler::new(connection, seed, before)?;
+    add(&mut filler)?;
+    let after = filler.version;
+    connection.execute("UPDATE row_version_counter SET value = ?1", params![after])?;
+    Ok(after - before)
 }
 
 fn counter(connection: &Connection) -> Result<i64> {
@@ -291,10 +349,9 @@ mod tests {
     #[test]
     fn every_row_has_a_version_of_its_own_and_changes_get_higher_ones() -> Result<()> {
         let directory = tempfile::tempdir()?;
-        let path = directory.path().join("shop.sqlite");
-        let rows = create(&path)?;
+        let mut shop = Shop::make(directory.path().join("shop.sqlite"))?;
+        let rows = shop.rows;
         assert!((180_000..220_000).contains(&rows), "{rows}");
-        let mut connection = Connection::open(&path)?;
         let versions = |connection: &Connection, above: i64| -> Result<(i64, i64)> {
             let all = TABLES.map(|table| format!("SELECT row_version FROM {table}")).join(" UNION ALL ");
             let query = format!(
@@ -302,14 +359,14 @@ mod tests {
             );
             Ok(connection.query_row(&query, [], |row| Ok((row.get(0)?, row.get(1)?)))?)
         };
-        assert_eq!(versions(&connection, 0)?, (rows, rows));
-        change(&mut connection)?;
-        add_refused(&mut connection)?;
-        let (changed, distinct) = versions(&connection, rows)?;
+        assert_eq!(versions(&shop.connection, 0)?, (rows, rows));
+        shop.change()?;
+        shop.add_refused()?;
+        let (changed, distinct) = versions(&shop.connection, rows)?;
         assert_eq!(changed, distinct);
         assert!(changed > 500, "{changed}");
         let negative = "SELECT count(*) FROM customers WHERE credit_limit < 0";
-        assert_eq!(connection.query_row(negative, [], |row| row.get::<_, i64>(0))?, 1);
+        assert_eq!(shop.connection.query_row(negative, [], |row| row.get::<_, i64>(0))?, 1);
         Ok(())
     }
 }

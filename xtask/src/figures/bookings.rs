@@ -1,0 +1,130 @@
+//! The table that is measured: 8 columns, about 140 bytes a row, in SQLite and as CSV.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+use fastrand::Rng;
+use rusqlite::{Connection, params};
+
+use crate::site::{OWNER, Site};
+
+/// The managed table.
+pub(super) const RELATION: &str = "bench.bookings";
+
+/// The rows as `psql \copy` reads them.
+pub(super) const CSV: &str = "bookings.csv";
+
+const SQLITE: &str = "bookings.sqlite";
+
+const COLUMNS: &str = "id, account, counterparty, purpose, amount, booked_at, settled, row_version";
+
+const PURPOSES: &[&str] = &[
+    "Invoice settled by bank transfer, thank you for the order",
+    "Standing order for the berth at the north quay, monthly",
+    "Überweisung Rechnung, bitte bei Rückfragen angeben: Hafen",
+    "Refund of a deposit after the return of rented equipment",
+];
+
+/// Makes the rows on both sides: the SQLite database, the CSV file, and the empty managed table.
+pub(super) fn create(site: &Site, rows: u64) -> Result<()> {
+    let mut connection = Connection::open(site.path(SQLITE))?;
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;
+         CREATE TABLE bookings (
+             id INTEGER PRIMARY KEY,
+             account VARCHAR(12) NOT NULL,
+             counterparty TEXT NOT NULL,
+             purpose TEXT NOT NULL,
+             amount NUMERIC(12,2) NOT NULL,
+             booked_at TIMESTAMP NOT NULL,
+             settled BOOLEAN,
+             row_version INTEGER NOT NULL UNIQUE
+         )",
+    )?;
+    let transaction = connection.transaction()?;
+    {
+        let mut insert = transaction.prepare(&format!(
+            "INSERT INTO bookings ({COLUMNS}) VALUES (?, ?, ?, ?, ?, datetime(1600000000 + ?, 'unixepoch'), ?, ?)"
+        ))?;
+        let mut rng = Rng::with_seed(1);
+        for id in 1..=i64::try_from(rows)? {
+            let account = format!("DE{:010}", rng.u32(..));
+            let counterparty = format!("Counterparty {:06} GmbH", rng.u32(..400_000));
+            let purpose = PURPOSES[rng.usize(..PURPOSES.len())];
+            let amount = rng.i64(1..=9_999_999) as f64 / 100.0;
+            let settled = (rng.u8(..8) > 0).then(|| rng.bool());
+            insert.execute(params![id, account, counterparty, purpose, amount, id * 37, settled, id])?;
+        }
+    }
+    transaction.commit()?;
+    write_csv(&connection, &site.path(CSV))?;
+    drop(connection);
+    site.superuser()?.batch_execute(&format!(
+        "CREATE SCHEMA bench AUTHORIZATION {OWNER};
+         CREATE TABLE {RELATION} (
+             client_id text NOT NULL DEFAULT 'bench',
+             database_id uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
+             id bigint NOT NULL,
+             account varchar(12) NOT NULL,
+             counterparty text NOT NULL,
+             purpose text NOT NULL,
+             amount numeric(12,2) NOT NULL,
+             booked_at timestamp NOT NULL,
+             settled boolean,
+             row_version bigint NOT NULL,
+             PRIMARY KEY (client_id, database_id, id)
+         );
+         ALTER TABLE {RELATION} OWNER TO {OWNER};
+         SELECT plimsoll.manage_table('{RELATION}', version_column => 'row_version');"
+    ))?;
+    Ok(())
+}
+
+/// Registers a new database and points the client at it, with nothing remembered.
+pub(super) fn configure(site: &Site) -> Result<()> {
+    let (database_id, token) = site.register("bench", "bookings")?;
+    // The copy fills the same tenant columns from their defaults, with values of the same size.
+    site.superuser()?.batch_execute(&format!(
+        "ALTER TABLE {RELATION} ALTER database_id SET DEFAULT '{database_id}'::uuid"
+    ))?;
+    let _ = fs::remove_file(site.path("plimsoll.state.json"));
+    site.write_private("token", &token)?;
+    site.write_private(
+        "plimsoll.toml",
+        &format!(
+            "[server]\nurl = \"{}\"\ndatabase_id = \"{database_id}\"\ntoken_file = \"token\"\n\n\
+             [source]\nsqlite = \"{SQLITE}\"\n\n[[table]]\nname = \"bookings\"\nremote = \"{RELATION}\"\n",
+            site.url()
+        ),
+    )
+}
+
+/// What psql is told.
+pub(super) fn copy_command(csv: &Path) -> String {
+    format!(
+        "\\copy {RELATION} ({COLUMNS}) FROM '{}' WITH (FORMAT csv)",
+        csv.display().to_string().replace('\'', "''")
+    )
+}
+
+fn write_csv(connection: &Connection, path: &Path) -> Result<()> {
+    let mut writer = csv::Writer::from_path(path)?;
+    let mut statement = connection.prepare(
+        "SELECT id, account, counterparty, purpose, format('%.2f', amount), booked_at, settled, row_version
+           FROM bookings ORDER BY id",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        for column in 0..8 {
+            match row.get_ref(column)? {
+                rusqlite::types::ValueRef::Null => writer.write_field("")?,
+                rusqlite::types::ValueRef::Integer(number) => writer.write_field(number.to_string())?,
+                other => writer.write_field(other.as_bytes()?)?,
+            }
+        }
+        writer.write_record(None::<&[u8]>)?;
+    }
+    writer.flush()?;
+    Ok(())
+}
