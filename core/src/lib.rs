@@ -10,8 +10,10 @@
 //! | [`manifest`] | row manifests as they travel |
 //! | [`store`] | the traits through which the algorithm reaches data |
 //! | [`sync`] | the sync algorithm |
+//! | [`batch`] | how large the next batch is |
 //! | [`token`] | login: what the token proves, what the server keeps of it |
 
+pub mod batch;
 pub mod digest;
 mod error;
 pub mod fingerprint;

@@ -57,7 +57,6 @@ pub struct Seen {
 
 impl Seen {
     /// Whether the replica still says the same of itself.
-    #[allow(dead_code)]
     pub(super) fn same_target(&self, version: &TableVersion) -> bool {
         (self.remote_rows, self.remote_max, self.remote_modified, self.remote_sum)
             == (version.row_count, version.max_position, version.max_modified, version.sum)
@@ -65,7 +64,6 @@ impl Seen {
 
     /// Whether the source says that nothing changed: the same token or, where there is none, the same
     /// highest position.
-    #[allow(dead_code)]
     pub(super) fn same_source(&self, token: Option<&[u8]>, max: Option<i64>) -> bool {
         self.token.as_deref() == token && self.local_max == max
     }

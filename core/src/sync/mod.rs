@@ -1,7 +1,36 @@
 //! The sync algorithm: from what two sides say of themselves to the next step.
+//!
+//! Pure machines name steps and take their answers: no I/O, no clock. `docs/algorithm.md` tells how a run
+//! goes.
+//!
+//! | room | what lives there |
+//! |---|---|
+//! | `step` | the steps, their answers, and how one is carried out |
+//! | `drive` | the machine of a run, and the driver |
+//! | `table` | the machine of one table |
+//! | `plan` | which task of a table comes next |
+//! | `close` | status and proof at the end |
+//! | `compare` | compares one stretch of both sides |
+//! | `window` | which stretches, how large, how many |
+//! | `send` | sends rows, deals with those not stored |
+//! | `excess` | deletes, after a lookup on the source |
+//! | `ledger` | what those machines share |
+//! | `verify` | full comparisons that change nothing |
+//! | `memory`, `report` | what is remembered, what is told |
 
+mod close;
+mod compare;
+mod drive;
+mod excess;
+mod ledger;
 mod memory;
+mod plan;
 mod report;
+mod send;
+mod step;
+mod table;
+mod verify;
+mod window;
 
 pub use memory::{Seen, TableMemory};
 pub use report::{Difference, DifferenceKind, Event, RunReport, Status, TableReport, VerifyReport};
@@ -119,8 +148,11 @@ pub fn run(
     tables: &[TableInput],
     memories: &mut [TableMemory],
 ) -> RunReport {
-    let _ = (source, target, world, settings, memories);
-    RunReport { tables: vec![TableReport::default(); tables.len()], failure: None, stopped: false }
+    let mut sides = step::Sides { source, target, world };
+    if settings.dry_run {
+        return verify::dry_run(&mut sides, settings, tables);
+    }
+    drive::drive(&mut sides, settings, tables, memories)
 }
 
 /// Compares all rows of a table on both sides, changing nothing. Each difference is read a second time
@@ -136,6 +168,5 @@ pub fn verify(
     table: TableId,
     on_difference: &mut dyn FnMut(Difference),
 ) -> Outcome<VerifyReport> {
-    let _ = (source, target, world, settings, table, on_difference);
-    Ok(VerifyReport::default())
+    verify::verify(&mut step::Sides { source, target, world }, settings, table, on_difference)
 }

@@ -1,0 +1,72 @@
+//! What a run may say of a table when it is done with it: status and proof.
+
+use super::table::Table;
+use super::{Seen, Status};
+
+/// Whether the row counts agree, as far as rows that are not stored allow to say: such a row may have an
+/// older version on the target or none. What is to be deleted yet does not count.
+pub(super) fn counts_agree(table: &Table) -> bool {
+    let (Some(local), Some(remote)) = (table.local_rows, table.version.row_count) else { return true };
+    let (rejected, waiting) = table.ledger.counts();
+    let remote = remote.saturating_sub(table.candidates.len() as u64);
+    (local.saturating_sub(rejected + waiting)..=local).contains(&remote)
+}
+
+/// Concludes the run for a table: its report, and what is remembered of it.
+pub(super) fn conclude(table: &mut Table, now: i64) {
+    let version = &table.version;
+    let seen = Seen {
+        token: table.token.clone(),
+        local_rows: table.local_rows,
+        local_max: table.local_max,
+        remote_rows: version.row_count,
+        remote_max: version.max_position,
+        remote_modified: version.max_modified,
+        remote_sum: version.sum,
+    };
+    let mended = table.unconfirmed.is_empty() && table.confirming.is_empty();
+    let memory = &mut table.memory;
+    memory.sweep_clean &= mended;
+    memory.sweep_quiet &= !table.disturbed;
+    if let Some(ended) = table.windows.ended.filter(|_| mended) {
+        memory.proved_at = Some(ended.started);
+        memory.proof = (ended.quiet && !table.disturbed).then(|| seen.clone());
+    }
+    if table.ledger.report.windows > 0 {
+        memory.compared_at = Some(now);
+    }
+    if table.windows.forced_sweep_is_done(memory) {
+        memory.swept_for = seen.local_rows.zip(seen.remote_rows);
+    }
+    memory.seen = Some(seen);
+    let (rejected, waiting) = table.ledger.counts();
+    let report = &mut table.ledger.report;
+    (report.rejected, report.waiting) = (rejected, waiting);
+    report.local_rows = table.local_rows;
+    report.remote_rows = table.version.row_count;
+    report.proved_at = table.memory.proved_at;
+    table.ledger.report.status = status(table);
+}
+
+fn status(table: &Table) -> Status {
+    let report = &table.ledger.report;
+    let excepted = report.rejected + report.waiting;
+    let tops_agree = if excepted > 0 {
+        table.version.max_position <= table.local_max
+    } else {
+        table.version.max_position == table.local_max
+    };
+    if table.pending || report.held > 0 || report.blocked > 0 {
+        Status::Different
+    } else if table.memory.compared_at.is_none() {
+        Status::Unknown
+    } else if !tops_agree || !counts_agree(table) {
+        Status::Different
+    } else if excepted > 0 {
+        Status::LevelExcept(excepted)
+    } else if table.memory.proof.is_some() && table.memory.proof == table.memory.seen {
+        Status::Level
+    } else {
+        Status::CountsAgree
+    }
+}

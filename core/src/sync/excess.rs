@@ -1,0 +1,151 @@
+//! Rows that only the target has: their keys are asked of the target and looked up on the source right
+//! before the delete. A key that the source has is sent instead of deleted.
+
+use super::Event;
+use super::ledger::Ledger;
+use super::send::Send;
+use super::step::{Answer, Step};
+use crate::manifest::{Item, KeyedItem};
+use crate::store::{BatchKind, BatchRecord, Failure, SourceKey, SourceRecord};
+
+#[derive(Debug)]
+enum State {
+    Keys,
+    Lookup { keyed: Vec<KeyedItem>, keys: Vec<SourceKey> },
+    Delete(Vec<KeyedItem>),
+    Send(Box<Send>),
+    Done,
+}
+
+/// Deals with rows that a comparison of this run found on the target alone.
+#[derive(Debug)]
+pub(super) struct Excess {
+    rest: Vec<Item>,
+    chunk: Vec<Item>,
+    send: Vec<SourceRecord>,
+    state: State,
+}
+
+impl Excess {
+    pub fn new(items: Vec<Item>, ledger: &mut Ledger) -> Self {
+        let mut excess = Excess { rest: items, chunk: Vec::new(), send: Vec::new(), state: State::Done };
+        excess.settle(ledger);
+        excess
+    }
+
+    pub fn step(&self) -> Option<Step<'_>> {
+        match &self.state {
+            State::Keys => Some(Step::KeysOf(&self.chunk)),
+            State::Lookup { keys, .. } => Some(Step::Lookup(keys)),
+            State::Delete(rows) => Some(Step::Delete(rows)),
+            State::Send(send) => send.step(),
+            State::Done => None,
+        }
+    }
+
+    /// Whether it stands between two chunks, where a run may stop.
+    pub fn between(&self) -> bool {
+        matches!(self.state, State::Keys)
+    }
+
+    /// Rows not yet dealt with.
+    pub fn left(&self) -> usize {
+        self.rest.len() + self.chunk.len()
+    }
+
+    /// Takes an answer; `Ok(false)` where it is none to the step named.
+    ///
+    /// # Errors
+    /// As [`Send::tell`].
+    pub fn tell(&mut self, answer: Answer, took: u64, ledger: &mut Ledger) -> Result<bool, Failure> {
+        match (std::mem::replace(&mut self.state, State::Done), answer) {
+            (State::Keys, Answer::Keys(keyed)) => {
+                self.chunk.clear();
+                let keys: Vec<_> = keyed.iter().map(|row| SourceKey::Encoded(row.key.clone())).collect();
+                if !keys.is_empty() {
+                    self.state = State::Lookup { keyed, keys };
+                    return Ok(true);
+                }
+            }
+            (State::Lookup { keyed, .. }, Answer::Found(found)) => {
+                if found.len() != keyed.len() {
+                    return Ok(false);
+                }
+                let gone = self.judge(keyed, found, ledger);
+                if !gone.is_empty() {
+                    self.state = State::Delete(gone);
+                    return Ok(true);
+                }
+            }
+            (State::Delete(_), Answer::Deleted(deleted)) => {
+                ledger.report.deleted += deleted.deleted;
+                ledger.report.held += deleted.held;
+                ledger.report.blocked += deleted.blocked.len() as u64;
+                ledger.events.push(Event::Deleted { rows: deleted.deleted });
+                ledger.add_batch(BatchRecord {
+                    kind: BatchKind::Delete,
+                    rows: deleted.deleted,
+                    bytes: 0,
+                    micros: took,
+                });
+                // The guard is spent: asking for more would change nothing.
+                if deleted.held > 0 {
+                    self.rest.clear();
+                }
+            }
+            (State::Send(mut send), answer) => {
+                let understood = send.tell(answer, took, ledger)?;
+                if send.step().is_some() {
+                    self.state = State::Send(send);
+                    return Ok(understood);
+                }
+            }
+            _ => return Ok(false),
+        }
+        self.settle(ledger);
+        Ok(true)
+    }
+
+    /// Sorts the target's rows into those to be deleted, answered, those to be sent, and those that stay.
+    fn judge(
+        &mut self,
+        keyed: Vec<KeyedItem>,
+        found: Vec<Option<SourceRecord>>,
+        ledger: &mut Ledger,
+    ) -> Vec<KeyedItem> {
+        let mut gone = Vec::new();
+        for (row, found) in keyed.into_iter().zip(found) {
+            let Some(record) = found else {
+                gone.push(row);
+                continue;
+            };
+            let as_is = matches!(&record, SourceRecord::Row(local) if local.item == row.item);
+            if as_is {
+                continue;
+            }
+            let bad = matches!(record, SourceRecord::Bad(_));
+            if (bad || ledger.unchanged(&record).is_some()) && ledger.kept.insert(row.item) {
+                ledger.report.stale += 1;
+            }
+            self.send.push(record);
+        }
+        gone
+    }
+
+    fn settle(&mut self, ledger: &mut Ledger) {
+        if !self.send.is_empty() {
+            let send = Send::records(std::mem::take(&mut self.send), ledger);
+            if send.step().is_some() {
+                self.state = State::Send(Box::new(send));
+                return;
+            }
+        }
+        if self.rest.is_empty() {
+            self.state = State::Done;
+            return;
+        }
+        let rest = self.rest.split_off(ledger.settings.delete_rows.max(1).min(self.rest.len()));
+        self.chunk = std::mem::replace(&mut self.rest, rest);
+        self.state = State::Keys;
+    }
+}

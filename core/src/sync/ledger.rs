@@ -1,0 +1,133 @@
+//! What a table's machines share in one run: its report, the rows that the target would not take, and how
+//! large batches are.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Event, Settings, TableReport};
+use crate::batch::{BatchAim, next_batch};
+use crate::manifest::Item;
+use crate::store::{BatchLimit, BatchRecord, KeyId, Rejected, SourceKey, SourceRecord};
+
+/// Batches of the run that count for sizing.
+const RECENT: usize = 50;
+
+/// What a table's machines share.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    pub settings: Settings,
+    pub report: TableReport,
+    pub events: Vec<Event>,
+    /// Rows not stored, by identity.
+    known: HashMap<KeyId, Rejected>,
+    /// The same rows as a window sees them.
+    refused: HashSet<Item>,
+    /// Older versions of such rows, which stay on the target.
+    pub kept: HashSet<Item>,
+    /// Rejections since a row was last stored.
+    pub rejected_in_a_row: u32,
+    /// Whether a row waits for a unique value whose holder is gone from the source, and so is excess that
+    /// windows have yet to find.
+    pub holder_gone: bool,
+    /// Rows sent in this run.
+    pub sent_rows: u64,
+    /// Batches to be recorded on the target.
+    pub records: Vec<BatchRecord>,
+    history: Vec<BatchRecord>,
+}
+
+impl Ledger {
+    pub fn new(settings: Settings) -> Self {
+        Ledger {
+            settings,
+            report: TableReport::default(),
+            events: Vec::new(),
+            known: HashMap::new(),
+            refused: HashSet::new(),
+            kept: HashSet::new(),
+            rejected_in_a_row: 0,
+            holder_gone: false,
+            sent_rows: 0,
+            records: Vec::new(),
+            history: Vec::new(),
+        }
+    }
+
+    /// Takes note of a row that was not stored.
+    pub fn note_rejected(&mut self, rejected: Rejected) {
+        self.forget_rejected(&rejected.key_id);
+        self.refused.extend(item_of(&rejected));
+        self.known.insert(rejected.key_id, rejected);
+    }
+
+    /// Takes note that a row is no longer one of those not stored.
+    pub fn forget_rejected(&mut self, key_id: &KeyId) {
+        if let Some(item) = self.known.remove(key_id).as_ref().and_then(item_of) {
+            self.refused.remove(&item);
+        }
+    }
+
+    /// Whether the row is one of those not stored, whatever its content.
+    pub fn is_known(&self, key_id: &KeyId) -> bool {
+        self.known.contains_key(key_id)
+    }
+
+    /// Whether exactly this is remembered.
+    pub fn knows(&self, rejected: &Rejected) -> bool {
+        self.known.get(&rejected.key_id).is_some_and(|known| {
+            (known.source_digest, known.waits) == (rejected.source_digest, rejected.waits)
+        })
+    }
+
+    /// What is remembered of the row, where its content is still what was not stored.
+    pub fn unchanged(&self, record: &SourceRecord) -> Option<&Rejected> {
+        let (id, digest) = match record {
+            SourceRecord::Row(row) => (SourceKey::Encoded(row.key.clone()).id(), row.item.digest),
+            SourceRecord::Bad(bad) => (bad.key.id(), bad.source_digest),
+        };
+        self.known.get(&id).filter(|known| known.source_digest == digest)
+    }
+
+    /// Whether a window's source row is one that the target would not take.
+    pub fn is_refused(&self, item: &Item) -> bool {
+        self.refused.contains(item)
+    }
+
+    /// The keys of the rows not stored; of those that wait only, where `waiting`.
+    pub fn known_keys(&self, waiting: bool) -> Vec<SourceKey> {
+        let mut rows: Vec<&Rejected> = self.known.values().filter(|row| row.waits || !waiting).collect();
+        rows.sort_by_key(|row| (row.position, row.key_id));
+        rows.into_iter().map(|row| row.key.clone()).collect()
+    }
+
+    /// How many rows are rejected, and how many wait.
+    pub fn counts(&self) -> (u64, u64) {
+        let waiting = self.known.values().filter(|row| row.waits).count();
+        ((self.known.len() - waiting) as u64, waiting as u64)
+    }
+
+    /// Takes over the history of earlier runs, newest first.
+    pub fn load_history(&mut self, history: Vec<BatchRecord>) {
+        self.history.extend(history);
+    }
+
+    /// Adds a batch to the history.
+    pub fn add_batch(&mut self, batch: BatchRecord) {
+        self.records.push(batch);
+        self.history.insert(0, batch);
+        self.history.truncate(RECENT);
+    }
+
+    /// How large the next batch is.
+    pub fn next_batch(&self) -> BatchLimit {
+        let aim = BatchAim {
+            target_micros: self.settings.target_batch,
+            max_rows: self.settings.max_batch_rows,
+            max_bytes: self.settings.max_batch_bytes,
+        };
+        next_batch(&self.history, &aim)
+    }
+}
+
+fn item_of(rejected: &Rejected) -> Option<Item> {
+    Some(Item { position: rejected.position?, digest: rejected.source_digest })
+}

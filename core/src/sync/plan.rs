@@ -1,0 +1,342 @@
+//! Which task a table takes up next. Each stage either names a task or gives way to the next stage.
+
+use super::Event;
+use super::compare::Compare;
+use super::excess::Excess;
+use super::send::Send;
+use super::step::{Answer, Step};
+use super::table::{BatchEnd, Purpose, Stage, Table, Task};
+use super::window::{Windows, rows_of_window};
+use super::{Seen, TableMemory, close};
+use crate::store::{Cursor, PositionRange, SourceBatch, SourceKey, SourceRecord};
+
+/// How often what was mended is looked at again, and mended again, in one run.
+const CONFIRM_ROUNDS: u32 = 3;
+
+impl Table {
+    /// Takes up the next task, or ends the part.
+    pub(super) fn plan(&mut self, now: i64) {
+        while matches!(self.task, Task::None) && self.stage != Stage::Over {
+            let stage = self.stage;
+            self.task = self.task_of(stage, now);
+            if self.stage == stage && matches!(self.task, Task::None) {
+                self.stage = self.after(stage);
+            }
+        }
+    }
+
+    /// The stage after this one.
+    fn after(&self, stage: Stage) -> Stage {
+        match stage {
+            Stage::Max => Stage::Count,
+            Stage::Count | Stage::Windows | Stage::Delete | Stage::Conclude | Stage::Over => Stage::Over,
+            Stage::Known => Stage::Retry,
+            Stage::Retry => Stage::TailStart,
+            Stage::TailStart | Stage::Tail(_) => Stage::Beyond,
+            Stage::Beyond => Stage::History,
+            Stage::History => Stage::Upload,
+            Stage::Upload => Stage::Version,
+            Stage::Version => Stage::Recount,
+            Stage::Recount => Stage::MaxAgain,
+            Stage::MaxAgain => Stage::Weigh,
+            Stage::Weigh => Stage::Windows,
+            Stage::Waiting => Stage::Confirm,
+            Stage::Confirm => Stage::LastToken,
+            Stage::LastToken => Stage::LastMax,
+            Stage::LastMax => Stage::LastVersion,
+            Stage::LastVersion => Stage::LastCount,
+            Stage::LastCount => Stage::Conclude,
+        }
+    }
+
+    /// The one step of a stage that asks one thing.
+    pub(super) fn question(&self) -> Option<Step<'_>> {
+        match self.stage {
+            Stage::Max | Stage::MaxAgain | Stage::LastMax => Some(Step::MaxPosition),
+            Stage::Count | Stage::Recount | Stage::LastCount => Some(Step::CountRows),
+            Stage::Known => Some(Step::Rejected),
+            Stage::TailStart => {
+                let (upto, rows) = (self.tail_top()?, self.ledger.settings.tail_rows.max(1));
+                Some(Step::TailStart { upto, rows })
+            }
+            Stage::History => Some(Step::BatchHistory),
+            Stage::Version | Stage::LastVersion => Some(Step::TableVersion),
+            Stage::LastToken => Some(Step::ChangeToken),
+            _ => None,
+        }
+    }
+
+    /// Takes the answer to the stage's question and goes on; `false` where it is none.
+    pub(super) fn answered(&mut self, answer: Answer) -> bool {
+        let stage = self.stage;
+        self.stage = self.after(stage);
+        match (stage, answer) {
+            (Stage::Max, Answer::Position(max)) => self.local_max = max,
+            (Stage::Count | Stage::Recount | Stage::LastCount, Answer::Count(rows)) => {
+                self.local_rows = Some(rows);
+            }
+            (Stage::Known, Answer::Rejected(rows)) => {
+                rows.into_iter().for_each(|row| self.ledger.note_rejected(row));
+            }
+            (Stage::TailStart, Answer::Position(from)) => {
+                let to = self.tail_top().and_then(|top| top.checked_add(1));
+                self.stage = Stage::Tail(PositionRange { from, to });
+            }
+            (Stage::History, Answer::History(history)) => self.ledger.load_history(history),
+            (Stage::Version | Stage::LastVersion, Answer::Version(version)) => {
+                self.version = version;
+                self.version_at = self.changes();
+            }
+            (Stage::LastToken, Answer::Token(token)) => self.disturbed |= token != self.token,
+            (Stage::MaxAgain | Stage::LastMax, Answer::Position(max)) => {
+                self.disturbed |= max != self.local_max;
+                self.local_max = max;
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn task_of(&mut self, stage: Stage, now: i64) -> Task {
+        match stage {
+            Stage::Max | Stage::LastToken => Task::Ask,
+            Stage::Count if self.needs_count() => Task::Ask,
+            Stage::Known if self.input.rejected > 0 => Task::Ask,
+            Stage::Retry if !self.stop => {
+                self.stage = self.after(stage);
+                let keys = self.ledger.known_keys(false);
+                task(Send::keys(keys, &mut self.ledger), Task::Send)
+            }
+            Stage::TailStart if self.tail_top().is_some() && !self.stop => Task::Ask,
+            Stage::Tail(range) => {
+                self.stage = self.after(stage);
+                self.compare(range, Purpose::Tail(range))
+            }
+            Stage::Beyond => self.beyond(),
+            Stage::History if self.local_is_ahead() => {
+                self.reading = true;
+                self.cursor = self.reference().map(|position| Cursor { position, key: None });
+                Task::Ask
+            }
+            Stage::Upload => self.upload(now),
+            Stage::Version | Stage::LastVersion if self.version_at != self.changes() => Task::Ask,
+            Stage::Recount if self.recount_may_help(self.version_at > 0) => Task::Ask,
+            // Rows that arrived meanwhile explain the difference, and the next run sends them.
+            Stage::MaxAgain if self.recount_may_help(self.version_at > 0) => Task::Ask,
+            Stage::Weigh => {
+                self.weigh(now);
+                Task::None
+            }
+            Stage::Windows => self.window(now),
+            Stage::Delete => {
+                self.stage = self.after(stage);
+                self.delete()
+            }
+            Stage::Waiting => {
+                self.stage = self.after(stage);
+                if self.stop || now >= self.until.run {
+                    return Task::None;
+                }
+                let keys = self.ledger.known_keys(true);
+                task(Send::keys(keys, &mut self.ledger), Task::Waiting)
+            }
+            Stage::Confirm => self.confirm(now),
+            Stage::LastMax if self.disturbed || self.token.is_none() => Task::Ask,
+            Stage::LastCount if self.recount_may_help(self.disturbed) => Task::Ask,
+            Stage::Conclude => {
+                self.stage = Stage::Over;
+                close::conclude(self, now);
+                let status = self.ledger.report.status;
+                self.ledger.events.push(Event::Finished { status });
+                self.remember(self.memory.clone()).unwrap_or(Task::None)
+            }
+            _ => Task::None,
+        }
+    }
+
+    /// How far the target is, or what was skipped beyond: uploads go on from there. An empty replica that
+    /// remembers no rejected row has lost more than its highest rows.
+    pub(super) fn reference(&self) -> Option<i64> {
+        match self.version.max_position {
+            None if self.ledger.counts() == (0, 0) => None,
+            remote => remote.max(self.memory.skipped_to),
+        }
+    }
+
+    /// The branch, by highest position alone.
+    fn local_is_ahead(&self) -> bool {
+        self.local_max > self.reference()
+    }
+
+    /// About how many rows the run will send.
+    pub(super) fn expected_rows(&self) -> Option<u64> {
+        if !self.local_is_ahead() {
+            return Some(0);
+        }
+        Some(self.local_rows?.saturating_sub(self.version.row_count?))
+    }
+
+    fn needs_count(&mut self) -> bool {
+        let known = self.memory.seen.as_ref().filter(|seen| match &self.token {
+            Some(token) => seen.token.as_ref() == Some(token),
+            None => seen.same_source(None, self.local_max),
+        });
+        self.local_rows = known.and_then(|seen| seen.local_rows);
+        self.local_rows.is_none()
+    }
+
+    /// Whether the counts differ while the source's was not made just now.
+    fn recount_may_help(&self, moved: bool) -> bool {
+        (moved || self.token.is_none()) && !close::counts_agree(self) && !self.stop
+    }
+
+    /// Prepares the windows: how many, and whether the whole table is to be compared in this run.
+    fn weigh(&mut self, now: i64) {
+        let seen = self.memory.seen.as_ref();
+        let undisturbed = |seen: &Seen| {
+            seen.same_source(self.token.as_deref(), self.local_max) && seen.same_target(&self.input.version)
+        };
+        self.memory.sweep_quiet &= seen.is_some_and(undisturbed);
+        let rows = self.local_rows.or(self.version.row_count).unwrap_or(0);
+        let settings = &self.ledger.settings;
+        let until = now.saturating_add_unsigned(self.until.windows);
+        self.windows = Windows::new(&self.memory, settings, rows, now, until);
+        if self.must_sweep() {
+            self.windows.force(&self.memory, self.until.slot);
+        }
+    }
+
+    /// Equal highest positions with unequal counts: some older rows differ.
+    fn must_sweep(&self) -> bool {
+        let counts = self.local_rows.zip(self.version.row_count);
+        let differ = !self.local_is_ahead() && !close::counts_agree(self) && self.memory.swept_for != counts;
+        differ && !self.input.on_hold
+    }
+
+    /// The last position of the tail: no further than both sides reach.
+    fn tail_top(&self) -> Option<i64> {
+        Some(self.reference()?.min(self.local_max?))
+    }
+
+    fn compare(&mut self, range: PositionRange, purpose: Purpose) -> Task {
+        let rows = rows_of_window(&self.memory, &self.ledger.settings);
+        let room = self.room.saturating_sub(self.candidates.len());
+        self.window_took = (0, 0);
+        Task::Compare(Compare::new(range, rows, room), purpose)
+    }
+
+    /// Where the target is ahead, all it has beyond the source's highest position is compared.
+    fn beyond(&mut self) -> Task {
+        self.stage = self.after(Stage::Beyond);
+        if std::mem::replace(&mut self.beyond_done, true) || self.stop {
+            return Task::None;
+        }
+        if self.version.max_position <= self.local_max {
+            return Task::None;
+        }
+        let range = match self.local_max {
+            Some(max) => PositionRange::beyond(max),
+            None => Some(PositionRange::ALL),
+        };
+        // What one comparison leaves of the range comes next, as a tail.
+        range.map_or(Task::None, |range| self.compare(range, Purpose::Tail(range)))
+    }
+
+    /// The next batch in order; at least one, then until none is left or the time is up.
+    fn upload(&mut self, now: i64) -> Task {
+        if let Some(task) = self.remember(TableMemory { skipped_to: self.memory.skipped_to, ..self.saved.clone() })
+        {
+            return task;
+        }
+        let late = self.stop || (self.batches > 0 && now >= self.until.upload);
+        if self.reading && !late {
+            return Task::Read(self.ledger.next_batch());
+        }
+        self.pending |= self.reading;
+        self.reading = false;
+        self.stage = self.after(Stage::Upload);
+        Task::None
+    }
+
+    /// Takes rows read in order, and sends them.
+    pub(super) fn read(&mut self, batch: SourceBatch) {
+        let last = batch.records.iter().rev().find_map(|record| match record {
+            SourceRecord::Row(row) => Some((SourceKey::Encoded(row.key.clone()).id(), row.item.position)),
+            SourceRecord::Bad(bad) => Some((bad.key.id(), bad.position?)),
+        });
+        self.batch_end = BatchEnd { last, next: batch.next };
+        let send = Send::records(batch.records, &mut self.ledger);
+        if send.step().is_some() {
+            self.task = Task::Upload(send);
+        } else {
+            self.batch_is_done();
+        }
+    }
+
+    /// Moves the cursor on behind a batch that was stored, and its rejections recorded.
+    pub(super) fn batch_is_done(&mut self) {
+        let end = std::mem::take(&mut self.batch_end);
+        if let Some((_, position)) = end.last.filter(|(id, _)| self.ledger.is_known(id)) {
+            self.memory.skipped_to = self.memory.skipped_to.max(Some(position));
+        }
+        self.batches += 1;
+        self.reading = end.next.is_some();
+        self.cursor = end.next;
+    }
+
+    /// The next window, while there is time, and room for what it may find.
+    fn window(&mut self, now: i64) -> Task {
+        if self.ledger.holder_gone {
+            self.windows.force(&self.memory, self.until.slot);
+        }
+        // The position is not saved beyond a difference before it is mended.
+        if self.unconfirmed.is_empty() && let Some(task) = self.remember(self.memory.clone()) {
+            return task;
+        }
+        let full = self.candidates.len() >= self.room;
+        if self.stop || full || !self.windows.wants_more(&self.memory, now) {
+            self.pending |= full;
+            self.stage = self.after(Stage::Windows);
+            return Task::None;
+        }
+        let range = self.windows.begin(&mut self.memory, now);
+        self.compare(range, Purpose::Window)
+    }
+
+    fn delete(&mut self) -> Task {
+        if self.stop {
+            self.pending |= !self.candidates.is_empty();
+            self.candidates.clear();
+        }
+        let excess = Excess::new(std::mem::take(&mut self.candidates), &mut self.ledger);
+        if excess.step().is_some() { Task::Excess(excess) } else { Task::None }
+    }
+
+    /// Compares once more what was mended; what still differs is mended and compared again, a few times.
+    fn confirm(&mut self, now: i64) -> Task {
+        if let Some(range) = self.confirming.last().copied() {
+            return self.compare(range, Purpose::Confirm);
+        }
+        let late = self.stop || now >= self.until.run || self.confirm_rounds >= CONFIRM_ROUNDS;
+        if !late && !self.candidates.is_empty() {
+            return self.delete();
+        }
+        if self.unconfirmed.is_empty() || late {
+            self.pending |= !self.unconfirmed.is_empty() || !self.candidates.is_empty();
+            self.stage = self.after(Stage::Confirm);
+            return Task::None;
+        }
+        self.confirm_rounds += 1;
+        self.confirming = std::mem::take(&mut self.unconfirmed);
+        Task::None
+    }
+
+    /// The task of saving this, where it was not saved already.
+    fn remember(&self, memory: TableMemory) -> Option<Task> {
+        (memory != self.saved).then(|| Task::Remember(Box::new(memory)))
+    }
+}
+
+fn task(send: Send, make: impl FnOnce(Send) -> Task) -> Task {
+    if send.step().is_some() { make(send) } else { Task::None }
+}

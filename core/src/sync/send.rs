@@ -1,0 +1,360 @@
+//! Sends rows and deals with those that are not stored: rejected rows are recorded and passed by, waiting
+//! rows are tried together with the row that holds the value they need, and else recorded to be tried again.
+
+use std::collections::{HashMap, HashSet};
+
+use super::Event;
+use super::ledger::Ledger;
+use super::step::{Answer, Step};
+use crate::manifest::Item;
+use crate::store::{
+    BadRow, BatchKind, BatchRecord, Failure, FailureKind, KeyId, Refusal, Rejected, Rejection, SourceKey,
+    SourceRecord, SourceRow, Uploaded,
+};
+
+/// How often holders of unique values are sought for one batch: the longest chain of swapped values.
+const MAX_ROUNDS: u32 = 32;
+
+/// Where the rows come from.
+#[derive(Debug)]
+enum Work {
+    /// They were read.
+    Records,
+    /// They stand for these items of a window.
+    Items(Vec<Item>),
+    /// They have these keys: rows that were not stored before.
+    Keys(Vec<SourceKey>),
+}
+
+#[derive(Debug)]
+enum State {
+    Items(Vec<Item>),
+    Keys(Vec<SourceKey>),
+    Upload,
+    Holders(Vec<SourceKey>),
+    Reject,
+    Clear,
+    Done,
+}
+
+/// Sends rows, in batches.
+#[derive(Debug)]
+pub(super) struct Send {
+    work: Work,
+    /// Rows read and not yet dealt with, last first.
+    queue: Vec<SourceRecord>,
+    batch: Vec<SourceRow>,
+    /// For each row taken from the queue with the batch, in order: whether it can be uploaded.
+    order: Vec<bool>,
+    /// Uploads made of the batch, with the rows that joined it.
+    round: u32,
+    /// Keys of the rows uploaded in those.
+    tried: HashSet<Vec<u8>>,
+    waiting: Vec<(SourceRow, Refusal)>,
+    rejections: Vec<Rejection>,
+    clear: Vec<KeyId>,
+    state: State,
+    stopping: Option<Failure>,
+    /// Rows stored, as far as is known.
+    pub stored: u64,
+}
+
+impl Send {
+    /// Sends rows that were read.
+    pub fn records(records: Vec<SourceRecord>, ledger: &mut Ledger) -> Self {
+        let mut send = Self::empty(Work::Records);
+        send.admit(records, false, ledger);
+        send.settle(ledger);
+        send
+    }
+
+    /// Sends the rows that these items of a window stand for, and records those that no encoding holds.
+    pub fn items(items: Vec<Item>, bad: Vec<BadRow>, ledger: &mut Ledger) -> Self {
+        let mut send = Self::empty(Work::Items(items));
+        // They stand apart from their neighbours here, so they are none "in a row".
+        let bad = bad.into_iter().map(SourceRecord::Bad);
+        let new = bad.filter(|record| ledger.unchanged(record).is_none());
+        send.rejections.extend(new.filter_map(|record| match record {
+            SourceRecord::Bad(bad) => Some(rejection_of_bad(bad)),
+            SourceRecord::Row(_) => None,
+        }));
+        send.settle(ledger);
+        send
+    }
+
+    /// Looks again at rows that were not stored: those that changed or wait are sent, those that are gone
+    /// are forgotten.
+    pub fn keys(keys: Vec<SourceKey>, ledger: &mut Ledger) -> Self {
+        let mut send = Self::empty(Work::Keys(keys));
+        send.settle(ledger);
+        send
+    }
+
+    fn empty(work: Work) -> Self {
+        Send {
+            work,
+            queue: Vec::new(),
+            batch: Vec::new(),
+            order: Vec::new(),
+            round: 0,
+            tried: HashSet::new(),
+            waiting: Vec::new(),
+            rejections: Vec::new(),
+            clear: Vec::new(),
+            state: State::Done,
+            stopping: None,
+            stored: 0,
+        }
+    }
+
+    pub fn step(&self) -> Option<Step<'_>> {
+        match &self.state {
+            State::Items(items) => Some(Step::RowsOf(items)),
+            State::Keys(keys) | State::Holders(keys) => Some(Step::Lookup(keys)),
+            State::Upload => Some(Step::Upload(&self.batch)),
+            State::Reject => Some(Step::Reject(&self.rejections)),
+            State::Clear => Some(Step::ClearRejected(&self.clear)),
+            State::Done => None,
+        }
+    }
+
+    /// Takes an answer; `Ok(false)` where it is none to the step named.
+    ///
+    /// # Errors
+    /// Too many rejections in a row; they are recorded by then.
+    pub fn tell(&mut self, answer: Answer, took: u64, ledger: &mut Ledger) -> Result<bool, Failure> {
+        match (std::mem::replace(&mut self.state, State::Done), answer) {
+            (State::Items(_), Answer::Rows(rows)) => {
+                self.admit(rows.into_iter().map(SourceRecord::Row).collect(), false, ledger);
+            }
+            (State::Keys(keys), Answer::Found(found)) => {
+                let gone = keys.iter().zip(&found).filter(|(_, found)| found.is_none());
+                self.clear.extend(gone.map(|(key, _)| key.id()).filter(|id| ledger.is_known(id)));
+                self.admit(found.into_iter().flatten().collect(), true, ledger);
+            }
+            (State::Upload, Answer::Uploaded(uploaded)) => {
+                if let Some(next) = self.uploaded(uploaded, took, ledger) {
+                    self.state = next;
+                    return Ok(true);
+                }
+            }
+            (State::Holders(_), Answer::Found(found)) => {
+                ledger.holder_gone |= found.iter().any(Option::is_none);
+                let joined: Vec<SourceRow> = found
+                    .into_iter()
+                    .filter_map(|found| match found {
+                        Some(SourceRecord::Row(row)) => Some(row),
+                        _ => None,
+                    })
+                    .collect();
+                if !joined.is_empty() {
+                    self.batch = self.waiting.drain(..).map(|(row, _)| row).chain(joined).collect();
+                    self.state = State::Upload;
+                    return Ok(true);
+                }
+            }
+            (State::Reject, Answer::Done) => {
+                for rejection in std::mem::take(&mut self.rejections) {
+                    ledger.events.push(Event::Rejected {
+                        key_text: rejection.key_text,
+                        message: rejection.message,
+                        waits: rejection.rejected.waits,
+                    });
+                    ledger.note_rejected(rejection.rejected);
+                }
+            }
+            (State::Clear, Answer::Done) => {
+                for id in std::mem::take(&mut self.clear) {
+                    ledger.forget_rejected(&id);
+                }
+            }
+            _ => return Ok(false),
+        }
+        self.settle(ledger);
+        if matches!(self.state, State::Done) && let Some(failure) = self.stopping.take() {
+            return Err(failure);
+        }
+        Ok(true)
+    }
+
+    /// Takes rows up: those whose content was refused before are not sent again.
+    fn admit(&mut self, mut records: Vec<SourceRecord>, again: bool, ledger: &Ledger) {
+        records.retain(|record| ledger.unchanged(record).is_none_or(|known| again && known.waits));
+        records.reverse();
+        self.queue = records;
+    }
+
+    /// Goes to the next thing to be done.
+    fn settle(&mut self, ledger: &mut Ledger) {
+        self.state = if !self.take_batch(ledger).is_empty() {
+            self.round = 0;
+            self.tried.clear();
+            State::Upload
+        } else {
+            for (row, refusal) in std::mem::take(&mut self.waiting) {
+                let rejection = rejection_of(row, refusal);
+                // One that waits as before is remembered already.
+                if !ledger.knows(&rejection.rejected) {
+                    self.rejections.push(rejection);
+                }
+            }
+            if !self.rejections.is_empty() {
+                State::Reject
+            } else if !self.clear.is_empty() {
+                State::Clear
+            } else if self.stopping.is_some() {
+                State::Done
+            } else {
+                let rows = ledger.next_batch().rows;
+                match &mut self.work {
+                    Work::Items(items) if !items.is_empty() => State::Items(take_front(items, rows)),
+                    Work::Keys(keys) if !keys.is_empty() => State::Keys(take_front(keys, rows)),
+                    _ => State::Done,
+                }
+            }
+        };
+    }
+
+    fn take_batch(&mut self, ledger: &mut Ledger) -> &[SourceRow] {
+        self.batch.clear();
+        self.order.clear();
+        // What was refused is dealt with before more is sent.
+        if !self.waiting.is_empty() || !self.rejections.is_empty() || self.stopping.is_some() {
+            return &self.batch;
+        }
+        let limit = ledger.next_batch();
+        let mut bytes = 0;
+        while let Some(record) = self.queue.pop() {
+            match record {
+                SourceRecord::Bad(bad) => {
+                    self.order.push(false);
+                    self.rejections.push(rejection_of_bad(bad));
+                }
+                SourceRecord::Row(row) => {
+                    bytes += row.row.len();
+                    if !self.batch.is_empty() && (bytes > limit.bytes || self.batch.len() >= limit.rows) {
+                        self.queue.push(SourceRecord::Row(row));
+                        break;
+                    }
+                    self.order.push(true);
+                    self.batch.push(row);
+                }
+            }
+        }
+        if self.batch.is_empty() {
+            for _ in 0..std::mem::take(&mut self.order).len() {
+                self.count_rejection(ledger);
+            }
+        }
+        &self.batch
+    }
+
+    fn count_rejection(&mut self, ledger: &mut Ledger) {
+        ledger.rejected_in_a_row += 1;
+        if ledger.rejected_in_a_row >= ledger.settings.max_rejections_in_a_row && self.stopping.is_none() {
+            let mut failure = Failure::new(
+                FailureKind::Table,
+                format!("{} rows in a row were rejected; the latest are recorded", ledger.rejected_in_a_row),
+            );
+            failure.hint = Some("compare the columns of both sides, then run again".to_owned());
+            self.stopping = Some(failure);
+        }
+    }
+
+    /// Takes the result of an upload in; answers the state to go to, where it is not the usual next.
+    fn uploaded(&mut self, uploaded: Uploaded, took: u64, ledger: &mut Ledger) -> Option<State> {
+        let batch = std::mem::take(&mut self.batch);
+        let (rows, bytes) = (batch.len() as u64, batch.iter().map(|row| row.row.len() as u64).sum());
+        let clean = uploaded.refused.is_empty() && uploaded.held == 0;
+        ledger.report.inserted += uploaded.inserted;
+        ledger.report.updated += uploaded.updated;
+        ledger.report.unchanged += uploaded.unchanged;
+        ledger.report.held += uploaded.held;
+        ledger.sent_rows += rows;
+        ledger.events.push(Event::Uploaded { rows, bytes, total_rows: ledger.sent_rows });
+        let mut refused: HashMap<usize, Refusal> =
+            uploaded.refused.into_iter().map(|refusal| (refusal.ordinal, refusal)).collect();
+        let mut order = std::mem::take(&mut self.order).into_iter();
+        for (ordinal, row) in batch.into_iter().enumerate() {
+            for _ in order.by_ref().take_while(|is_row| !is_row) {
+                self.count_rejection(ledger);
+            }
+            match refused.remove(&ordinal) {
+                None => {
+                    self.stored += u64::from(uploaded.held == 0);
+                    ledger.rejected_in_a_row = 0;
+                    let id = SourceKey::Encoded(row.key).id();
+                    if uploaded.held == 0 && ledger.is_known(&id) {
+                        self.clear.push(id);
+                    }
+                }
+                Some(refusal) if refusal.waits => self.waiting.push((row, refusal)),
+                Some(refusal) => {
+                    if self.round == 0 {
+                        self.count_rejection(ledger);
+                    }
+                    self.rejections.push(rejection_of(row, refusal));
+                }
+            }
+        }
+        for _ in order {
+            self.count_rejection(ledger);
+        }
+        // What a batch with refused rows took says nothing of the next one.
+        if clean {
+            ledger.add_batch(BatchRecord { kind: BatchKind::Upload, rows, bytes, micros: took });
+        }
+        self.holders().map(State::Holders)
+    }
+
+    /// The rows that hold values which waiting rows need, and were not yet sent with them.
+    fn holders(&mut self) -> Option<Vec<SourceKey>> {
+        self.tried.extend(self.waiting.iter().map(|(row, _)| row.key.clone()));
+        self.round += 1;
+        let mut holders = Vec::new();
+        for (_, refusal) in &self.waiting {
+            if let Some(holder) = &refusal.holder && self.tried.insert(holder.clone()) {
+                holders.push(SourceKey::Encoded(holder.clone()));
+            }
+        }
+        (!holders.is_empty() && self.round < MAX_ROUNDS).then_some(holders)
+    }
+}
+
+fn take_front<T>(list: &mut Vec<T>, count: usize) -> Vec<T> {
+    let rest = list.split_off(count.min(list.len()));
+    std::mem::replace(list, rest)
+}
+
+fn rejection_of(row: SourceRow, refusal: Refusal) -> Rejection {
+    let key = SourceKey::Encoded(row.key);
+    Rejection {
+        rejected: Rejected {
+            key_id: key.id(),
+            key,
+            source_digest: row.item.digest,
+            position: Some(row.item.position),
+            waits: refusal.waits,
+        },
+        key_text: refusal.key_text,
+        sqlstate: refusal.sqlstate,
+        column: refusal.column,
+        message: refusal.message,
+    }
+}
+
+fn rejection_of_bad(bad: BadRow) -> Rejection {
+    Rejection {
+        rejected: Rejected {
+            key_id: bad.key.id(),
+            key: bad.key,
+            source_digest: bad.source_digest,
+            position: bad.position,
+            waits: false,
+        },
+        key_text: bad.key_text,
+        sqlstate: bad.sqlstate,
+        column: bad.column,
+        message: bad.message,
+    }
+}

@@ -1,0 +1,156 @@
+//! The steps that the machines name, the answers they are told, and the driver's one way to carry a step
+//! out. Each step is one call of a side: one short snapshot or one transaction.
+
+use super::{TableMemory, World};
+use crate::fingerprint::Fingerprint;
+use crate::manifest::{Item, KeyedItem, Manifest};
+use crate::store::{
+    BatchLimit, BatchRecord, Cursor, Deleted, KeyId, Outcome, PositionRange, Rejected, Rejection, Source,
+    SourceBatch, SourceKey, SourceRecord, SourceRow, SourceWindow, TableId, TableVersion, Target, Uploaded,
+};
+
+/// What is to be done next. It borrows from the machine that names it, so that naming it again is free:
+/// a step that failed in passing is simply named again.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Step<'a> {
+    /// Source: what differs whenever it may have changed.
+    ChangeToken,
+    /// Source: the highest position.
+    MaxPosition,
+    /// Source: the number of rows.
+    CountRows,
+    /// Source: where a tail of so many rows begins.
+    TailStart {
+        /// The tail's last position.
+        upto: i64,
+        /// Rows of the tail.
+        rows: u64,
+    },
+    /// Source: the next rows in (position, key) order.
+    ReadBatch {
+        /// The last row read.
+        after: Option<&'a Cursor>,
+        /// How much at most.
+        limit: BatchLimit,
+    },
+    /// Source: the row manifest of a stretch.
+    ReadWindow {
+        /// Where it begins, and where it ends at the latest.
+        range: PositionRange,
+        /// About how many rows.
+        rows: u64,
+    },
+    /// Source: the rows that items of a window stand for.
+    RowsOf(&'a [Item]),
+    /// Source: the rows with these keys.
+    Lookup(&'a [SourceKey]),
+    /// Target: what the table says of itself.
+    TableVersion,
+    /// Target: the fingerprint of a range.
+    Fingerprint(PositionRange),
+    /// Target: the row manifest of a range.
+    ReadManifest {
+        /// The range.
+        range: PositionRange,
+        /// About how many rows.
+        rows: u64,
+    },
+    /// Target: the keys of rows.
+    KeysOf(&'a [Item]),
+    /// Target: store rows.
+    Upload(&'a [SourceRow]),
+    /// Target: delete rows.
+    Delete(&'a [KeyedItem]),
+    /// Target: the rows that were not stored in earlier runs.
+    Rejected,
+    /// Target: remember rows that were not stored.
+    Reject(&'a [Rejection]),
+    /// Target: forget rows that were not stored.
+    ClearRejected(&'a [KeyId]),
+    /// Target: the table's history of uploads.
+    BatchHistory,
+    /// Target: add to the history.
+    RecordBatch(BatchRecord),
+    /// Agent: save what it remembers of the table.
+    Remember(&'a TableMemory),
+    /// Agent: wait so many microseconds.
+    Pause(u64),
+}
+
+/// What came of a step.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// To [`Step::ChangeToken`].
+    Token(Option<Vec<u8>>),
+    /// To [`Step::MaxPosition`] and [`Step::TailStart`].
+    Position(Option<i64>),
+    /// To [`Step::CountRows`].
+    Count(u64),
+    /// To [`Step::ReadBatch`].
+    Batch(SourceBatch),
+    /// To [`Step::ReadWindow`].
+    Window(SourceWindow),
+    /// To [`Step::RowsOf`].
+    Rows(Vec<SourceRow>),
+    /// To [`Step::Lookup`].
+    Found(Vec<Option<SourceRecord>>),
+    /// To [`Step::TableVersion`].
+    Version(TableVersion),
+    /// To [`Step::Fingerprint`].
+    Fingerprint(Fingerprint),
+    /// To [`Step::ReadManifest`].
+    Manifest(Manifest),
+    /// To [`Step::KeysOf`].
+    Keys(Vec<KeyedItem>),
+    /// To [`Step::Upload`].
+    Uploaded(Uploaded),
+    /// To [`Step::Delete`].
+    Deleted(Deleted),
+    /// To [`Step::Rejected`].
+    Rejected(Vec<Rejected>),
+    /// To [`Step::BatchHistory`].
+    History(Vec<BatchRecord>),
+}
+
+/// The two sides and what surrounds the run.
+pub(super) struct Sides<'a> {
+    pub source: &'a mut dyn Source,
+    pub target: &'a mut dyn Target,
+    pub world: &'a mut dyn World,
+}
+
+impl Sides<'_> {
+    /// Carries a step out.
+    pub fn carry_out(&mut self, table: TableId, step: Step<'_>) -> Outcome<Answer> {
+        let (source, target) = (&mut *self.source, &mut *self.target);
+        Ok(match step {
+            Step::ChangeToken => Answer::Token(source.change_token()?),
+            Step::MaxPosition => Answer::Position(source.max_position(table)?),
+            Step::CountRows => Answer::Count(source.row_count(table)?),
+            Step::TailStart { upto, rows } => Answer::Position(source.tail_start(table, upto, rows)?),
+            Step::ReadBatch { after, limit } => Answer::Batch(source.read_batch(table, after, limit)?),
+            Step::ReadWindow { range, rows } => Answer::Window(source.window(table, range, rows)?),
+            Step::RowsOf(items) => Answer::Rows(source.rows_of(table, items)?),
+            Step::Lookup(keys) => Answer::Found(source.lookup(table, keys)?),
+            Step::TableVersion => Answer::Version(target.table_version(table)?),
+            Step::Fingerprint(range) => Answer::Fingerprint(target.fingerprint(table, range)?),
+            Step::ReadManifest { range, rows } => Answer::Manifest(target.manifest(table, range, rows)?),
+            Step::KeysOf(items) => Answer::Keys(target.keys_of(table, items)?),
+            Step::Upload(rows) => Answer::Uploaded(target.upload(table, rows)?),
+            Step::Delete(rows) => Answer::Deleted(target.delete(table, rows)?),
+            Step::Rejected => Answer::Rejected(target.rejected(table)?),
+            Step::Reject(rows) => done(target.reject(table, rows)?),
+            Step::ClearRejected(keys) => done(target.clear_rejected(table, keys)?),
+            Step::BatchHistory => Answer::History(target.batch_history(table)?),
+            Step::RecordBatch(batch) => done(target.record_batch(table, batch)?),
+            Step::Remember(memory) => done(self.world.remember(table, memory)?),
+            Step::Pause(micros) => done(self.world.pause(micros)),
+        })
+    }
+}
+
+fn done((): ()) -> Answer {
+    Answer::Done
+}

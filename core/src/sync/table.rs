@@ -1,0 +1,431 @@
+//! The machine of one table in one run: names a step, takes its answer, tries again what failed in passing.
+//! Which task comes next is in `plan`, what the table's status is in `close`.
+
+use super::compare::{Compare, Piece};
+use super::excess::Excess;
+use super::ledger::Ledger;
+use super::send::Send;
+use super::step::{Answer, Step};
+use super::window::Windows;
+use super::{Event, Settings, TableInput, TableMemory};
+use crate::manifest::Item;
+use crate::store::{
+    BatchKind, BatchLimit, BatchRecord, Cursor, Failure, FailureKind, KeyId, Outcome, PositionRange, TableVersion,
+};
+
+/// A part of the run through which all tables go before the next part begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// How far the source is.
+    Look,
+    /// Send and compare. Parents first.
+    Level,
+    /// Delete. Children first.
+    Delete,
+    /// Send what waited, confirm what was mended, conclude. Parents first.
+    Close,
+}
+
+/// What comes next within a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    Max,
+    Count,
+    Known,
+    Retry,
+    TailStart,
+    Tail(PositionRange),
+    Beyond,
+    History,
+    Upload,
+    Version,
+    Recount,
+    MaxAgain,
+    Weigh,
+    Windows,
+    Delete,
+    Waiting,
+    Confirm,
+    LastToken,
+    LastMax,
+    LastVersion,
+    LastCount,
+    Conclude,
+    Over,
+}
+
+/// Why a stretch is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Tail(PositionRange),
+    Window,
+    Confirm,
+}
+
+/// What the table is doing.
+#[derive(Debug)]
+pub(super) enum Task {
+    None,
+    /// One step whose answer the stage knows what to do with.
+    Ask,
+    Compare(Compare, Purpose),
+    Send(Send),
+    /// Rows read in order; the cursor moves on behind them.
+    Upload(Send),
+    Read(BatchLimit),
+    Waiting(Send),
+    Excess(Excess),
+    Remember(Box<TableMemory>),
+}
+
+/// How long the parts of the run may take, as points in time.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Until {
+    /// The end of the table's uploads.
+    pub upload: i64,
+    /// The end of all that the table sends and compares.
+    pub slot: i64,
+    /// How long its windows may take in any case, in microseconds.
+    pub windows: u64,
+    /// The end of the part that closes the run.
+    pub run: i64,
+}
+
+/// One table in one run.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub input: TableInput,
+    pub memory: TableMemory,
+    /// The memory as it was last saved.
+    pub saved: TableMemory,
+    pub ledger: Ledger,
+    /// The source's change token when the run began.
+    pub token: Option<Vec<u8>>,
+    pub local_max: Option<i64>,
+    pub local_rows: Option<u64>,
+    pub version: TableVersion,
+    /// Rows changed on the target when `version` was read.
+    pub version_at: u64,
+    /// The last row read in order.
+    pub cursor: Option<Cursor>,
+    /// Whether there may be more to read in order.
+    pub reading: bool,
+    /// Batches read in order.
+    pub batches: u64,
+    /// What the batch under way ends with.
+    pub batch_end: BatchEnd,
+    /// Whether what the target has beyond the source was compared.
+    pub beyond_done: bool,
+    pub windows: Windows,
+    /// How long the window under way took so far, and the source's part of it.
+    pub window_took: (u64, u64),
+    pub candidates: Vec<Item>,
+    /// How many candidates there may be.
+    pub room: usize,
+    pub unconfirmed: Vec<PositionRange>,
+    pub confirming: Vec<PositionRange>,
+    pub confirm_rounds: u32,
+    /// Whether a difference is known that this run does not repair.
+    pub pending: bool,
+    /// Whether the source changed while the run went on.
+    pub disturbed: bool,
+    pub stop: bool,
+    pub failed: Option<Failure>,
+    pub until: Until,
+    pub stage: Stage,
+    pub task: Task,
+    tries: u32,
+    pausing: Option<u64>,
+    /// Whether it is to be saved that the last proof no longer stands.
+    dropping_proof: bool,
+}
+
+/// What a batch read in order ends with.
+#[derive(Debug, Default)]
+pub(super) struct BatchEnd {
+    /// The last row's identity and position.
+    pub last: Option<(KeyId, i64)>,
+    /// Where to go on.
+    pub next: Option<Cursor>,
+}
+
+impl Table {
+    pub fn new(input: TableInput, memory: TableMemory, settings: &Settings) -> Self {
+        Table {
+            version: input.version,
+            input,
+            saved: memory.clone(),
+            memory,
+            ledger: Ledger::new(settings.clone()),
+            token: None,
+            local_max: None,
+            local_rows: None,
+            version_at: 0,
+            cursor: None,
+            reading: false,
+            batches: 0,
+            batch_end: BatchEnd::default(),
+            beyond_done: false,
+            windows: Windows::default(),
+            window_took: (0, 0),
+            candidates: Vec::new(),
+            room: 0,
+            unconfirmed: Vec::new(),
+            confirming: Vec::new(),
+            confirm_rounds: 0,
+            pending: false,
+            disturbed: false,
+            stop: false,
+            failed: None,
+            until: Until::default(),
+            stage: Stage::Over,
+            task: Task::None,
+            tries: 0,
+            pausing: None,
+            dropping_proof: false,
+        }
+    }
+
+    /// Begins a part of the run.
+    pub fn begin(&mut self, part: Part, now: i64) {
+        if self.failed.is_some() {
+            return;
+        }
+        self.stage = match part {
+            Part::Look => Stage::Max,
+            Part::Level => {
+                let expected = self.expected_rows();
+                self.ledger.events.push(Event::Started { expected_rows: expected });
+                Stage::Known
+            }
+            Part::Delete => Stage::Delete,
+            Part::Close => Stage::Waiting,
+        };
+        self.task = Task::None;
+        self.plan(now);
+    }
+
+    /// What is to be done next; `None` at the end of the part.
+    pub fn step(&self) -> Option<Step<'_>> {
+        if self.failed.is_some() {
+            return None;
+        }
+        if let Some(pause) = self.pausing {
+            return Some(Step::Pause(pause));
+        }
+        if self.dropping_proof {
+            return Some(Step::Remember(&self.saved));
+        }
+        if let Some(record) = self.ledger.records.first() {
+            return Some(Step::RecordBatch(*record));
+        }
+        match &self.task {
+            Task::None => None,
+            Task::Ask => self.question(),
+            Task::Compare(compare, _) => compare.step(),
+            Task::Send(send) | Task::Upload(send) | Task::Waiting(send) => send.step(),
+            Task::Read(limit) => Some(Step::ReadBatch { after: self.cursor.as_ref(), limit: *limit }),
+            Task::Excess(excess) => excess.step(),
+            Task::Remember(memory) => Some(Step::Remember(memory)),
+        }
+    }
+
+    /// Takes what came of the step last named. `took` is in microseconds.
+    ///
+    /// # Errors
+    /// A failure that ends the whole run.
+    pub fn tell(&mut self, outcome: Outcome<Answer>, took: u64, now: i64) -> Result<(), Failure> {
+        match outcome {
+            Ok(answer) => {
+                if self.pausing.take().is_some() {
+                    return Ok(());
+                }
+                self.tries = 0;
+                if std::mem::take(&mut self.dropping_proof) {
+                    return Ok(());
+                }
+                if !self.ledger.records.is_empty() {
+                    self.ledger.records.remove(0);
+                    return Ok(());
+                }
+                match self.take(answer, took, now) {
+                    Ok(true) => {}
+                    Ok(false) => self.fail(Failure::new(
+                        FailureKind::Table,
+                        format!("table {}: a step was answered with something else", self.input.name),
+                    )),
+                    Err(failure) => self.fail(failure),
+                }
+            }
+            Err(failure) => match failure.kind {
+                FailureKind::Run => return Err(failure),
+                FailureKind::Table => self.fail(failure),
+                FailureKind::Passing => self.try_again(failure),
+            },
+        }
+        Ok(())
+    }
+
+    /// Stops after the batch under way.
+    pub fn stop(&mut self) {
+        self.stop = true;
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        self.task = Task::None;
+        self.stage = Stage::Over;
+        self.failed = Some(failure);
+    }
+
+    fn try_again(&mut self, failure: Failure) {
+        self.tries += 1;
+        if self.tries >= self.ledger.settings.max_tries.max(1) || self.stop {
+            return self.fail(failure);
+        }
+        let factor = 1u64.checked_shl(self.tries - 1).unwrap_or(u64::MAX);
+        let pause = self.ledger.settings.retry_pause.saturating_mul(factor);
+        self.ledger.events.push(Event::Retrying { failure, pause });
+        self.pausing = Some(pause);
+    }
+
+    /// Gives the answer to the task under way, and goes on to the next where it is done.
+    fn take(&mut self, answer: Answer, took: u64, now: i64) -> Result<bool, Failure> {
+        let understood = match (std::mem::replace(&mut self.task, Task::None), answer) {
+            (Task::Ask, answer) => self.answered(answer),
+            (Task::Compare(mut compare, purpose), answer) => {
+                self.window_took.0 += took;
+                if matches!(answer, Answer::Window(_)) {
+                    self.window_took.1 = took;
+                }
+                let understood = compare.tell(answer, &self.ledger);
+                if compare.step().is_some() {
+                    self.task = Task::Compare(compare, purpose);
+                    return Ok(understood);
+                }
+                self.compared(compare.finish(), purpose);
+                understood
+            }
+            (Task::Read(_), Answer::Batch(batch)) => {
+                self.read(batch);
+                true
+            }
+            (Task::Send(mut send), answer) => {
+                let understood = send.tell(answer, took, &mut self.ledger)?;
+                if send.step().is_some() {
+                    self.task = Task::Send(send);
+                    return Ok(understood);
+                }
+                understood
+            }
+            (Task::Upload(mut send), answer) => {
+                let understood = send.tell(answer, took, &mut self.ledger)?;
+                if send.step().is_some() {
+                    self.task = Task::Upload(send);
+                    return Ok(understood);
+                }
+                self.batch_is_done();
+                understood
+            }
+            (Task::Waiting(mut send), answer) => {
+                let understood = send.tell(answer, took, &mut self.ledger)?;
+                if send.step().is_some() {
+                    self.task = Task::Waiting(send);
+                    return Ok(understood);
+                }
+                // Where some arrived, others may fit now.
+                if send.stored > 0 {
+                    self.stage = Stage::Waiting;
+                }
+                understood
+            }
+            (Task::Excess(mut excess), answer) => {
+                let understood = excess.tell(answer, took, &mut self.ledger)?;
+                let late = excess.between() && (self.stop || now >= self.until.run);
+                if late {
+                    self.pending |= excess.left() > 0;
+                } else if excess.step().is_some() {
+                    self.task = Task::Excess(excess);
+                    return Ok(understood);
+                }
+                understood
+            }
+            (Task::Remember(memory), Answer::Done) => {
+                self.saved = *memory;
+                true
+            }
+            _ => false,
+        };
+        if understood {
+            self.plan(now);
+        }
+        Ok(understood)
+    }
+
+    /// Takes note of what a comparison found, and sends what the target lacks.
+    fn compared(&mut self, piece: Piece, purpose: Purpose) {
+        let report = &mut self.ledger.report;
+        let (missing, excess) = (piece.missing.len() as u64, piece.excess.len() as u64);
+        if purpose != Purpose::Confirm {
+            report.compared_rows += piece.rows;
+            report.found_missing += missing;
+            report.found_excess += excess;
+            self.ledger.events.push(Event::Compared { rows: piece.rows, missing, excess });
+        }
+        let settings = self.ledger.settings.clone();
+        let (took, snapshot) = std::mem::take(&mut self.window_took);
+        let rest = PositionRange { from: piece.range.to, ..Default::default() };
+        match purpose {
+            Purpose::Tail(whole) => {
+                let rest = PositionRange { to: whole.to, ..rest };
+                let over = piece.range.to.is_none() || piece.range.to == whole.to;
+                if !over && self.candidates.len() + piece.excess.len() < self.room {
+                    self.stage = Stage::Tail(rest);
+                }
+            }
+            Purpose::Window => {
+                self.ledger.report.windows += 1;
+                self.windows.done(&piece, &mut self.memory, &settings, took, snapshot);
+            }
+            Purpose::Confirm => {
+                if let Some(last) = self.confirming.last_mut() {
+                    if piece.range.to.is_none() || piece.range.to == last.to {
+                        self.confirming.pop();
+                    } else {
+                        last.from = piece.range.to;
+                    }
+                }
+            }
+        }
+        if !piece.is_equal() {
+            // Saved before anything is mended: a proof that a comparison disproved must not come back.
+            self.memory.proof = None;
+            self.dropping_proof = self.saved.proof.take().is_some();
+            self.differs(piece.closed_range());
+            self.ledger.records.push(BatchRecord {
+                kind: BatchKind::Compare,
+                rows: piece.rows,
+                bytes: 0,
+                micros: took,
+            });
+        }
+        self.candidates.extend(piece.excess);
+        let send = Send::items(piece.missing, piece.bad, &mut self.ledger);
+        if send.step().is_some() {
+            self.task = Task::Send(send);
+        }
+    }
+
+    /// Takes note that a range is to be compared again once it is mended.
+    fn differs(&mut self, range: PositionRange) {
+        match self.unconfirmed.last_mut() {
+            Some(last) if last.to.is_some() && last.to == range.from => last.to = range.to,
+            _ => self.unconfirmed.push(range),
+        }
+    }
+
+    /// Rows changed on the target so far.
+    pub fn changes(&self) -> u64 {
+        let report = &self.ledger.report;
+        report.inserted + report.updated + report.deleted
+    }
+}
