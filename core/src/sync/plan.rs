@@ -244,7 +244,8 @@ impl Table {
 
     /// The next batch in order; at least one, then until none is left or the time is up.
     fn upload(&mut self, now: i64) -> Task {
-        if let Some(task) = self.remember(TableMemory { skipped_to: self.memory.skipped_to, ..self.saved.clone() })
+        if let Some(task) =
+            self.remember(TableMemory { skipped_to: self.memory.skipped_to, ..self.saved.clone() })
         {
             return task;
         }
@@ -290,7 +291,9 @@ impl Table {
             self.windows.force(&self.memory, self.until.slot);
         }
         // The position is not saved beyond a difference before it is mended.
-        if self.unconfirmed.is_empty() && let Some(task) = self.remember(self.memory.clone()) {
+        if self.unconfirmed.is_empty()
+            && let Some(task) = self.remember(self.memory.clone())
+        {
             return task;
         }
         let full = self.candidates.len() >= self.room;

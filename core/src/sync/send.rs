@@ -171,7 +171,9 @@ impl Send {
             _ => return Ok(false),
         }
         self.settle(ledger);
-        if matches!(self.state, State::Done) && let Some(failure) = self.stopping.take() {
+        if matches!(self.state, State::Done)
+            && let Some(failure) = self.stopping.take()
+        {
             return Err(failure);
         }
         Ok(true)
@@ -313,7 +315,9 @@ impl Send {
         self.round += 1;
         let mut holders = Vec::new();
         for (_, refusal) in &self.waiting {
-            if let Some(holder) = &refusal.holder && self.tried.insert(holder.clone()) {
+            if let Some(holder) = &refusal.holder
+                && self.tried.insert(holder.clone())
+            {
                 holders.push(SourceKey::Encoded(holder.clone()));
             }
         }

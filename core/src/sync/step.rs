@@ -146,7 +146,10 @@ impl Sides<'_> {
             Step::BatchHistory => Answer::History(target.batch_history(table)?),
             Step::RecordBatch(batch) => done(target.record_batch(table, batch)?),
             Step::Remember(memory) => done(self.world.remember(table, memory)?),
-            Step::Pause(micros) => done(self.world.pause(micros)),
+            Step::Pause(micros) => {
+                self.world.pause(micros);
+                Answer::Done
+            }
         })
     }
 }

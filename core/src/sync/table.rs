@@ -10,7 +10,8 @@ use super::window::Windows;
 use super::{Event, Settings, TableInput, TableMemory};
 use crate::manifest::Item;
 use crate::store::{
-    BatchKind, BatchLimit, BatchRecord, Cursor, Failure, FailureKind, KeyId, Outcome, PositionRange, TableVersion,
+    BatchKind, BatchLimit, BatchRecord, Cursor, Failure, FailureKind, KeyId, Outcome, PositionRange,
+    TableVersion,
 };
 
 /// A part of the run through which all tables go before the next part begins.

@@ -8,9 +8,7 @@ use super::report::{Difference, DifferenceKind, VerifyReport};
 use super::step::{Answer, Sides, Step};
 use super::{Event, RunReport, Settings, Status, TableInput, TableReport};
 use crate::manifest::Item;
-use crate::store::{
-    BadRow, Failure, FailureKind, Outcome, PositionRange, SourceKey, SourceRecord, TableId,
-};
+use crate::store::{BadRow, Failure, FailureKind, Outcome, PositionRange, SourceKey, SourceRecord, TableId};
 
 /// Rows whose keys are asked for at once.
 const KEYS_AT_ONCE: usize = 1_000;
@@ -166,7 +164,10 @@ pub(super) fn verify(
                 // A key that the source has elsewhere is told of there, once.
                 if found.is_none() {
                     let (key, position) = (key.clone(), Some(*position));
-                    tell(&mut report, Difference { kind: DifferenceKind::Excess, position, key, key_text: None });
+                    tell(
+                        &mut report,
+                        Difference { kind: DifferenceKind::Excess, position, key, key_text: None },
+                    );
                 }
             }
         }
@@ -224,7 +225,8 @@ impl Survey<'_, '_> {
             let keyed = self.keys(&[], &piece.excess)?;
             let keys: Vec<_> = keyed.excess.into_keys().map(SourceKey::Encoded).collect();
             for keys in keys.chunks(KEYS_AT_ONCE) {
-                report.would_delete += self.lookup(keys)?.iter().filter(|found| found.is_none()).count() as u64;
+                report.would_delete +=
+                    self.lookup(keys)?.iter().filter(|found| found.is_none()).count() as u64;
             }
             match piece.range.to {
                 Some(from) => range = PositionRange::starting_at(from),

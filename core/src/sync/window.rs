@@ -94,7 +94,14 @@ impl Windows {
 
     /// Takes note of a window that was compared: it took `took` microseconds, the source's read of it
     /// `snapshot`.
-    pub fn done(&mut self, piece: &Piece, memory: &mut TableMemory, settings: &Settings, took: u64, snapshot: u64) {
+    pub fn done(
+        &mut self,
+        piece: &Piece,
+        memory: &mut TableMemory,
+        settings: &Settings,
+        took: u64,
+        snapshot: u64,
+    ) {
         self.count += 1;
         self.covered += piece.rows;
         memory.window_from = piece.range.to;
@@ -108,7 +115,14 @@ impl Windows {
     }
 
     /// As many rows as the time share and the longest snapshot allow, at most twice or half as many as now.
-    fn next_rows(&self, memory: &TableMemory, settings: &Settings, rows: u64, took: u64, snapshot: u64) -> u64 {
+    fn next_rows(
+        &self,
+        memory: &TableMemory,
+        settings: &Settings,
+        rows: u64,
+        took: u64,
+        snapshot: u64,
+    ) -> u64 {
         let now = rows_of_window(memory, settings);
         let fits = |time: u64, taken: u64| u128::from(rows) * u128::from(time) / u128::from(taken.max(1));
         let fits = fits(self.share, took).min(fits(settings.max_snapshot, snapshot));

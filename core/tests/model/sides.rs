@@ -1,0 +1,323 @@
+//! Source and target of the model.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+use plimsoll_core::fingerprint::Fingerprint;
+use plimsoll_core::manifest::{Item, KeyedItem, Manifest};
+use plimsoll_core::store::*;
+
+use super::state::{Kind, RemoteRow, State};
+
+pub struct ModelSource(pub Rc<RefCell<State>>);
+pub struct ModelTarget(pub Rc<RefCell<State>>);
+
+fn key_of(bytes: &[u8]) -> u64 {
+    u64::from_be_bytes(bytes.try_into().expect("a key"))
+}
+
+fn key_in(key: &SourceKey) -> u64 {
+    match key {
+        SourceKey::Encoded(bytes) | SourceKey::Raw(bytes) => key_of(bytes),
+    }
+}
+
+impl Source for ModelSource {
+    fn change_token(&mut self) -> Outcome<Option<Vec<u8>>> {
+        let mut state = self.0.borrow_mut();
+        state.before("change_token", 0, &[], 0)?;
+        Ok(state.has_token.then(|| state.token.to_be_bytes().to_vec()))
+    }
+    fn max_position(&mut self, table: TableId) -> Outcome<Option<i64>> {
+        let mut state = self.0.borrow_mut();
+        state.before("max_position", table, &[], 0)?;
+        Ok(state.tables[table].local.values().map(|row| row.version).max())
+    }
+    fn row_count(&mut self, table: TableId) -> Outcome<u64> {
+        let mut state = self.0.borrow_mut();
+        let rows = state.tables[table].local.len();
+        state.before("row_count", table, &[], rows)?;
+        Ok(state.tables[table].local.len() as u64)
+    }
+    fn tail_start(&mut self, table: TableId, upto: i64, rows: u64) -> Outcome<Option<i64>> {
+        let mut state = self.0.borrow_mut();
+        state.before("tail_start", table, &[], rows as usize)?;
+        let mut positions = state.tables[table].local_by_position();
+        positions.retain(|(position, _)| *position <= upto);
+        Ok(positions.iter().rev().nth(rows as usize - 1).map(|(position, _)| *position))
+    }
+    fn read_batch(
+        &mut self,
+        table: TableId,
+        after: Option<&Cursor>,
+        limit: BatchLimit,
+    ) -> Outcome<SourceBatch> {
+        let mut state = self.0.borrow_mut();
+        state.before("read_batch", table, &[], 0)?;
+        let model = &state.tables[table];
+        let mut batch = SourceBatch::default();
+        let mut bytes = 0;
+        for (position, key) in model.local_by_position() {
+            let passed = after.is_some_and(|after| match &after.key {
+                Some(bytes) => (position, key) <= (after.position, key_of(bytes)),
+                None => position <= after.position,
+            });
+            if passed {
+                continue;
+            }
+            let row = &model.local[&key];
+            bytes += row.bytes(key).len();
+            let full = batch.records.len() >= limit.rows || bytes > limit.bytes;
+            if full && let Some(last) = batch.records.last() {
+                let (position, key) = match last {
+                    SourceRecord::Row(row) => (row.item.position, row.key.clone()),
+                    SourceRecord::Bad(bad) => match &bad.key {
+                        SourceKey::Encoded(key) | SourceKey::Raw(key) => {
+                            (bad.position.expect("a position"), key.clone())
+                        }
+                    },
+                };
+                batch.next = Some(Cursor { position, key: Some(key) });
+                break;
+            }
+            batch.records.push(row.record(key));
+        }
+        state.clock += state.cost.1 * batch.records.len() as i64;
+        Ok(batch)
+    }
+    fn window(&mut self, table: TableId, range: PositionRange, rows: u64) -> Outcome<SourceWindow> {
+        let mut state = self.0.borrow_mut();
+        state.before("window", table, &[], rows as usize)?;
+        let model = &state.tables[table];
+        let mut window = SourceWindow { range, ..SourceWindow::default() };
+        let mut last = None;
+        for (position, key) in model.local_by_position() {
+            if !range.contains(position) {
+                continue;
+            }
+            let covered = (window.items.len() + window.bad.len()) as u64;
+            if covered >= rows && last != Some(position) {
+                window.range.to = Some(position);
+                break;
+            }
+            last = Some(position);
+            match model.local[&key].record(key) {
+                SourceRecord::Row(row) => window.items.push(row.item),
+                SourceRecord::Bad(bad) => window.bad.push(bad),
+            }
+        }
+        Ok(window)
+    }
+    fn rows_of(&mut self, table: TableId, items: &[Item]) -> Outcome<Vec<SourceRow>> {
+        let mut state = self.0.borrow_mut();
+        state.before("rows_of", table, &[], items.len())?;
+        let wanted: HashMap<Item, ()> = items.iter().map(|item| (*item, ())).collect();
+        let rows = state.tables[table].local.iter();
+        Ok(rows
+            .filter(|(key, row)| wanted.contains_key(&row.item(**key)))
+            .filter_map(|(key, row)| match row.record(*key) {
+                SourceRecord::Row(row) => Some(row),
+                SourceRecord::Bad(_) => None,
+            })
+            .collect())
+    }
+    fn lookup(&mut self, table: TableId, keys: &[SourceKey]) -> Outcome<Vec<Option<SourceRecord>>> {
+        let mut state = self.0.borrow_mut();
+        let numbers: Vec<u64> = keys.iter().map(key_in).collect();
+        state.before("lookup", table, &numbers, keys.len())?;
+        let found: Vec<_> = numbers
+            .iter()
+            .map(|key| state.tables[table].local.get(key).map(|row| row.record(*key)))
+            .collect();
+        let absent = numbers.iter().zip(&found).filter(|(_, found)| found.is_none());
+        state.absent = absent.map(|(key, _)| (table, *key)).collect();
+        Ok(found)
+    }
+}
+
+impl State {
+    /// Why a row cannot be stored beside the others: SQLSTATE and holder.
+    fn conflict(
+        &self,
+        table: TableId,
+        rows: &BTreeMap<u64, RemoteRow>,
+        key: u64,
+    ) -> Option<(&'static str, Option<u64>)> {
+        let row = &rows[&key];
+        if let (Some(parent), Some(of)) = (row.parent, self.tables[table].parent) {
+            let there = if of == table {
+                rows.contains_key(&parent)
+            } else {
+                self.tables[of].remote.contains_key(&parent)
+            };
+            if !there {
+                return Some(("23503", None));
+            }
+        }
+        let unique = row.unique?;
+        let holder = rows.iter().find(|(other, row)| **other != key && row.unique == Some(unique));
+        holder.map(|(other, _)| ("23505", Some(*other)))
+    }
+}
+
+impl Target for ModelTarget {
+    fn table_version(&mut self, table: TableId) -> Outcome<TableVersion> {
+        let mut state = self.0.borrow_mut();
+        state.before("table_version", table, &[], 0)?;
+        Ok(state.tables[table].remote_version())
+    }
+    fn fingerprint(&mut self, table: TableId, range: PositionRange) -> Outcome<Fingerprint> {
+        let mut state = self.0.borrow_mut();
+        state.before("fingerprint", table, &[], 0)?;
+        let rows = state.tables[table].remote.iter().map(|(key, row)| row.item(*key));
+        Ok(rows.filter(|item| range.contains(item.position)).map(|item| item.digest).collect())
+    }
+    fn manifest(&mut self, table: TableId, range: PositionRange, rows: u64) -> Outcome<Manifest> {
+        let mut state = self.0.borrow_mut();
+        let all = state.tables[table].remote.iter().map(|(key, row)| row.item(*key));
+        let mut items: Vec<Item> = all.filter(|item| range.contains(item.position)).collect();
+        items.sort_unstable();
+        state.before("manifest", table, &[], items.len().min(rows as usize))?;
+        let mut manifest = Manifest::default();
+        for item in items {
+            let full = manifest.items.len() as u64 >= rows;
+            if full && manifest.items.last().is_some_and(|last| last.position != item.position) {
+                manifest.next = Some(item.position);
+                break;
+            }
+            manifest.items.push(item);
+        }
+        Ok(manifest)
+    }
+    fn keys_of(&mut self, table: TableId, items: &[Item]) -> Outcome<Vec<KeyedItem>> {
+        let mut state = self.0.borrow_mut();
+        state.before("keys_of", table, &[], items.len())?;
+        let all = state.tables[table].remote.iter();
+        let keyed = all.map(|(key, row)| KeyedItem { item: row.item(*key), key: super::key_bytes(*key) });
+        Ok(keyed.filter(|row| items.contains(&row.item)).collect())
+    }
+    fn upload(&mut self, table: TableId, rows: &[SourceRow]) -> Outcome<Uploaded> {
+        let mut state = self.0.borrow_mut();
+        let numbers: Vec<u64> = rows.iter().map(|row| key_of(&row.key)).collect();
+        state.before("upload", table, &numbers, rows.len())?;
+        let mut uploaded = Uploaded::default();
+        let mut batch: Vec<(usize, u64, RemoteRow)> = Vec::new();
+        let refusal = |ordinal, key: u64, sqlstate: &str, holder: Option<u64>| Refusal {
+            ordinal,
+            waits: sqlstate.starts_with("23"),
+            holder: holder.map(super::key_bytes),
+            sqlstate: sqlstate.to_owned(),
+            column: None,
+            key_text: format!("{{\"id\": {key}}}"),
+            message: "refused".to_owned(),
+        };
+        for (ordinal, row) in rows.iter().enumerate() {
+            let (key, row, poison) = RemoteRow::decode(&row.row);
+            let lowers = state.tables[table].remote.get(&key).is_some_and(|now| now.version > row.version);
+            if poison {
+                uploaded.refused.push(refusal(ordinal, key, "22003", None));
+            } else if lowers && state.tables[table].hold {
+                uploaded.held += 1;
+            } else {
+                batch.push((ordinal, key, row));
+            }
+        }
+        // The largest part of the batch that fits as a whole.
+        let after = loop {
+            let mut after = state.tables[table].remote.clone();
+            after.extend(batch.iter().map(|(_, key, row)| (*key, row.clone())));
+            let conflicts = batch.iter().enumerate().rev();
+            let found = conflicts
+                .filter_map(|(at, (_, key, _))| Some((at, state.conflict(table, &after, *key)?)))
+                .next();
+            let Some((at, (sqlstate, holder))) = found else { break after };
+            let (ordinal, key, _) = batch.remove(at);
+            uploaded.refused.push(refusal(ordinal, key, sqlstate, holder));
+        };
+        for (_, key, row) in &batch {
+            match state.tables[table].remote.get(key) {
+                None => uploaded.inserted += 1,
+                Some(now) if now == row => uploaded.unchanged += 1,
+                Some(_) => uploaded.updated += 1,
+            }
+        }
+        state.tables[table].remote = after;
+        state.after("upload")?;
+        Ok(uploaded)
+    }
+    fn delete(&mut self, table: TableId, rows: &[KeyedItem]) -> Outcome<Deleted> {
+        let mut state = self.0.borrow_mut();
+        let numbers: Vec<u64> = rows.iter().map(|row| key_of(&row.key)).collect();
+        state.before("delete", table, &numbers, rows.len())?;
+        let mut deleted = Deleted::default();
+        for (at, row) in rows.iter().enumerate() {
+            let key = key_of(&row.key);
+            assert!(state.absent.contains(&(table, key)), "row {key} was not looked up before its delete");
+            if state.tables[table].remote.get(&key).is_none_or(|now| now.item(key) != row.item) {
+                continue;
+            }
+            if state.tables[table].hold {
+                deleted.held += 1;
+                continue;
+            }
+            let referred = state.tables.iter().any(|child| {
+                child.parent == Some(table) && child.remote.values().any(|row| row.parent == Some(key))
+            });
+            if referred {
+                deleted.blocked.push(at);
+                continue;
+            }
+            if state.hook.is_none() {
+                assert!(!state.tables[table].local.contains_key(&key), "row {key} is on the source");
+            }
+            state.tables[table].remote.remove(&key);
+            deleted.deleted += 1;
+        }
+        state.after("delete")?;
+        Ok(deleted)
+    }
+    fn rejected(&mut self, table: TableId) -> Outcome<Vec<Rejected>> {
+        let mut state = self.0.borrow_mut();
+        state.before("rejected", table, &[], 0)?;
+        Ok(state.tables[table].rejected.values().cloned().collect())
+    }
+    fn reject(&mut self, table: TableId, rows: &[Rejection]) -> Outcome<()> {
+        let mut state = self.0.borrow_mut();
+        let numbers: Vec<u64> = rows.iter().map(|row| key_in(&row.rejected.key)).collect();
+        state.before("reject", table, &numbers, rows.len())?;
+        for row in rows {
+            state.tables[table].rejected.insert(row.rejected.key_id, row.rejected.clone());
+        }
+        state.after("reject")
+    }
+    fn clear_rejected(&mut self, table: TableId, rows: &[KeyId]) -> Outcome<()> {
+        let mut state = self.0.borrow_mut();
+        state.before("clear_rejected", table, &[], rows.len())?;
+        for id in rows {
+            state.tables[table].rejected.remove(id);
+        }
+        state.after("clear_rejected")
+    }
+    fn batch_history(&mut self, table: TableId) -> Outcome<Vec<BatchRecord>> {
+        let mut state = self.0.borrow_mut();
+        state.before("batch_history", table, &[], 0)?;
+        Ok(state.tables[table].history.iter().rev().take(50).copied().collect())
+    }
+    fn record_batch(&mut self, table: TableId, batch: BatchRecord) -> Outcome<()> {
+        let mut state = self.0.borrow_mut();
+        state.before("record_batch", table, &[], 0)?;
+        state.tables[table].history.push(batch);
+        state.after("record_batch")
+    }
+}
+
+/// Whether a source row can be stored as far as its own table and its parents go.
+pub fn storable(state: &State, table: TableId, key: u64) -> bool {
+    let Some(row) = state.tables[table].local.get(&key) else { return false };
+    let parent = match (row.parent, state.tables[table].parent) {
+        (Some(parent), Some(of)) => storable(state, of, parent),
+        _ => true,
+    };
+    row.kind == Kind::Good && parent
+}

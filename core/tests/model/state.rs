@@ -1,0 +1,255 @@
+//! The rows of both sides, the clock, the faults and the log.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use plimsoll_core::digest::RowDigest;
+use plimsoll_core::manifest::Item;
+use plimsoll_core::store::{
+    BadRow, BatchRecord, Failure, FailureKind, KeyId, Outcome, Rejected, SourceKey, SourceRecord, SourceRow,
+    TableId, TableVersion,
+};
+use plimsoll_core::sync::{Event, TableMemory};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+/// What the target makes of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Good,
+    /// The target rejects it.
+    Poison,
+    /// No encoding holds it.
+    Bad,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalRow {
+    pub version: i64,
+    pub value: u32,
+    pub unique: Option<u32>,
+    pub parent: Option<u64>,
+    pub kind: Kind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteRow {
+    pub version: i64,
+    pub value: u32,
+    pub unique: Option<u32>,
+    pub parent: Option<u64>,
+}
+
+pub fn key_bytes(key: u64) -> Vec<u8> {
+    key.to_be_bytes().to_vec()
+}
+
+fn text(key: u64, version: i64, value: u32, unique: Option<u32>, parent: Option<u64>, kind: Kind) -> String {
+    format!("{key}|{version}|{value}|{unique:?}|{parent:?}|{kind:?}")
+}
+
+fn digest(text: &str) -> RowDigest {
+    RowDigest(*blake3::hash(text.as_bytes()).as_bytes())
+}
+
+impl LocalRow {
+    pub fn new(version: i64, value: u32) -> Self {
+        LocalRow { version, value, unique: None, parent: None, kind: Kind::Good }
+    }
+    pub fn item(&self, key: u64) -> Item {
+        let kind = self.kind;
+        let text = text(key, self.version, self.value, self.unique, self.parent, kind);
+        Item { position: self.version, digest: digest(&text) }
+    }
+    pub fn record(&self, key: u64) -> SourceRecord {
+        if self.kind == Kind::Bad {
+            return SourceRecord::Bad(BadRow {
+                position: Some(self.version),
+                key: SourceKey::Encoded(key_bytes(key)),
+                key_text: format!("{{\"id\": {key}}}"),
+                source_digest: self.item(key).digest,
+                column: Some("value".to_owned()),
+                sqlstate: "22021".to_owned(),
+                message: "column \"value\" holds NUL".to_owned(),
+            });
+        }
+        SourceRecord::Row(SourceRow { item: self.item(key), key: key_bytes(key), row: self.bytes(key) })
+    }
+    /// The row as it travels: the model's own form.
+    pub fn bytes(&self, key: u64) -> Vec<u8> {
+        let mut bytes = key_bytes(key);
+        bytes.extend(self.version.to_be_bytes());
+        bytes.extend(self.value.to_be_bytes());
+        bytes.extend(self.unique.map_or(u64::MAX, u64::from).to_be_bytes());
+        bytes.extend(self.parent.unwrap_or(u64::MAX).to_be_bytes());
+        bytes.push(u8::from(self.kind == Kind::Poison));
+        bytes
+    }
+    pub fn stored(&self) -> RemoteRow {
+        RemoteRow { version: self.version, value: self.value, unique: self.unique, parent: self.parent }
+    }
+}
+
+impl RemoteRow {
+    /// From the bytes of an upload: key, row, whether the target rejects it.
+    pub fn decode(bytes: &[u8]) -> (u64, RemoteRow, bool) {
+        let long = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap());
+        let value = u32::from_be_bytes(bytes[16..20].try_into().unwrap());
+        let unique = Some(long(20)).filter(|unique| *unique != u64::MAX).map(|unique| unique as u32);
+        let parent = Some(long(28)).filter(|parent| *parent != u64::MAX);
+        let row = RemoteRow { version: long(8) as i64, value, unique, parent };
+        (long(0), row, bytes[36] == 1)
+    }
+    pub fn item(&self, key: u64) -> Item {
+        let text = text(key, self.version, self.value, self.unique, self.parent, Kind::Good);
+        Item { position: self.version, digest: digest(&text) }
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Table {
+    pub rank: u32,
+    /// The table that `parent` refers to.
+    pub parent: Option<TableId>,
+    pub local: BTreeMap<u64, LocalRow>,
+    pub remote: BTreeMap<u64, RemoteRow>,
+    pub rejected: HashMap<KeyId, Rejected>,
+    pub history: Vec<BatchRecord>,
+    /// Whether deletes and lowering upserts are held.
+    pub hold: bool,
+}
+
+impl Table {
+    pub fn remote_version(&self) -> TableVersion {
+        TableVersion {
+            row_count: Some(self.remote.len() as u64),
+            max_position: self.remote.values().map(|row| row.version).max(),
+            max_modified: None,
+            sum: None,
+        }
+    }
+    /// Judged by values, not by digests.
+    pub fn is_equal(&self) -> bool {
+        let local: BTreeMap<u64, RemoteRow> =
+            self.local.iter().map(|(key, row)| (*key, row.stored())).collect();
+        self.local.values().all(|row| row.kind == Kind::Good) && local == self.remote
+    }
+    pub fn local_by_position(&self) -> Vec<(i64, u64)> {
+        let mut rows: Vec<_> = self.local.iter().map(|(key, row)| (row.version, *key)).collect();
+        rows.sort_unstable();
+        rows
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    pub operation: &'static str,
+    pub table: TableId,
+    pub keys: Vec<u64>,
+}
+
+/// Runs before a call: concurrent changes.
+pub type Hook = Box<dyn FnMut(&mut State, &'static str)>;
+
+pub struct State {
+    pub tables: Vec<Table>,
+    pub memories: Vec<TableMemory>,
+    pub clock: i64,
+    /// Microseconds of a call, and of a row.
+    pub cost: (i64, i64),
+    pub paused: u64,
+    pub log: Vec<Call>,
+    pub events: Vec<(TableId, Event)>,
+    pub calls: u64,
+    pub token: u64,
+    pub has_token: bool,
+    /// When the source last changed, and the replica behind our back.
+    pub changed_at: Vec<i64>,
+    /// One call in so many fails in passing; 0: none.
+    pub passing: u32,
+    /// From this call on everything fails: the agent was killed.
+    pub kill_at: Option<u64>,
+    /// Whether the call at which the agent is killed takes effect.
+    pub kill_after_effect: bool,
+    pub stop_after: Option<u64>,
+    /// Fails these operations with these failures, first first.
+    pub failures: Vec<(&'static str, Failure)>,
+    pub hook: Option<Hook>,
+    pub rng: StdRng,
+    /// Keys that the latest lookup did not find.
+    pub absent: HashSet<(TableId, u64)>,
+}
+
+impl State {
+    pub fn new(tables: usize, seed: u64) -> Self {
+        State {
+            tables: (0..tables).map(|_| Table::default()).collect(),
+            memories: vec![TableMemory::default(); tables],
+            clock: 1_700_000_000_000_000,
+            cost: (1_000, 1),
+            paused: 0,
+            log: Vec::new(),
+            events: Vec::new(),
+            calls: 0,
+            token: 1,
+            has_token: true,
+            changed_at: vec![0; tables],
+            passing: 0,
+            kill_at: None,
+            kill_after_effect: false,
+            stop_after: None,
+            failures: Vec::new(),
+            hook: None,
+            rng: StdRng::seed_from_u64(seed),
+            absent: HashSet::new(),
+        }
+    }
+
+    /// The source changes.
+    pub fn touch(&mut self) {
+        self.token += 1;
+    }
+
+    /// What happens before a call takes effect: time passes, others change rows, the call fails.
+    pub fn before(
+        &mut self,
+        operation: &'static str,
+        table: TableId,
+        keys: &[u64],
+        rows: usize,
+    ) -> Outcome<()> {
+        self.calls += 1;
+        self.clock += self.cost.0 + self.cost.1 * rows as i64;
+        self.log.push(Call { operation, table, keys: keys.to_vec() });
+        if let Some(mut hook) = self.hook.take() {
+            hook(self, operation);
+            self.hook = self.hook.take().or(Some(hook));
+        }
+        if let Some(at) = self.failures.iter().position(|(name, _)| *name == operation) {
+            return Err(self.failures.remove(at).1);
+        }
+        match self.kill_at {
+            Some(at) if self.calls > at || (self.calls == at && !self.kill_after_effect) => {
+                return Err(Failure::new(FailureKind::Run, "killed"));
+            }
+            _ => {}
+        }
+        if self.passing > 0 && self.rng.random_ratio(1, self.passing) {
+            return Err(Failure::new(FailureKind::Passing, "connection lost before the effect"));
+        }
+        Ok(())
+    }
+
+    /// What happens after it took effect: the answer is lost.
+    pub fn after(&mut self, operation: &'static str) -> Outcome<()> {
+        let lost = format!("{operation} lost");
+        if let Some(at) = self.failures.iter().position(|(name, _)| lost == *name) {
+            return Err(self.failures.remove(at).1);
+        }
+        if self.kill_at.is_some_and(|at| self.calls >= at) {
+            return Err(Failure::new(FailureKind::Run, "killed"));
+        }
+        if self.passing > 0 && self.rng.random_ratio(1, self.passing) {
+            return Err(Failure::new(FailureKind::Passing, "connection lost after the effect"));
+        }
+        Ok(())
+    }
+}
