@@ -216,22 +216,8 @@ END
 $$;
 
 -- ---------------------------------------------------------------------------------------------------
--- Login, databases, runs, history. The functions authorise the effective user themselves, before all else.
+-- Databases, runs, history. The functions authorise the effective user themselves, before all else.
 -- ---------------------------------------------------------------------------------------------------
-
-CREATE FUNCTION plimsoll.login_challenge()
-    RETURNS bytea
-    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
-    AS 'MODULE_PATHNAME', 'login_challenge_wrapper';
-COMMENT ON FUNCTION plimsoll.login_challenge() IS
-    'A nonce to answer with login, within the same transaction';
-
-CREATE FUNCTION plimsoll.login(database_id uuid, proof bytea DEFAULT NULL)
-    RETURNS TABLE (client_id text, fingerprint_key bytea, settings jsonb)
-    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 SET search_path TO pg_catalog, pg_temp
-    AS 'MODULE_PATHNAME', 'login_wrapper';
-COMMENT ON FUNCTION plimsoll.login(uuid, bytea) IS
-    'Logs this transaction in to a database; without proof where the role was granted it';
 
 CREATE FUNCTION plimsoll.register_database(client_id text, database_name text)
     RETURNS TABLE (database_id uuid, token text)
@@ -355,8 +341,133 @@ COMMENT ON FUNCTION plimsoll.visible_databases() IS
     'The databases that the views show to the effective user';
 
 -- ---------------------------------------------------------------------------------------------------
--- Tables, rows.
+-- Tables, rows. Entry points run with the caller's rights and switch users themselves.
 -- ---------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION plimsoll.version(OUT extension_version text, OUT encoding_version integer) RETURNS SETOF record
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'version_wrapper';
+COMMENT ON FUNCTION plimsoll.version() IS 'The versions of the extension and of the row encoding';
+
+CREATE FUNCTION plimsoll.login_challenge() RETURNS bytea
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'login_challenge_wrapper';
+COMMENT ON FUNCTION plimsoll.login_challenge() IS 'A nonce that plimsoll.login of the same transaction answers';
+
+CREATE FUNCTION plimsoll.login(database_id uuid, proof bytea DEFAULT NULL,
+        OUT client_id text, OUT fingerprint_key bytea, OUT settings jsonb) RETURNS SETOF record
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'login_wrapper';
+COMMENT ON FUNCTION plimsoll.login(uuid, bytea) IS
+    'Logs this transaction in to a database; without a proof for a role that was granted it';
+
+CREATE FUNCTION plimsoll.manage_table(relation regclass, key_columns name[] DEFAULT NULL,
+        version_column name DEFAULT NULL, modified_column name DEFAULT NULL, version_scope text DEFAULT 'table',
+        server_columns name[] DEFAULT '{}', tenant_columns name[] DEFAULT '{client_id,database_id}',
+        superuser_allowed boolean DEFAULT false) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'manage_table_wrapper';
+COMMENT ON FUNCTION plimsoll.manage_table(regclass, name[], name, name, text, name[], name[], boolean) IS
+    'Hands a table with tenant columns over to Plimsoll';
+
+CREATE FUNCTION plimsoll.unmanage_table(relation regclass) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'unmanage_table_wrapper';
+COMMENT ON FUNCTION plimsoll.unmanage_table(regclass) IS 'Ends the management of a table; its rows stay';
+
+CREATE FUNCTION plimsoll.table_versions(database_id uuid, OUT relation text, OUT row_count bigint,
+        OUT max_version bigint, OUT max_modified timestamptz, OUT fingerprint bytea) RETURNS SETOF record
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'table_versions_wrapper';
+COMMENT ON FUNCTION plimsoll.table_versions(uuid) IS 'What each replica of a database says of itself';
+
+CREATE FUNCTION plimsoll.table_version(database_id uuid, INOUT relation text, OUT row_count bigint,
+        OUT max_version bigint, OUT max_modified timestamptz, OUT fingerprint bytea) RETURNS SETOF record
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'table_version_wrapper';
+COMMENT ON FUNCTION plimsoll.table_version(uuid, text) IS 'What one replica says of itself';
+
+CREATE FUNCTION plimsoll.table_schema(database_id uuid, relation text, OUT column_number integer,
+        OUT column_name text, OUT column_type text, OUT not_null boolean, OUT is_key boolean,
+        OUT is_version boolean, OUT is_modified boolean) RETURNS SETOF record
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'table_schema_wrapper';
+COMMENT ON FUNCTION plimsoll.table_schema(uuid, text) IS
+    'The columns of a managed table that are sent, with their stable numbers';
+
+CREATE FUNCTION plimsoll.range_fingerprint(database_id uuid, relation text, range int8range,
+        OUT row_count bigint, OUT fingerprint bytea) RETURNS SETOF record
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'range_fingerprint_wrapper';
+COMMENT ON FUNCTION plimsoll.range_fingerprint(uuid, text, int8range) IS
+    'Row count and digest sum of a range of versions';
+
+CREATE FUNCTION plimsoll.manifest(database_id uuid, relation text, range int8range,
+        OUT key jsonb, OUT version bigint, OUT modified timestamptz, OUT digest bytea) RETURNS SETOF record
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'manifest_wrapper';
+COMMENT ON FUNCTION plimsoll.manifest(uuid, text, int8range) IS
+    'The rows of a range of versions: key, version, last change, digest';
+
+CREATE FUNCTION plimsoll.packed_manifest(database_id uuid, relation text, range int8range, row_limit integer)
+    RETURNS bytea
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'packed_manifest_wrapper';
+COMMENT ON FUNCTION plimsoll.packed_manifest(uuid, text, int8range, integer) IS
+    'The row manifest of a range as agents read it: positions and digests';
+
+CREATE FUNCTION plimsoll.packed_keys(database_id uuid, relation text, items bytea) RETURNS bytea
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'packed_keys_wrapper';
+COMMENT ON FUNCTION plimsoll.packed_keys(uuid, text, bytea) IS 'The keys of rows named by position and digest';
+
+CREATE FUNCTION plimsoll.download(database_id uuid, relation text, range int8range, row_limit integer,
+        after bytea DEFAULT NULL, OUT "row" bytea, OUT "cursor" bytea) RETURNS SETOF record
+    LANGUAGE c STABLE PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'download_wrapper';
+COMMENT ON FUNCTION plimsoll.download(uuid, text, int8range, integer, bytea) IS
+    'Encoded rows of a range in (version, key) order, and where to go on';
+
+CREATE FUNCTION plimsoll.upload(database_id uuid, relation text, rows bytea, run_id bigint DEFAULT NULL,
+        OUT inserted bigint, OUT updated bigint, OUT unchanged bigint, OUT fingerprint bytea, OUT held bigint,
+        OUT rejected jsonb) RETURNS SETOF record
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'upload_wrapper';
+COMMENT ON FUNCTION plimsoll.upload(uuid, text, bytea, bigint) IS
+    'Stores encoded rows as they were sent, or says row by row why not';
+
+CREATE FUNCTION plimsoll.upload(database_id uuid, relation text, rows jsonb, run_id bigint DEFAULT NULL,
+        OUT inserted bigint, OUT updated bigint, OUT unchanged bigint, OUT fingerprint bytea, OUT held bigint,
+        OUT rejected jsonb) RETURNS SETOF record
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'upload_json_wrapper';
+COMMENT ON FUNCTION plimsoll.upload(uuid, text, jsonb, bigint) IS
+    'Stores rows given as an array of objects, or says row by row why not';
+
+CREATE FUNCTION plimsoll.delete_rows(database_id uuid, relation text, rows bytea, run_id bigint DEFAULT NULL,
+        planned bigint DEFAULT NULL, OUT deleted bigint, OUT held bigint, OUT blocked jsonb) RETURNS SETOF record
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'delete_rows_wrapper';
+COMMENT ON FUNCTION plimsoll.delete_rows(uuid, text, bytea, bigint, bigint) IS
+    'Deletes exactly the rows that a packed list names by key, position and digest';
+
+CREATE FUNCTION plimsoll.delete_rows(database_id uuid, relation text, rows jsonb, run_id bigint DEFAULT NULL,
+        OUT deleted bigint, OUT held bigint, OUT blocked jsonb) RETURNS SETOF record
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'delete_rows_json_wrapper';
+COMMENT ON FUNCTION plimsoll.delete_rows(uuid, text, jsonb, bigint) IS
+    'Deletes rows named by key; where given, version and digest must match';
+
+CREATE FUNCTION plimsoll.delete_range(database_id uuid, relation text, range int8range, run_id bigint DEFAULT NULL,
+        OUT deleted bigint, OUT held bigint, OUT blocked jsonb) RETURNS SETOF record
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'delete_range_wrapper';
+COMMENT ON FUNCTION plimsoll.delete_range(uuid, text, int8range, bigint) IS 'Deletes the rows of a range of versions';
+
+CREATE FUNCTION plimsoll.delete_all(database_id uuid, relation text, run_id bigint DEFAULT NULL,
+        OUT deleted bigint, OUT held bigint, OUT blocked jsonb) RETURNS SETOF record
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'delete_all_wrapper';
+COMMENT ON FUNCTION plimsoll.delete_all(uuid, text, bigint) IS 'Deletes a replica''s rows';
 
 -- ---------------------------------------------------------------------------------------------------
 -- Views for people. Each shows a role only the databases that it may see.
@@ -528,7 +639,9 @@ GRANT SELECT ON plimsoll.replicas, plimsoll.runs, plimsoll.batches, plimsoll.rej
 
 -- Reading reports.
 GRANT EXECUTE ON FUNCTION
-    plimsoll.login_challenge(), plimsoll.login(uuid, bytea), plimsoll.visible_databases(),
+    plimsoll.version(), plimsoll.login_challenge(), plimsoll.login(uuid, bytea), plimsoll.visible_databases(),
+    plimsoll.table_versions(uuid), plimsoll.table_version(uuid, text), plimsoll.table_schema(uuid, text),
+    plimsoll.range_fingerprint(uuid, text, int8range), plimsoll.manifest(uuid, text, int8range),
     plimsoll.batch_history(uuid, text, integer), plimsoll.rejected_keys(uuid, text)
     TO plimsoll_admin, plimsoll_agent, plimsoll_reader;
 
@@ -537,11 +650,18 @@ GRANT EXECUTE ON FUNCTION
     plimsoll.begin_run(uuid, text, text, integer, text, jsonb), plimsoll.end_run(bigint, text, jsonb, text),
     plimsoll.record_batch(bigint, text, text, bigint, bigint, bigint),
     plimsoll.reject_rows(bigint, text, jsonb), plimsoll.clear_rejected(bigint, text, bytea[]),
-    plimsoll.clear_rejected(uuid, text), plimsoll.release_hold(uuid, text)
+    plimsoll.clear_rejected(uuid, text), plimsoll.release_hold(uuid, text),
+    plimsoll.packed_manifest(uuid, text, int8range, integer), plimsoll.packed_keys(uuid, text, bytea),
+    plimsoll.download(uuid, text, int8range, integer, bytea),
+    plimsoll.upload(uuid, text, bytea, bigint), plimsoll.upload(uuid, text, jsonb, bigint),
+    plimsoll.delete_rows(uuid, text, bytea, bigint, bigint), plimsoll.delete_rows(uuid, text, jsonb, bigint),
+    plimsoll.delete_range(uuid, text, int8range, bigint), plimsoll.delete_all(uuid, text, bigint)
     TO plimsoll_admin, plimsoll_agent;
 
 -- Administration.
 GRANT EXECUTE ON FUNCTION
+    plimsoll.manage_table(regclass, name[], name, name, text, name[], name[], boolean),
+    plimsoll.unmanage_table(regclass),
     plimsoll.register_database(text, text), plimsoll.rotate_token(uuid), plimsoll.suspend_database(uuid),
     plimsoll.resume_database(uuid), plimsoll.grant_database(uuid, name),
     plimsoll.revoke_database(uuid, name), plimsoll.set_option(uuid, text, text)

@@ -15,7 +15,9 @@ mod access;
 mod argument;
 mod database;
 mod datum;
+mod delete;
 mod error;
+mod guard;
 mod history;
 mod hold;
 mod identity;
@@ -27,6 +29,7 @@ mod replica;
 mod run;
 mod setting;
 mod table;
+mod upload;
 mod version;
 mod view;
 

@@ -17,7 +17,7 @@ mod subtransaction;
 mod write;
 
 pub use relation::{IncomingColumn, IncomingRows};
-pub use statement::{Parameter, Row, execute, read_rows};
+pub use statement::{Parameter, Row, by_index, execute, read_rows};
 pub use subtransaction::{Caught, attempt};
 
 use std::ffi::{CStr, CString};
@@ -113,6 +113,11 @@ impl Codec {
             None => scalar_type(type_oid, typmod, output_oid)?,
         };
         Ok(Codec { column_type, type_oid, typmod, input, input_parameter, output, element })
+    }
+
+    /// The codec of an array's elements.
+    pub fn element(&mut self) -> Option<&mut Codec> {
+        self.element.as_mut().map(|element| &mut element.codec)
     }
 }
 

@@ -60,6 +60,32 @@ impl Row<'_> {
     }
 }
 
+/// Runs `work` with plans that look each incoming row up by index: estimates on a table that grows fast
+/// lead to plans that read all of it for every batch.
+pub fn by_index<T>(work: impl FnOnce() -> Answer<T>) -> Answer<T> {
+    // SAFETY: the settings hold until the level is closed below, or by the abort that an ERROR leads to.
+    let level = unsafe { pg_sys::NewGUCNestLevel() };
+    for name in [c"enable_hashjoin", c"enable_mergejoin", c"enable_seqscan"] {
+        // SAFETY: NUL-terminated names and values of settings that every user may change.
+        unsafe {
+            pg_sys::set_config_option(
+                name.as_ptr(),
+                c"off".as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            );
+        }
+    }
+    let answer = work();
+    // SAFETY: closes the level opened above.
+    unsafe { pg_sys::AtEOXact_GUC(true, level) };
+    answer
+}
+
 struct Prepared {
     sql: CString,
     types: Vec<Oid>,

@@ -17,7 +17,7 @@ pub struct Caught {
     pub message: String,
     /// Its detail.
     pub detail: Option<String>,
-    cause: CaughtError,
+    cause: Box<CaughtError>,
 }
 
 impl Caught {
@@ -29,7 +29,7 @@ impl Caught {
             code: report.sql_error_code(),
             message: report.message().to_owned(),
             detail: report.detail().map(str::to_owned),
-            cause,
+            cause: Box::new(cause),
         }
     }
 

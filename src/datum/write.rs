@@ -18,7 +18,7 @@ impl Codec {
     ///
     /// # Errors
     /// A value of another type, or text that its type's input function takes for malformed.
-    pub fn to_datum(&mut self, value: &Value<'_>) -> Answer<Datum> {
+    pub fn make_datum(&mut self, value: &Value<'_>) -> Answer<Datum> {
         Ok(match (&self.column_type, value) {
             (_, Value::Bool(value)) => Datum::from(*value),
             (ColumnType::Int2, Value::Int(value)) => Datum::from(*value as i16),
@@ -78,6 +78,14 @@ impl Codec {
         Ok(datum)
     }
 
+    /// As [`text_input`](Self::text_input), without the column's limits: nothing is rounded or cut.
+    pub fn unlimited_input(&mut self, text: &str) -> Answer<Datum> {
+        let typmod = std::mem::replace(&mut self.typmod, -1);
+        let datum = self.text_input(text);
+        self.typmod = typmod;
+        datum
+    }
+
     fn array_datum(&mut self, array: &plimsoll_core::value::Array<'_>) -> Answer<Datum> {
         let Some(element) = &mut self.element else {
             return Err(Problem::new(state::MALFORMED, "an array for a column that is none"));
@@ -86,7 +94,7 @@ impl Codec {
         for item in array.elements() {
             nulls.push(item.is_none());
             items.push(match item {
-                Some(value) => element.codec.to_datum(&value)?,
+                Some(value) => element.codec.make_datum(&value)?,
                 None => Datum::from(0usize),
             });
         }

@@ -1,0 +1,344 @@
+//! Deletes: exactly the rows named by key and digest, or a range, through the guard against destruction.
+
+use std::collections::HashMap;
+
+use pgrx::prelude::*;
+use pgrx::{JsonB, Uuid};
+use plimsoll_core::digest::{Digester, RowDigest};
+use plimsoll_core::manifest::{Item, KeyedItem, read_keyed};
+use plimsoll_core::row::{Fields, check_row, key_of, position_in};
+use plimsoll_core::store::PositionRange;
+
+use crate::access::{Database, authorise};
+use crate::datum::{Caught, IncomingRows, Row, attempt, by_index, execute};
+use crate::error::{Answer, OrRaise, Problem, state};
+use crate::table::{self, ManagedTable, Placeholders};
+use crate::version::{range_of, read_range};
+use crate::{guard, identity, run};
+
+/// What a delete did.
+#[derive(Default)]
+struct Report {
+    deleted: u64,
+    held: u64,
+    blocked: Vec<usize>,
+}
+
+impl Report {
+    fn row(self) -> (i64, i64, JsonB) {
+        (self.deleted as i64, self.held as i64, JsonB(serde_json::json!(self.blocked)))
+    }
+}
+
+/// A row to delete.
+struct Doomed {
+    ordinal: usize,
+    /// Its encoded key.
+    key: Vec<u8>,
+    /// Its position and digest, where the caller named them.
+    position: Option<i64>,
+    digest: Option<RowDigest>,
+}
+
+#[pg_extern(sql = false)]
+fn delete_rows(
+    database_id: Uuid,
+    relation: &str,
+    rows: &[u8],
+    run_id: Option<i64>,
+    planned: Option<i64>,
+) -> TableIterator<'static, (name!(deleted, i64), name!(held, i64), name!(blocked, JsonB))> {
+    let answer = || {
+        let (database, mut table, run_id) = begin(database_id, relation, run_id)?;
+        let (rows, _) = read_keyed(rows)?;
+        let doomed = rows.into_iter().enumerate().map(|(ordinal, KeyedItem { item, key })| Doomed {
+            ordinal,
+            key,
+            position: Some(item.position),
+            digest: Some(item.digest),
+        });
+        let planned = planned.map(|planned| planned.max(0) as u64);
+        delete(&database, &mut table, doomed.collect(), planned, run_id).map(Report::row)
+    };
+    TableIterator::once(answer().or_raise())
+}
+
+#[pg_extern(sql = false)]
+fn delete_rows_json(
+    database_id: Uuid,
+    relation: &str,
+    rows: JsonB,
+    run_id: Option<i64>,
+) -> TableIterator<'static, (name!(deleted, i64), name!(held, i64), name!(blocked, JsonB))> {
+    let answer = || {
+        let (database, mut table, run_id) = begin(database_id, relation, run_id)?;
+        let doomed = doomed_of(&rows.0, &mut table)?;
+        delete(&database, &mut table, doomed, None, run_id).map(Report::row)
+    };
+    TableIterator::once(answer().or_raise())
+}
+
+#[pg_extern(sql = false)]
+fn delete_range(
+    database_id: Uuid,
+    relation: &str,
+    range: pgrx::Range<i64>,
+    run_id: Option<i64>,
+) -> TableIterator<'static, (name!(deleted, i64), name!(held, i64), name!(blocked, JsonB))> {
+    let answer = || {
+        let (database, mut table, run_id) = begin(database_id, relation, run_id)?;
+        let Some(range) = range_of(&range) else { return Ok(Report::default().row()) };
+        let doomed = rows_in(&database, &mut table, range)?;
+        delete(&database, &mut table, doomed, None, run_id).map(Report::row)
+    };
+    TableIterator::once(answer().or_raise())
+}
+
+#[pg_extern(sql = false)]
+fn delete_all(
+    database_id: Uuid,
+    relation: &str,
+    run_id: Option<i64>,
+) -> TableIterator<'static, (name!(deleted, i64), name!(held, i64), name!(blocked, JsonB))> {
+    let answer = || {
+        let (database, mut table, run_id) = begin(database_id, relation, run_id)?;
+        let doomed = rows_in(&database, &mut table, PositionRange::ALL)?;
+        delete(&database, &mut table, doomed, None, run_id).map(Report::row)
+    };
+    TableIterator::once(answer().or_raise())
+}
+
+fn begin(
+    database_id: Uuid,
+    relation: &str,
+    run_id: Option<i64>,
+) -> Answer<(Database, ManagedTable, Option<i64>)> {
+    let database = authorise(database_id)?;
+    let table = table::resolve(relation)?;
+    let run_id = run::renew(run_id, &database)?;
+    Ok((database, table, run_id))
+}
+
+/// Deletes every row of the database's replica, for `forget_database`.
+pub fn delete_everything(database: &Database, table: &ManagedTable) -> Answer<u64> {
+    table::set_constraints_immediate()?;
+    let placeholders = Placeholders::for_tenant(table, database)?;
+    let sql = format!("DELETE FROM {} t WHERE {}", table.name, table.tenant_predicate());
+    table.as_owner(|| execute(&sql, placeholders.parameters(), None, &mut |_| Ok(())))
+}
+
+fn rows_in(database: &Database, table: &mut ManagedTable, range: PositionRange) -> Answer<Vec<Doomed>> {
+    let schema = table.schema.clone();
+    let mut digester = Digester::new(database.fingerprint_key.clone());
+    let mut doomed = Vec::new();
+    read_range(database, table, range, false, &mut |_, row| {
+        doomed.push(Doomed {
+            ordinal: doomed.len(),
+            key: key_of(row, &schema)?,
+            position: Some(position_in(row, &schema)?),
+            digest: Some(digester.digest(row)?),
+        });
+        Ok(true)
+    })?;
+    Ok(doomed)
+}
+
+/// Rows named by people: an array of objects with the key columns, and where wanted `version` (a position)
+/// and `digest` (hexadecimal) under those names, unless a key column has them.
+fn doomed_of(rows: &serde_json::Value, table: &mut ManagedTable) -> Answer<Vec<Doomed>> {
+    let bad = |message: String| {
+        Problem::new(state::BAD_ARGUMENT, message)
+            .hint("Pass an array of objects: {\"key\": {...}, \"version\": n, \"digest\": \"hex\"}; the last two are optional.")
+    };
+    let rows = rows.as_array().ok_or_else(|| bad("rows is no array".to_owned()))?;
+    let mut doomed = Vec::new();
+    for (ordinal, row) in rows.iter().enumerate() {
+        let key = row.get("key").and_then(|key| key.as_object());
+        let key = key.ok_or_else(|| bad(format!("row {ordinal} has no object \"key\"")))?;
+        let key = crate::upload::encode_key(ordinal, key, table)?;
+        let position = match row.get("version") {
+            None | Some(serde_json::Value::Null) => None,
+            Some(version) => Some(
+                version.as_i64().ok_or_else(|| bad(format!("row {ordinal}: version is no whole number")))?,
+            ),
+        };
+        let digest = match row.get("digest") {
+            None | Some(serde_json::Value::Null) => None,
+            Some(digest) => {
+                let digest = digest.as_str().and_then(unhex);
+                Some(RowDigest(
+                    digest
+                        .ok_or_else(|| bad(format!("row {ordinal}: digest is not 64 hexadecimal digits")))?,
+                ))
+            }
+        };
+        doomed.push(Doomed { ordinal, key, position, digest });
+    }
+    Ok(doomed)
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let text = text.strip_prefix("\\x").unwrap_or(text);
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    let mut bytes = [0; 32];
+    for (i, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).ok()?;
+    }
+    Some(bytes)
+}
+
+/// Deletes the rows that are there as named. `planned`: rows still to be deleted in this run.
+fn delete(
+    database: &Database,
+    table: &mut ManagedTable,
+    doomed: Vec<Doomed>,
+    planned: Option<u64>,
+    run_id: Option<i64>,
+) -> Answer<Report> {
+    let mut report = Report::default();
+    if doomed.is_empty() {
+        return Ok(report);
+    }
+    table::set_constraints_immediate()?;
+    for row in &doomed {
+        check_row(&row.key)?;
+    }
+    let owner = table.owner;
+    let there = identity::as_owner(owner, || lock_as_named(database, table, &doomed))?;
+    let doomed: Vec<Doomed> = doomed.into_iter().filter(|row| there.contains_key(&row.ordinal)).collect();
+    let rows = doomed.len() as u64;
+    let planned = planned.unwrap_or(0).max(rows);
+    if guard::ask(database, table, rows, planned)? == guard::Verdict::Held {
+        report.held = rows;
+        return Ok(report);
+    }
+    remove(database, table, doomed, &mut report)?;
+    guard::count(database, table, report.deleted)?;
+    if let Some(run_id) = run_id {
+        run::add_counts(run_id, 0, 0, report.deleted, 0)?;
+    }
+    Ok(report)
+}
+
+/// Locks the rows with these keys and answers the places of those that are as named.
+fn lock_as_named(
+    database: &Database,
+    table: &mut ManagedTable,
+    doomed: &[Doomed],
+) -> Answer<HashMap<usize, Item>> {
+    let placeholders = Placeholders::for_tenant(table, database)?;
+    let incoming = key_rows(table, doomed)?;
+    let sql = format!(
+        "SELECT i.\"plimsoll ordinal\", {} FROM incoming i JOIN {} t ON {} AND {} FOR UPDATE OF t",
+        table.column_list("t."),
+        table.name,
+        table.tenant_predicate(),
+        table.key_predicate()
+    );
+    let places: HashMap<usize, &Doomed> = doomed.iter().map(|row| (row.ordinal, row)).collect();
+    let mut digester = Digester::new(database.fingerprint_key.clone());
+    let numbers = table.numbers();
+    let (schema, codecs) = (&table.schema, &mut table.codecs);
+    let (mut there, mut encoded) = (HashMap::new(), Vec::new());
+    let mut take = |row: &Row<'_>| {
+        encoded.clear();
+        row.encode(1, &numbers, codecs, &mut encoded)?;
+        let item = Item { position: position_in(&encoded, schema)?, digest: digester.digest(&encoded)? };
+        let ordinal = row.int8(0).unwrap_or(-1) as usize;
+        if let Some(named) = places.get(&ordinal) {
+            let as_named = named.position.is_none_or(|position| position == item.position)
+                && named.digest.is_none_or(|digest| digest == item.digest)
+                && named.key == key_of(&encoded, schema)?;
+            if as_named {
+                there.insert(ordinal, item);
+            }
+        }
+        Ok(())
+    };
+    by_index(|| execute(&sql, placeholders.parameters(), Some(&incoming), &mut take))?;
+    Ok(there)
+}
+
+/// Rows of which only the key columns are filled.
+fn key_rows(table: &mut ManagedTable, doomed: &[Doomed]) -> Answer<IncomingRows> {
+    let mut incoming = IncomingRows::new(&table.incoming_columns())?;
+    for row in doomed {
+        let mut values = vec![None; table.physical.len() + 1];
+        values[0] = Some((row.ordinal as i64).into());
+        let mut given = 0;
+        for field in Fields::new(&row.key) {
+            let field = field?;
+            let place = table.schema.columns().iter().position(|column| column.number == field.number);
+            let place =
+                place.filter(|place| table.schema.key_indexes().contains(place)).ok_or_else(|| {
+                    Problem::new(
+                        state::MALFORMED,
+                        format!("row {}: column {} is no key column", row.ordinal, field.number),
+                    )
+                })?;
+            let column = &table.schema.columns()[place];
+            column.column_type.check(&field.value).map_err(|error| {
+                Problem::new(state::MALFORMED, format!("row {}: {error}", row.ordinal))
+                    .in_column(&column.name, &table.name)
+            })?;
+            values[place + 1] = Some(table.codecs[place].make_datum(&field.value)?);
+            given += 1;
+        }
+        if given != table.schema.key_indexes().len() {
+            return Err(Problem::new(
+                state::MALFORMED,
+                format!("row {}: its key is not complete", row.ordinal),
+            ));
+        }
+        incoming.push(&values)?;
+    }
+    Ok(incoming)
+}
+
+/// Deletes rows, halving where others still refer to some of them.
+fn remove(
+    database: &Database,
+    table: &mut ManagedTable,
+    mut rows: Vec<Doomed>,
+    report: &mut Report,
+) -> Answer<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    pgrx::check_for_interrupts!();
+    let owner = table.owner;
+    match attempt(|| identity::as_owner(owner, || remove_all(database, table, &rows))) {
+        Ok(removed) => {
+            report.deleted += removed?;
+            Ok(())
+        }
+        Err(caught) if !is_referred_to(&caught) => caught.raise(),
+        Err(_) if rows.len() == 1 => {
+            report.blocked.extend(rows.iter().map(|row| row.ordinal));
+            Ok(())
+        }
+        Err(_) => {
+            let rest = rows.split_off(rows.len() / 2);
+            remove(database, table, rows, report)?;
+            remove(database, table, rest, report)
+        }
+    }
+}
+
+fn is_referred_to(caught: &Caught) -> bool {
+    matches!(caught.sqlstate().as_str(), "23503" | "23001")
+}
+
+fn remove_all(database: &Database, table: &mut ManagedTable, rows: &[Doomed]) -> Answer<u64> {
+    let placeholders = Placeholders::for_tenant(table, database)?;
+    let incoming = key_rows(table, rows)?;
+    let sql = format!(
+        "DELETE FROM {} t USING incoming i WHERE {} AND {}",
+        table.name,
+        table.tenant_predicate(),
+        table.key_predicate()
+    );
+    by_index(|| execute(&sql, placeholders.parameters(), Some(&incoming), &mut |_| Ok(())))
+}

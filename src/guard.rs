@@ -1,0 +1,145 @@
+//! The guard against destruction: how many rows of a replica may be deleted or set back to an older
+//! version within 24 hours. Beyond it the replica goes on hold until a person agrees.
+
+use pgrx::spi::Spi;
+
+use crate::access::Database;
+use crate::error::Answer;
+use crate::identity;
+use crate::table::ManagedTable;
+use crate::version;
+
+/// The share of a replica that may be touched in 24 hours.
+const FRACTION: f64 = 0.2;
+/// Rows that are free on top, at most this many and at most the same share.
+const FREE: f64 = 1_000.0;
+
+/// Whether planned deletes, or planned upserts that lower a version, may be carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// They may.
+    Allowed,
+    /// They may not: the replica is on hold.
+    Held,
+}
+
+/// Asks for leave to touch `rows` rows now, of `planned` that are still to be touched in this run. A
+/// refusal puts the replica on hold with the planned count, in this transaction: the caller answers it, and
+/// does not raise. Admins are not held.
+pub fn ask(database: &Database, table: &ManagedTable, rows: u64, planned: u64) -> Answer<Verdict> {
+    if rows == 0 || database.admin {
+        return Ok(Verdict::Allowed);
+    }
+    let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+    let planned = i64::try_from(planned).unwrap_or(i64::MAX).max(rows);
+    let known = identity::as_extension(|| known(database, table))?;
+    if known.on_hold {
+        identity::as_extension(|| hold(database, table, planned))?;
+        return Ok(Verdict::Held);
+    }
+    let row_count = match known.row_count {
+        Some(row_count) => row_count,
+        None => i64::try_from(version::of(database, table)?.row_count).unwrap_or(i64::MAX),
+    };
+    let largest = known.largest.max(row_count);
+    let fraction = database.number_option("guard_fraction").unwrap_or(FRACTION).clamp(0.0, 1.0);
+    let share = largest as f64 * fraction;
+    let limit = share + share.min(FREE);
+    identity::as_extension(|| {
+        if (known.touched.saturating_add(planned)) as f64 <= limit {
+            return Ok(Verdict::Allowed);
+        }
+        if known.released >= planned {
+            use_release(database, table, rows)?;
+            return Ok(Verdict::Allowed);
+        }
+        hold(database, table, planned)?;
+        Ok(Verdict::Held)
+    })
+}
+
+struct Known {
+    touched: i64,
+    largest: i64,
+    row_count: Option<i64>,
+    on_hold: bool,
+    released: i64,
+}
+
+fn known(database: &Database, table: &ManagedTable) -> Answer<Known> {
+    Spi::connect(|client| {
+        let rows = client.select(
+            "SELECT COALESCE(pg_catalog.sum(g.touched), 0)::pg_catalog.int8, COALESCE(pg_catalog.max(g.largest), 0),
+                    (SELECT r.row_count FROM plimsoll.replica_record r
+                     WHERE r.database_id OPERATOR(pg_catalog.=) $1 AND r.table_id OPERATOR(pg_catalog.=) $2),
+                    EXISTS (SELECT FROM plimsoll.replica_record r
+                     WHERE r.database_id OPERATOR(pg_catalog.=) $1 AND r.table_id OPERATOR(pg_catalog.=) $2
+                       AND r.hold_since IS NOT NULL),
+                    COALESCE((SELECT r.released_rows FROM plimsoll.replica_record r
+                     WHERE r.database_id OPERATOR(pg_catalog.=) $1 AND r.table_id OPERATOR(pg_catalog.=) $2
+                       AND r.released_until OPERATOR(pg_catalog.>) pg_catalog.now()), 0)
+             FROM plimsoll.guard_record g
+             WHERE g.database_id OPERATOR(pg_catalog.=) $1 AND g.table_id OPERATOR(pg_catalog.=) $2
+               AND g.hour OPERATOR(pg_catalog.>) (pg_catalog.now() OPERATOR(pg_catalog.-) '24:00'::pg_catalog.interval)",
+            Some(1),
+            &[database.id.into(), table.table_id.into()],
+        )?;
+        let row = rows.first();
+        Ok(Known {
+            touched: row.get(1)?.unwrap_or(0),
+            largest: row.get(2)?.unwrap_or(0),
+            row_count: row.get(3)?,
+            on_hold: row.get(4)?.unwrap_or(false),
+            released: row.get(5)?.unwrap_or(0),
+        })
+    })
+}
+
+fn hold(database: &Database, table: &ManagedTable, planned: i64) -> Answer<()> {
+    Spi::run_with_args(
+        "INSERT INTO plimsoll.replica_record AS r (database_id, table_id, status, hold_since, hold_reason, hold_planned)
+         VALUES ($1, $2, 'different', pg_catalog.now(), 'more rows to delete or set back than the guard allows', $3)
+         ON CONFLICT (database_id, table_id) DO UPDATE
+         SET hold_since = COALESCE(r.hold_since, excluded.hold_since),
+             hold_reason = COALESCE(r.hold_reason, excluded.hold_reason),
+             hold_planned = GREATEST(COALESCE(r.hold_planned, 0), excluded.hold_planned), status = 'different'",
+        &[database.id.into(), table.table_id.into(), planned.into()],
+    )?;
+    Ok(())
+}
+
+fn use_release(database: &Database, table: &ManagedTable, rows: i64) -> Answer<()> {
+    Spi::run_with_args(
+        "UPDATE plimsoll.replica_record r SET released_rows = r.released_rows OPERATOR(pg_catalog.-) $3
+         WHERE r.database_id OPERATOR(pg_catalog.=) $1 AND r.table_id OPERATOR(pg_catalog.=) $2",
+        &[database.id.into(), table.table_id.into(), rows.into()],
+    )?;
+    Ok(())
+}
+
+/// Counts rows that were touched.
+pub fn count(database: &Database, table: &ManagedTable, touched: u64) -> Answer<()> {
+    if touched == 0 {
+        return Ok(());
+    }
+    let touched = i64::try_from(touched).unwrap_or(i64::MAX);
+    identity::as_extension(|| {
+        Spi::run_with_args(
+            "INSERT INTO plimsoll.guard_record AS g (database_id, table_id, hour, touched, largest)
+             VALUES ($1, $2, pg_catalog.date_trunc('hour', pg_catalog.now()), $3,
+                     COALESCE((SELECT r.row_count FROM plimsoll.replica_record r
+                               WHERE r.database_id OPERATOR(pg_catalog.=) $1 AND r.table_id OPERATOR(pg_catalog.=) $2), 0))
+             ON CONFLICT (database_id, table_id, hour) DO UPDATE
+             SET touched = g.touched OPERATOR(pg_catalog.+) excluded.touched,
+                 largest = GREATEST(g.largest, excluded.largest)",
+            &[database.id.into(), table.table_id.into(), touched.into()],
+        )?;
+        Spi::run_with_args(
+            "DELETE FROM plimsoll.guard_record g
+             WHERE g.database_id OPERATOR(pg_catalog.=) $1 AND g.table_id OPERATOR(pg_catalog.=) $2
+               AND g.hour OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) '25:00'::pg_catalog.interval)",
+            &[database.id.into(), table.table_id.into()],
+        )?;
+        Ok(())
+    })
+}

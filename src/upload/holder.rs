@@ -1,0 +1,93 @@
+//! Which row of the replica holds a unique value that an incoming row needs; and foreign keys that make
+//! taking a row out and putting it in again do harm.
+
+use pgrx::spi::Spi;
+use plimsoll_core::row::key_of;
+
+use super::IncomingRow;
+use super::store::push_row;
+use crate::access::Database;
+use crate::datum::{IncomingRows, execute};
+use crate::error::{Answer, Problem};
+use crate::identity;
+use crate::table::{ManagedTable, Placeholders};
+
+/// Whether a foreign key to the table deletes or changes the rows that refer to it.
+pub fn has_cascading_references(table: &ManagedTable) -> Answer<bool> {
+    let cascades = Spi::get_one_with_args::<bool>(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint c
+             WHERE c.contype OPERATOR(pg_catalog.=) 'f' AND c.confrelid OPERATOR(pg_catalog.=) $1
+               AND c.confdeltype OPERATOR(pg_catalog.=) ANY (ARRAY['c', 'n', 'd']::pg_catalog.\"char\"[]))",
+        &[table.oid.into()],
+    )?;
+    Ok(cascades.unwrap_or(false))
+}
+
+/// Column lists of the table's unique indexes over plain columns, tenant columns left out.
+fn unique_column_lists(table: &ManagedTable) -> Answer<Vec<Vec<String>>> {
+    let mut lists: Vec<Vec<String>> = Spi::connect(|client| {
+        let rows = client.select(
+            "SELECT (SELECT pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY k.place)
+                     FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS k (attnum, place)
+                     JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid
+                          AND a.attnum OPERATOR(pg_catalog.=) k.attnum
+                     WHERE k.place OPERATOR(pg_catalog.<=) i.indnkeyatts)
+             FROM pg_catalog.pg_index i
+             WHERE i.indrelid OPERATOR(pg_catalog.=) $1 AND i.indisunique AND i.indexprs IS NULL",
+            None,
+            &[table.oid.into()],
+        )?;
+        rows.map(|row| Ok::<_, Problem>(row.get(1)?.unwrap_or_default())).collect::<Answer<_>>()
+    })?;
+    for list in &mut lists {
+        list.retain(|column| !table.tenant.iter().any(|tenant| tenant.name == *column));
+    }
+    Ok(lists)
+}
+
+/// The encoded key of a row of this replica that has the same unique value as `row`, under another key.
+pub fn find(database: &Database, table: &mut ManagedTable, row: &IncomingRow) -> Answer<Option<Vec<u8>>> {
+    for list in unique_column_lists(table)? {
+        if list.is_empty()
+            || !list.iter().all(|name| table.physical.iter().any(|column| column.name == *name))
+        {
+            continue;
+        }
+        let equal: Vec<String> = list
+            .iter()
+            .map(|name| {
+                let name = pgrx::spi::quote_identifier(name);
+                format!("t.{name} = i.{name}")
+            })
+            .collect();
+        let sql = format!(
+            "SELECT {} FROM incoming i JOIN {} t ON {} AND {}",
+            table.column_list("t."),
+            table.name,
+            table.tenant_predicate(),
+            equal.join(" AND ")
+        );
+        let placeholders = Placeholders::for_tenant(table, database)?;
+        let owner = table.owner;
+        let mut found = None;
+        identity::as_owner(owner, || {
+            let mut incoming = IncomingRows::new(&table.incoming_columns())?;
+            push_row(table, row, &mut incoming)?;
+            let numbers = table.numbers();
+            let (schema, codecs) = (&table.schema, &mut table.codecs);
+            execute(&sql, placeholders.parameters(), Some(&incoming), &mut |stored| {
+                let mut encoded = Vec::new();
+                stored.encode(0, &numbers, codecs, &mut encoded)?;
+                let key = key_of(&encoded, schema)?;
+                if key != row.key {
+                    found = Some(key);
+                }
+                Ok(())
+            })
+        })?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}

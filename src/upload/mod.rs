@@ -1,0 +1,267 @@
+//! Uploads: rows of one replica, stored as sent or refused one by one.
+//!
+//! ```text
+//! bytes  -> rows, checked against the table (values that would be changed are refused here)
+//! rows   -> probe: which keys exist, and with what content
+//! new    -> INSERT; changed -> UPDATE; equal -> nothing
+//! stored -> read back from RETURNING and compared with what was sent
+//! ```
+//! Each attempt is a subtransaction. One that fails because of its rows is halved until the rows at fault
+//! stand alone.
+
+mod holder;
+mod json;
+mod store;
+
+use std::collections::HashMap;
+
+use pgrx::prelude::*;
+use pgrx::{JsonB, Uuid};
+use plimsoll_core::digest::{Digester, RowDigest};
+use plimsoll_core::fingerprint::Fingerprint;
+use plimsoll_core::row::{BatchReader, check_against, key_of, position_in};
+
+use crate::access::{Database, authorise};
+use crate::error::{Answer, OrRaise, Problem, state};
+use crate::manifest::{hex, key_json};
+use crate::table::{self, ManagedTable};
+use crate::{guard, run};
+
+/// The largest upload taken, in bytes, where the database has no option `max_upload_bytes`.
+const MAX_UPLOAD_BYTES: usize = 64 << 20;
+
+/// A row of an upload that its columns can hold.
+pub struct IncomingRow {
+    /// Its place in the upload.
+    pub ordinal: usize,
+    /// Its fields in wire form.
+    pub row: Vec<u8>,
+    /// Its encoded key.
+    pub key: Vec<u8>,
+    /// Its position.
+    pub position: i64,
+    /// The digest of its content.
+    pub digest: RowDigest,
+}
+
+/// Why a row was not stored.
+pub struct RefusedRow {
+    ordinal: usize,
+    waits: bool,
+    holder: Option<Vec<u8>>,
+    sqlstate: String,
+    column: Option<String>,
+    key: serde_json::Value,
+    message: String,
+}
+
+impl RefusedRow {
+    fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "ordinal": self.ordinal,
+            "waits": self.waits,
+            "holder": self.holder.as_deref().map(hex),
+            "sqlstate": self.sqlstate,
+            "column": self.column,
+            "key": self.key,
+            "message": self.message,
+        })
+    }
+}
+
+/// What an upload did.
+#[derive(Default)]
+pub struct Report {
+    inserted: u64,
+    updated: u64,
+    unchanged: u64,
+    held: u64,
+    fingerprint: Fingerprint,
+    refused: Vec<RefusedRow>,
+}
+
+type UploadRow = (i64, i64, i64, Vec<u8>, i64, JsonB);
+
+impl Report {
+    fn row(mut self) -> UploadRow {
+        self.refused.sort_by_key(|row| row.ordinal);
+        let refused = self.refused.iter().map(RefusedRow::json).collect();
+        (
+            self.inserted as i64,
+            self.updated as i64,
+            self.unchanged as i64,
+            self.fingerprint.sum().to_vec(),
+            self.held as i64,
+            JsonB(serde_json::Value::Array(refused)),
+        )
+    }
+}
+
+#[pg_extern(sql = false)]
+fn upload(
+    database_id: Uuid,
+    relation: &str,
+    rows: &[u8],
+    run_id: Option<i64>,
+) -> TableIterator<
+    'static,
+    (
+        name!(inserted, i64),
+        name!(updated, i64),
+        name!(unchanged, i64),
+        name!(fingerprint, Vec<u8>),
+        name!(held, i64),
+        name!(rejected, JsonB),
+    ),
+> {
+    let answer = || {
+        let database = authorise(database_id)?;
+        let mut table = table::resolve(relation)?;
+        let limit =
+            database.number_option("max_upload_bytes").map_or(MAX_UPLOAD_BYTES, |limit| limit as usize);
+        if rows.len() > limit {
+            return Err(Problem::new(
+                state::TOO_LARGE,
+                format!("an upload of {} bytes to {}, where {limit} are allowed", rows.len(), table.name),
+            )
+            .hint("Send fewer rows at a time, or have an admin raise the option max_upload_bytes."));
+        }
+        let mut encoded = Vec::new();
+        for row in BatchReader::new(rows)? {
+            encoded.push(row?);
+        }
+        take(&database, &mut table, encoded.into_iter().map(<[u8]>::to_vec), run_id).map(Report::row)
+    };
+    TableIterator::once(answer().or_raise())
+}
+
+#[pg_extern(sql = false)]
+fn upload_json(
+    database_id: Uuid,
+    relation: &str,
+    rows: JsonB,
+    run_id: Option<i64>,
+) -> TableIterator<
+    'static,
+    (
+        name!(inserted, i64),
+        name!(updated, i64),
+        name!(unchanged, i64),
+        name!(fingerprint, Vec<u8>),
+        name!(held, i64),
+        name!(rejected, JsonB),
+    ),
+> {
+    let answer = || {
+        let database = authorise(database_id)?;
+        let mut table = table::resolve(relation)?;
+        let encoded = json::encode_rows(&rows.0, &mut table)?;
+        take(&database, &mut table, encoded.into_iter(), run_id).map(Report::row)
+    };
+    TableIterator::once(answer().or_raise())
+}
+
+/// Stores rows in wire form.
+fn take(
+    database: &Database,
+    table: &mut ManagedTable,
+    rows: impl Iterator<Item = Vec<u8>>,
+    run_id: Option<i64>,
+) -> Answer<Report> {
+    let run_id = run::renew(run_id, database)?;
+    let mut report = Report::default();
+    let incoming = check(database, table, rows, &mut report)?;
+    if !incoming.is_empty() {
+        table::set_constraints_immediate()?;
+        store::store(database, table, incoming, &mut report)?;
+    }
+    if let Some(run_id) = run_id {
+        run::add_counts(run_id, report.inserted, report.updated, 0, report.refused.len() as u64)?;
+    }
+    Ok(report)
+}
+
+/// The rows whose values their columns hold, one a key: of several the last wins.
+fn check(
+    database: &Database,
+    table: &ManagedTable,
+    rows: impl Iterator<Item = Vec<u8>>,
+    report: &mut Report,
+) -> Answer<Vec<IncomingRow>> {
+    let mut digester = Digester::new(database.fingerprint_key.clone());
+    let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
+    let mut incoming: Vec<IncomingRow> = Vec::new();
+    for (ordinal, row) in rows.enumerate() {
+        if ordinal % 1_024 == 0 {
+            pgrx::check_for_interrupts!();
+        }
+        // Bytes that break the grammar are the sender's mistake: nothing of the upload is stored.
+        plimsoll_core::row::check_row(&row).map_err(|error| malformed(ordinal, &error))?;
+        if let Err((column, error)) = check_against(&row, &table.schema) {
+            if column.is_none() {
+                return Err(malformed(ordinal, &error));
+            }
+            report.refused.push(refused_value(ordinal, &row, column, &error, table)?);
+            continue;
+        }
+        let digest = match digester.digest(&row) {
+            Ok(digest) => digest,
+            Err(error) => {
+                report.refused.push(refused_value(ordinal, &row, None, &error, table)?);
+                continue;
+            }
+        };
+        let (key, position) = (key_of(&row, &table.schema)?, position_in(&row, &table.schema)?);
+        let incoming_row = IncomingRow { ordinal, row, key, position, digest };
+        match places.get(&incoming_row.key) {
+            Some(place) => {
+                report.unchanged += 1;
+                incoming[*place] = incoming_row;
+            }
+            None => {
+                places.insert(incoming_row.key.clone(), incoming.len());
+                incoming.push(incoming_row);
+            }
+        }
+    }
+    Ok(incoming)
+}
+
+fn malformed(ordinal: usize, error: &plimsoll_core::Error) -> Problem {
+    Problem::new(state::MALFORMED, format!("row {ordinal} of the upload: {error}"))
+        .hint("Nothing of it was stored. The format is in docs/encoding.md.")
+}
+
+fn refused_value(
+    ordinal: usize,
+    row: &[u8],
+    column: Option<String>,
+    error: &plimsoll_core::Error,
+    table: &ManagedTable,
+) -> Answer<RefusedRow> {
+    let message = match &column {
+        Some(column) => format!("column \"{column}\": {}", error.message()),
+        None => error.message().to_owned(),
+    };
+    let key = key_json(row, &table.schema)?;
+    let sqlstate = error.kind().sqlstate().to_owned();
+    Ok(RefusedRow { ordinal, waits: false, holder: None, sqlstate, column, key, message })
+}
+
+/// Asks the guard for leave to set rows back to older versions.
+fn may_lower(database: &Database, table: &ManagedTable, rows: u64) -> Answer<bool> {
+    Ok(guard::ask(database, table, rows, rows)? == guard::Verdict::Allowed)
+}
+
+/// The encoded key of a row that a person names by its key columns.
+pub fn encode_key(
+    ordinal: usize,
+    key: &serde_json::Map<String, serde_json::Value>,
+    table: &mut ManagedTable,
+) -> Answer<Vec<u8>> {
+    let row = json::encode(ordinal, key, table)?;
+    key_of(&row, &table.schema).map_err(|error| {
+        Problem::new(state::BAD_ARGUMENT, format!("row {ordinal} of {}: {error}", table.name))
+            .hint("Name every key column.")
+    })
+}

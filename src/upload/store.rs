@@ -1,0 +1,403 @@
+//! From checked rows to stored ones: probe, classify, write, read back, and find the rows at fault.
+
+use std::collections::HashMap;
+
+use pgrx::pg_sys::Datum;
+use plimsoll_core::digest::{Digester, RowDigest};
+use plimsoll_core::row::{Fields, key_of, position_in};
+
+use super::{IncomingRow, RefusedRow, Report, holder, may_lower};
+use crate::access::Database;
+use crate::datum::{Caught, IncomingRows, Row, attempt, by_index, execute};
+use crate::error::{Answer, Problem};
+use crate::guard;
+use crate::manifest::key_json;
+use crate::table::{ManagedTable, Placeholders};
+
+/// What the probe found under a row's key.
+#[derive(Clone, Copy)]
+struct Stored {
+    digest: RowDigest,
+    position: i64,
+}
+
+/// How changed rows are written.
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    /// Row by row in one UPDATE.
+    Update,
+    /// Taken out and put in again in one statement: unique values may be swapped between rows.
+    Replace,
+}
+
+/// How one attempt ended that stored nothing.
+enum Failed {
+    /// An ERROR of the database.
+    Raised(Caught),
+    /// The server stored something else than was sent: these places of the group, with what differs.
+    Changed(Vec<(usize, String)>),
+}
+
+/// Stores the rows; adds to the report what was done with each.
+pub fn store(
+    database: &Database,
+    table: &mut ManagedTable,
+    rows: Vec<IncomingRow>,
+    report: &mut Report,
+) -> Answer<()> {
+    let owner = table.owner;
+    let may_replace = !holder::has_cascading_references(table)?;
+    let existing = crate::identity::as_owner(owner, || probe(database, table, &rows))?;
+    let mut lowering = 0u64;
+    let (mut new, mut changed) = (Vec::new(), Vec::new());
+    for row in rows {
+        match existing.get(&row.ordinal) {
+            None => new.push(row),
+            Some(stored) if stored.digest == row.digest => {
+                report.unchanged += 1;
+                report.fingerprint.insert(&row.digest);
+            }
+            Some(stored) => {
+                let lowers = stored.position > row.position;
+                lowering += u64::from(lowers);
+                changed.push((row, lowers));
+            }
+        }
+    }
+    if lowering > 0 && !may_lower(database, table, lowering)? {
+        report.held += lowering;
+        changed.retain(|(_, lowers)| !lowers);
+        lowering = 0;
+    }
+    let changed: Vec<IncomingRow> = changed.into_iter().map(|(row, _)| row).collect();
+    let rows: Vec<(IncomingRow, bool)> =
+        changed.into_iter().map(|row| (row, true)).chain(new.into_iter().map(|row| (row, false))).collect();
+    let mut writer = Writer { database, table, may_replace, report, waiting: Vec::new() };
+    writer.group(rows)?;
+    writer.retry_waiting()?;
+    guard::count(database, table, lowering)
+}
+
+/// Looks up every key at once.
+fn probe(
+    database: &Database,
+    table: &mut ManagedTable,
+    rows: &[IncomingRow],
+) -> Answer<HashMap<usize, Stored>> {
+    let placeholders = Placeholders::for_tenant(table, database)?;
+    let keys = key_rows(table, rows.iter())?;
+    let sql = format!(
+        "SELECT i.\"plimsoll ordinal\", {} FROM incoming i JOIN {} t ON {} AND {}",
+        table.column_list("t."),
+        table.name,
+        table.tenant_predicate(),
+        table.key_predicate()
+    );
+    let mut digester = Digester::new(database.fingerprint_key.clone());
+    let numbers = table.numbers();
+    let (schema, codecs) = (&table.schema, &mut table.codecs);
+    let (mut found, mut encoded) = (HashMap::with_capacity(rows.len()), Vec::new());
+    let mut take = |row: &Row<'_>| {
+        encoded.clear();
+        row.encode(1, &numbers, codecs, &mut encoded)?;
+        let stored = Stored { digest: digester.digest(&encoded)?, position: position_in(&encoded, schema)? };
+        found.insert(row.int8(0).unwrap_or(-1) as usize, stored);
+        Ok(())
+    };
+    by_index(|| execute(&sql, placeholders.parameters(), Some(&keys), &mut take))?;
+    Ok(found)
+}
+
+/// Rows as a table of which only the key columns are filled.
+pub fn key_rows<'a>(
+    table: &mut ManagedTable,
+    rows: impl Iterator<Item = &'a IncomingRow>,
+) -> Answer<IncomingRows> {
+    let mut keys = IncomingRows::new(&table.incoming_columns())?;
+    let key_indexes = table.schema.key_indexes().to_vec();
+    for row in rows {
+        push(table, row, Some(&key_indexes), &mut keys)?;
+    }
+    Ok(keys)
+}
+
+/// Adds a row; where `only` is given, other columns stay NULL.
+fn push(
+    table: &mut ManagedTable,
+    row: &IncomingRow,
+    only: Option<&[usize]>,
+    rows: &mut IncomingRows,
+) -> Answer<()> {
+    let columns = table.schema.columns();
+    let mut values = vec![None; columns.len() + 1];
+    values[0] = Some(Datum::from(row.ordinal as i64));
+    let mut place = 0;
+    for field in Fields::new(&row.row) {
+        let field = field?;
+        while columns.get(place).is_some_and(|column| column.number < field.number) {
+            place += 1;
+        }
+        if only.is_none_or(|only| only.contains(&place)) {
+            values[place + 1] = Some(table.codecs[place].make_datum(&field.value)?);
+        }
+    }
+    rows.push(&values)
+}
+
+/// Adds a row with all its columns.
+pub fn push_row(table: &mut ManagedTable, row: &IncomingRow, rows: &mut IncomingRows) -> Answer<()> {
+    push(table, row, None, rows)
+}
+
+struct Writer<'a> {
+    database: &'a Database,
+    table: &'a mut ManagedTable,
+    may_replace: bool,
+    report: &'a mut Report,
+    waiting: Vec<(IncomingRow, bool, Caught)>,
+}
+
+/// Whether rows are at fault, and whether they may fit later; `None`: something else is.
+fn fault(caught: &Caught) -> Option<bool> {
+    let sqlstate = caught.sqlstate();
+    match sqlstate.as_str() {
+        "23503" | "23505" | "23P01" => Some(true),
+        "23502" | "23514" => Some(false),
+        other if other.starts_with("22") || other.starts_with("54") => Some(false),
+        _ => None,
+    }
+}
+
+impl Writer<'_> {
+    /// Stores a group, halving it where it fails because of its rows. Each comes with whether it exists.
+    fn group(&mut self, rows: Vec<(IncomingRow, bool)>) -> Answer<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut failed = match self.attempt(&rows, Mode::Update)? {
+            Ok(()) => return Ok(()),
+            Err(failed) => failed,
+        };
+        let collided = matches!(&failed, Failed::Raised(caught) if caught.sqlstate() == "23505");
+        if collided && self.may_replace && rows.iter().any(|(_, exists)| *exists) {
+            failed = match self.attempt(&rows, Mode::Replace)? {
+                Ok(()) => return Ok(()),
+                Err(failed) => failed,
+            };
+        }
+        match failed {
+            Failed::Changed(places) => self.refuse_changed(rows, places),
+            Failed::Raised(caught) => match fault(&caught) {
+                None => caught.raise(),
+                Some(waits) => self.isolate(rows, waits, caught),
+            },
+        }
+    }
+
+    fn isolate(&mut self, mut rows: Vec<(IncomingRow, bool)>, waits: bool, caught: Caught) -> Answer<()> {
+        pgrx::check_for_interrupts!();
+        if rows.len() > 1 {
+            let rest = rows.split_off(rows.len() / 2);
+            self.group(rows)?;
+            return self.group(rest);
+        }
+        for (row, exists) in rows {
+            if waits {
+                self.waiting.push((row, exists, caught));
+                return Ok(());
+            }
+            self.refuse(&row, false, None, caught.sqlstate(), caught.message.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Rows that wait for each other arrive when they come together.
+    fn retry_waiting(&mut self) -> Answer<()> {
+        let waiting = std::mem::take(&mut self.waiting);
+        if waiting.len() > 1 {
+            let (rows, caught): (Vec<_>, Vec<_>) =
+                waiting.into_iter().map(|(row, exists, caught)| ((row, exists), caught)).unzip();
+            self.group(rows)?;
+            drop(caught);
+        } else {
+            self.waiting = waiting;
+        }
+        for (row, _, caught) in std::mem::take(&mut self.waiting) {
+            let sqlstate = caught.sqlstate();
+            let holder = match sqlstate.as_str() {
+                "23505" => holder::find(self.database, self.table, &row)?,
+                _ => None,
+            };
+            let message = match &caught.detail {
+                Some(detail) => format!("{}: {detail}", caught.message),
+                None => caught.message.clone(),
+            };
+            self.refuse(&row, true, holder, sqlstate, message)?;
+        }
+        Ok(())
+    }
+
+    fn refuse(
+        &mut self,
+        row: &IncomingRow,
+        waits: bool,
+        holder: Option<Vec<u8>>,
+        sqlstate: String,
+        message: String,
+    ) -> Answer<()> {
+        let key = key_json(&row.row, &self.table.schema)?;
+        let ordinal = row.ordinal;
+        self.report.refused.push(RefusedRow { ordinal, waits, holder, sqlstate, column: None, key, message });
+        Ok(())
+    }
+
+    fn refuse_changed(&mut self, rows: Vec<(IncomingRow, bool)>, places: Vec<(usize, String)>) -> Answer<()> {
+        let places: HashMap<usize, String> = places.into_iter().collect();
+        let mut rest = Vec::new();
+        for (place, (row, exists)) in rows.into_iter().enumerate() {
+            match places.get(&place) {
+                Some(what) => self.refuse(&row, false, None, "22000".to_owned(), what.clone())?,
+                None => rest.push((row, exists)),
+            }
+        }
+        self.group(rest)
+    }
+
+    /// Writes the group in a subtransaction and compares what was stored with what was sent.
+    fn attempt(&mut self, rows: &[(IncomingRow, bool)], mode: Mode) -> Answer<Result<(), Failed>> {
+        let mut changed_by_server = Vec::new();
+        let owner = self.table.owner;
+        let outcome = attempt(|| {
+            let stored = crate::identity::as_owner(owner, || self.write(rows, mode))?;
+            for (place, (row, _)) in rows.iter().enumerate() {
+                match stored.get(&row.key) {
+                    Some(digest) if *digest == row.digest => {}
+                    Some(_) => changed_by_server.push((
+                        place,
+                        "the server stored something else than was sent: \
+                        a trigger or default changed the row"
+                            .to_owned(),
+                    )),
+                    None => changed_by_server.push((
+                        place,
+                        "the server stored no such row: a trigger skipped or re-keyed it".to_owned(),
+                    )),
+                }
+            }
+            if changed_by_server.is_empty() {
+                Ok(())
+            } else {
+                // Rolls the subtransaction back; the problem itself is not shown.
+                Err(Problem::new(crate::error::state::NOT_IN_STATE, "rows changed by the server"))
+            }
+        });
+        match outcome {
+            Err(caught) => Ok(Err(Failed::Raised(caught))),
+            Ok(Err(_)) if !changed_by_server.is_empty() => Ok(Err(Failed::Changed(changed_by_server))),
+            Ok(Err(problem)) => Err(problem),
+            Ok(Ok(())) => {
+                for (row, exists) in rows {
+                    self.report.fingerprint.insert(&row.digest);
+                    *(if *exists { &mut self.report.updated } else { &mut self.report.inserted }) += 1;
+                }
+                Ok(Ok(()))
+            }
+        }
+    }
+
+    /// Writes the group; the digest of each row as it was stored, by key.
+    fn write(&mut self, rows: &[(IncomingRow, bool)], mode: Mode) -> Answer<HashMap<Vec<u8>, RowDigest>> {
+        let mut stored = HashMap::with_capacity(rows.len());
+        let existing: Vec<&IncomingRow> =
+            rows.iter().filter(|(_, exists)| *exists).map(|(row, _)| row).collect();
+        let new: Vec<&IncomingRow> = rows.iter().filter(|(_, exists)| !exists).map(|(row, _)| row).collect();
+        match mode {
+            Mode::Update => {
+                if !existing.is_empty() {
+                    self.run(&self.update_statement(), &existing, &mut stored)?;
+                }
+                if !new.is_empty() {
+                    self.run(&self.insert_statement(""), &new, &mut stored)?;
+                }
+            }
+            Mode::Replace => {
+                let all: Vec<&IncomingRow> = rows.iter().map(|(row, _)| row).collect();
+                let take_out = format!(
+                    "WITH gone AS (DELETE FROM {} t USING incoming i WHERE {} AND {} RETURNING 1),
+                          counted AS (SELECT pg_catalog.count(*) AS gone FROM gone) ",
+                    self.table.name,
+                    self.table.tenant_predicate(),
+                    self.table.key_predicate()
+                );
+                self.run(&self.insert_statement(&take_out), &all, &mut stored)?;
+            }
+        }
+        Ok(stored)
+    }
+
+    fn insert_statement(&self, take_out: &str) -> String {
+        let table = &self.table;
+        let tenant: Vec<String> =
+            table.tenant.iter().map(|column| pgrx::spi::quote_identifier(&column.name)).collect();
+        let values: Vec<String> = (1..=tenant.len()).map(|i| format!("${i}")).collect();
+        // The join waits until every row to be replaced is gone.
+        let after = if take_out.is_empty() { "" } else { " CROSS JOIN counted WHERE counted.gone >= 0" };
+        format!(
+            "{take_out}INSERT INTO {} AS t ({}, {}) OVERRIDING SYSTEM VALUE
+             SELECT {}, {} FROM incoming i{after} RETURNING {}",
+            table.name,
+            tenant.join(", "),
+            table.column_list(""),
+            values.join(", "),
+            table.column_list("i."),
+            table.column_list("t.")
+        )
+    }
+
+    fn update_statement(&self) -> String {
+        let table = &self.table;
+        let key = table.schema.key_indexes();
+        // A table that is all key has no row that could be changed; a statement needs a column all the same.
+        let all_key = key.len() == table.physical.len();
+        let columns = table.physical.iter().enumerate().filter(|(i, _)| all_key || !key.contains(i));
+        let set: Vec<String> = columns
+            .map(|(_, column)| {
+                let name = pgrx::spi::quote_identifier(&column.name);
+                format!("{name} = i.{name}")
+            })
+            .collect();
+        format!(
+            "UPDATE {} t SET {} FROM incoming i WHERE {} AND {} RETURNING {}",
+            table.name,
+            set.join(", "),
+            table.tenant_predicate(),
+            table.key_predicate(),
+            table.column_list("t.")
+        )
+    }
+
+    fn run(
+        &mut self,
+        sql: &str,
+        rows: &[&IncomingRow],
+        stored: &mut HashMap<Vec<u8>, RowDigest>,
+    ) -> Answer<()> {
+        let placeholders = Placeholders::for_tenant(self.table, self.database)?;
+        let mut incoming = IncomingRows::new(&self.table.incoming_columns())?;
+        for row in rows {
+            push_row(self.table, row, &mut incoming)?;
+        }
+        let mut digester = Digester::new(self.database.fingerprint_key.clone());
+        let numbers = self.table.numbers();
+        let (schema, codecs) = (&self.table.schema, &mut self.table.codecs);
+        let mut encoded = Vec::new();
+        let mut take = |row: &Row<'_>| {
+            encoded.clear();
+            row.encode(0, &numbers, codecs, &mut encoded)?;
+            stored.insert(key_of(&encoded, schema)?, digester.digest(&encoded)?);
+            Ok(())
+        };
+        by_index(|| execute(sql, placeholders.parameters(), Some(&incoming), &mut take))?;
+        Ok(())
+    }
+}
