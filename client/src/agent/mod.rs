@@ -1,0 +1,203 @@
+//! Runs: begun on the server, made by the core's algorithm, ended with a report.
+
+mod every;
+mod prepare;
+mod status;
+mod verify;
+mod world;
+
+pub use every::keep_running;
+pub use status::status;
+pub use verify::{Verdict, verify};
+
+use std::path::Path;
+
+use plimsoll_core::store::{Failure, Outcome};
+use plimsoll_core::sync::{self, RunReport, Status, TableInput, TableReport};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::config::{Config, token};
+use crate::progress::Progress;
+use crate::server::{self, Login, Replica, RunEnd, RunTarget, Server, TableNews};
+use crate::state::State;
+use crate::stop::Stop;
+use prepare::{Prepared, prepare};
+use world::RunWorld;
+
+/// What is asked of a run.
+#[derive(Debug, Clone, Default)]
+pub struct RunOptions {
+    /// The tables, by their local or remote name; all where empty.
+    pub tables: Vec<String>,
+    /// Change nothing.
+    pub dry_run: bool,
+    /// Approve what holds planned, before the run.
+    pub allow_mass_delete: bool,
+    /// How often runs are made, where they are.
+    pub interval: Option<std::time::Duration>,
+}
+
+/// What became of one table.
+#[derive(Debug, Serialize)]
+pub struct TableResult {
+    /// The local table.
+    pub table: String,
+    /// The managed table, where one was found.
+    pub relation: Option<String>,
+    /// What the run did with it.
+    #[serde(flatten)]
+    pub report: TableReport,
+}
+
+/// What became of a run.
+#[derive(Debug, Serialize)]
+pub struct RunResult {
+    /// Each table.
+    pub tables: Vec<TableResult>,
+    /// Why the run stopped, where it did.
+    #[serde(skip)]
+    pub failure: Option<Failure>,
+    /// Whether it ended early because it was asked to.
+    pub stopped: bool,
+    /// Whether it only looked.
+    pub dry_run: bool,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+}
+
+impl RunResult {
+    /// Whether a table failed, differs or is on hold.
+    pub fn is_troubled(&self) -> bool {
+        self.failure.is_some() || self.tables.iter().any(|table| is_troubled(&table.report))
+    }
+}
+
+fn is_troubled(report: &TableReport) -> bool {
+    report.failure.is_some() || report.held > 0 || report.status == Status::Different
+}
+
+/// Connects, so far as a token and an address are to be had.
+///
+/// # Errors
+/// A `Run` failure for a wrong setting.
+pub fn server_of(config: &Config) -> Outcome<Server> {
+    let mut address = server::address::Address::parse(&config.server.url)?;
+    // Like every path of the file, the certificate's starts at the file.
+    address.root_certificates = address.root_certificates.map(|path| config.folder.join(path));
+    if address.is_exposed() {
+        tracing::warn!(
+            "the connection to {} is not protected: use sslmode=verify-full",
+            address.display()
+        );
+    }
+    let token = token::find(config.token_path().as_deref())?;
+    Server::new(address, Login { database_id: config.server.database_id, token })
+}
+
+/// Makes one run.
+///
+/// # Errors
+/// Where the run could not begin; everything later is in the result.
+pub fn run_once(
+    config: &Config,
+    server: &mut Server,
+    state: &mut State,
+    options: &RunOptions,
+    stop: &Stop,
+    progress: &mut Progress,
+) -> Outcome<RunResult> {
+    let started = std::time::Instant::now();
+    let prepared = prepare(config, server, &state.agent_id(), options)?;
+    let Prepared { run_id, source, tables, failed } = prepared;
+    let relations: Vec<String> = tables.iter().map(|table| table.input.name.clone()).collect();
+    let inputs: Vec<TableInput> = tables.iter().map(|table| table.input.clone()).collect();
+    let mut memories: Vec<_> = relations.iter().map(|relation| state.table(relation)).collect();
+    let report = match source {
+        None => RunReport::default(),
+        Some(mut source) => {
+            let replicas = relations.iter().map(|name| Replica { relation: name.clone() }).collect();
+            let mut target = RunTarget::new(server, run_id, replicas);
+            let names = tables.iter().map(|table| table.local.clone()).collect();
+            progress.begin(names);
+            let settings = config.settings(options.interval, options.dry_run);
+            let mut world =
+                RunWorld { state, relations: &relations, stop, progress, dry_run: options.dry_run };
+            let report = sync::run(&mut source, &mut target, &mut world, &settings, &inputs, &mut memories);
+            progress.end();
+            if let Err(failure) = target.flush() {
+                tracing::warn!("the history of this run's batches could not be saved: {failure}");
+            }
+            report
+        }
+    };
+    let mut results: Vec<TableResult> = tables
+        .into_iter()
+        .zip(report.tables)
+        .map(|(table, report)| TableResult {
+            table: table.local,
+            relation: Some(table.input.name),
+            report,
+        })
+        .collect();
+    results.extend(failed);
+    let result = RunResult {
+        tables: results,
+        failure: report.failure,
+        stopped: report.stopped,
+        dry_run: options.dry_run,
+        seconds: started.elapsed().as_secs_f64(),
+    };
+    end_run(server, run_id, &result);
+    Ok(result)
+}
+
+/// Tells the server how the run ended. A failure to do so changes nothing of what was done.
+fn end_run(server: &mut Server, run_id: i64, result: &RunResult) {
+    let end = match (&result.failure, result.stopped) {
+        (Some(_), _) => RunEnd::Failed,
+        (None, true) => RunEnd::Stopped,
+        (None, false) => RunEnd::Finished,
+    };
+    // A dry run proves and changes nothing: there is no news of its tables.
+    let news: Vec<TableNews> = match result.dry_run {
+        true => Vec::new(),
+        false => result.tables.iter().filter_map(news).collect(),
+    };
+    let error = result.failure.as_ref().map(ToString::to_string);
+    if let Err(failure) = server.end_run(run_id, end, &news, error.as_deref()) {
+        tracing::warn!("the end of the run could not be reported: {failure}");
+    }
+}
+
+fn news(table: &TableResult) -> Option<TableNews> {
+    let report = &table.report;
+    Some(json!({
+        "relation": table.relation.as_ref()?,
+        "status": report.status,
+        "proved_at": report.proved_at,
+        "local_rows": report.local_rows,
+        "inserted": report.inserted,
+        "updated": report.updated,
+        "deleted": report.deleted,
+        "rejected": report.rejected,
+        "waiting": report.waiting,
+        "held": report.held,
+        "compared": report.compared_rows,
+        "error": report.failure.as_ref().map(ToString::to_string),
+    }))
+}
+
+/// What the report says of a table that could not start.
+fn not_started(table: &str, relation: Option<String>, failure: Failure) -> TableResult {
+    let report = TableReport { failure: Some(failure), ..TableReport::default() };
+    TableResult { table: table.to_owned(), relation, report }
+}
+
+/// Opens the agent's memory.
+///
+/// # Errors
+/// As [`State::open`].
+pub fn open_state(config: &Config) -> Outcome<State> {
+    State::open(Path::new(&config.state_path()), config.server.database_id)
+}

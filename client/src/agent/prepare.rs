@@ -1,0 +1,258 @@
+//! The begin of a run: which tables go on, and why the others do not.
+
+use std::collections::HashMap;
+
+use plimsoll_core::digest::FingerprintKey;
+use plimsoll_core::schema::TableSchema;
+use plimsoll_core::store::{Failure, FailureKind, Outcome};
+use plimsoll_core::sync::TableInput;
+use serde_json::{Map, Value as Json};
+
+use super::{RunOptions, TableResult, not_started};
+use crate::config::{Config, TableConfig, is_relation};
+use crate::failure::{Advise, run as no_run, table as refused};
+use crate::server::{RemoteTable, Run, RunEnd, Server};
+use crate::source::sqlite::plan::TablePlan;
+use crate::source::sqlite::{LocalDatabase, SqliteSource};
+
+/// A run that was begun.
+pub struct Prepared {
+    /// Its number.
+    pub run_id: i64,
+    /// The source over the tables that go on; none where none does.
+    pub source: Option<SqliteSource>,
+    /// The tables that go on.
+    pub tables: Vec<PreparedTable>,
+    /// The tables that cannot.
+    pub failed: Vec<TableResult>,
+}
+
+/// A table that goes on.
+pub struct PreparedTable {
+    /// The local table's name as configured.
+    pub local: String,
+    /// What the algorithm is told of it.
+    pub input: TableInput,
+}
+
+/// Begins a run.
+///
+/// # Errors
+/// Where the run as a whole cannot begin.
+pub fn prepare(
+    config: &Config,
+    server: &mut Server,
+    agent_id: &str,
+    options: &RunOptions,
+) -> Outcome<Prepared> {
+    let chosen = choose(config, &options.tables)?;
+    let local = LocalDatabase::open(&config.sqlite_path())?;
+    let known = known_schemas(server, &chosen)?;
+    let run = server.begin_run(agent_id, &local_versions(&local, &chosen, &known))?;
+    match prepare_tables(server, local, chosen, known, &run, options) {
+        Ok(prepared) => Ok(prepared),
+        Err(failure) => {
+            // The lease is given back at once: the next run need not wait for it to expire.
+            let told = failure.to_string();
+            if let Err(again) = server.end_run(run.run_id, RunEnd::Failed, &[], Some(&told)) {
+                tracing::debug!("the end of the run could not be reported: {again}");
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// Schemas by the managed table's name.
+type Schemas = HashMap<String, TableSchema>;
+
+/// The schemas of managed tables whose full names the configuration gives: asked for before the run begins,
+/// because that tells the server the highest local versions. What fails here is asked for again.
+fn known_schemas(server: &mut Server, tables: &[&TableConfig]) -> Outcome<Schemas> {
+    let named: Vec<&str> =
+        tables.iter().filter_map(|table| table.remote.as_deref()).filter(|name| name.contains('.')).collect();
+    let schemas = server.table_schemas(&named)?;
+    let found = named.into_iter().zip(schemas);
+    Ok(found.filter_map(|(name, schema)| Some((name.to_owned(), schema.ok()?))).collect())
+}
+
+fn prepare_tables(
+    server: &mut Server,
+    local: LocalDatabase,
+    chosen: Vec<&TableConfig>,
+    mut known: Schemas,
+    run: &Run,
+    options: &RunOptions,
+) -> Outcome<Prepared> {
+    let mut prepared =
+        Prepared { run_id: run.run_id, source: None, tables: Vec::new(), failed: Vec::new() };
+    let matched = match_tables(chosen, &run.tables, &mut prepared.failed);
+    let released = match options.allow_mass_delete && !options.dry_run {
+        true => release_holds(server, &matched)?,
+        false => Vec::new(),
+    };
+    let relation = |found: &(_, &RemoteTable)| found.1.relation.clone();
+    let unknown: Vec<String> = matched.iter().map(relation).filter(|name| !known.contains_key(name)).collect();
+    let asked: Vec<&str> = unknown.iter().map(String::as_str).collect();
+    let mut refusals = HashMap::new();
+    for (name, schema) in asked.iter().zip(server.table_schemas(&asked)?) {
+        match schema {
+            Ok(schema) => drop(known.insert((*name).to_owned(), schema)),
+            Err(failure) => drop(refusals.insert((*name).to_owned(), failure)),
+        }
+    }
+    let mut plans = Vec::new();
+    for (table, remote) in matched {
+        let relation = remote.relation.clone();
+        let schema = known.remove(&relation).ok_or_else(|| {
+            let refusal = refusals.remove(&relation);
+            refusal.unwrap_or_else(|| refused(format!("{relation} has no schema")))
+        });
+        match plan(&local, table, schema) {
+            Ok(plan) => {
+                plans.push(plan);
+                let input = TableInput {
+                    on_hold: remote.hold.is_some() && !released.contains(&relation),
+                    name: relation,
+                    version: remote.version(),
+                    rejected: remote.rejected,
+                    rank: remote.rank,
+                };
+                prepared.tables.push(PreparedTable { local: table.name.clone(), input });
+            }
+            Err(failure) if failure.kind == FailureKind::Table => {
+                prepared.failed.push(not_started(&table.name, Some(relation), failure));
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    if !plans.is_empty() {
+        prepared.source = Some(local.into_source(plans, fingerprint_key(server)?));
+    }
+    Ok(prepared)
+}
+
+/// The key of the database's digests, as the login answered it.
+///
+/// # Errors
+/// A `Run` failure where the server gave none.
+pub fn fingerprint_key(server: &Server) -> Outcome<FingerprintKey> {
+    server
+        .fingerprint_key()
+        .and_then(FingerprintKey::from_slice)
+        .ok_or_else(|| no_run("the server gave no fingerprint key of 32 bytes"))
+}
+
+/// The tables to deal with.
+///
+/// # Errors
+/// A `Run` failure where a name is not configured, or nothing is.
+pub fn choose<'c>(config: &'c Config, wanted: &[String]) -> Outcome<Vec<&'c TableConfig>> {
+    if config.tables.is_empty() {
+        return Err(no_run("no table is configured")
+            .advise("add [[table]] with a name, or let \"plimsoll init\" find the tables"));
+    }
+    if wanted.is_empty() {
+        return Ok(config.tables.iter().collect());
+    }
+    let mut chosen: Vec<&TableConfig> = Vec::new();
+    for name in wanted {
+        let found = config.tables.iter().find(|table| {
+            table.name.eq_ignore_ascii_case(name) || table.remote.as_deref().is_some_and(|r| is_relation(r, name))
+        });
+        let Some(found) = found else {
+            let known: Vec<_> = config.tables.iter().map(|table| table.name.as_str()).collect();
+            return Err(no_run(format!("no table \"{name}\" is configured"))
+                .advise(format!("the configured tables are {}", known.join(", "))));
+        };
+        if !chosen.iter().any(|table| table.name == found.name) {
+            chosen.push(found);
+        }
+    }
+    Ok(chosen)
+}
+
+/// The highest local position of each table whose schema is known; the server compares them with what was
+/// reported before.
+fn local_versions(local: &LocalDatabase, tables: &[&TableConfig], known: &Schemas) -> Map<String, Json> {
+    let mut versions = Map::new();
+    for table in tables {
+        let Some((remote, schema)) = table.remote.as_ref().and_then(|name| known.get_key_value(name)) else {
+            continue;
+        };
+        // What cannot be read is reported by the table itself.
+        let Ok(found) = local.table(&table.name) else { continue };
+        let Some(column) = found.column(&schema.version().name) else { continue };
+        if let Ok(highest) = local.highest_version(&found.name, &column.name) {
+            versions.insert(remote.clone(), highest.map_or(Json::Null, Json::from));
+        }
+    }
+    versions
+}
+
+/// Each configured table with its managed table; what has none goes to `failed`.
+pub fn match_tables<'c, 'r>(
+    chosen: Vec<&'c TableConfig>,
+    remote: &'r [RemoteTable],
+    failed: &mut Vec<TableResult>,
+) -> Vec<(&'c TableConfig, &'r RemoteTable)> {
+    let mut matched: Vec<(&TableConfig, &RemoteTable)> = Vec::new();
+    for table in chosen {
+        match find_remote(table, remote) {
+            Ok(found) if matched.iter().any(|(_, other)| other.relation == found.relation) => {
+                let failure = refused(format!("{} is the managed table of another local table too", found.relation));
+                failed.push(not_started(&table.name, None, failure));
+            }
+            Ok(found) => matched.push((table, found)),
+            Err(failure) => failed.push(not_started(&table.name, table.remote.clone(), failure)),
+        }
+    }
+    matched
+}
+
+fn find_remote<'r>(table: &TableConfig, remote: &'r [RemoteTable]) -> Outcome<&'r RemoteTable> {
+    let wanted = table.remote.as_deref().unwrap_or(&table.name);
+    if let Some(found) = remote.iter().find(|remote| remote.relation == wanted) {
+        return Ok(found);
+    }
+    let lower = wanted.to_lowercase();
+    let named: Vec<&RemoteTable> =
+        remote.iter().filter(|remote| is_relation(&remote.relation.to_lowercase(), &lower)).collect();
+    match named[..] {
+        [found] => Ok(found),
+        [] => Err(refused(format!("the server has no managed table \"{wanted}\" for this database"))
+            .advise("\"plimsoll schema\" prints the SQL that makes it; remote = \"schema.table\" names it")),
+        _ => Err(refused(format!("the server has several managed tables \"{wanted}\""))
+            .advise("say which: remote = \"schema.table\"")),
+    }
+}
+
+fn release_holds(server: &mut Server, tables: &[(&TableConfig, &RemoteTable)]) -> Outcome<Vec<String>> {
+    let mut released = Vec::new();
+    for (_, remote) in tables.iter().filter(|(_, remote)| remote.hold.is_some()) {
+        match server.release_hold(&remote.relation) {
+            Ok(()) => released.push(remote.relation.clone()),
+            Err(failure) if failure.kind == FailureKind::Table => {
+                tracing::warn!("the hold on {} was not released: {failure}", remote.relation);
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(released)
+}
+
+/// How a local table becomes the managed one.
+///
+/// # Errors
+/// As [`TablePlan::new`].
+pub fn plan(local: &LocalDatabase, table: &TableConfig, schema: Outcome<TableSchema>) -> Outcome<TablePlan> {
+    let plan = TablePlan::new(&local.table(&table.name)?, schema?, table)?;
+    if !plan.indexed {
+        tracing::warn!(
+            "no index of \"{}\" starts with \"{}\": each read sorts the table ({})",
+            plan.table,
+            plan.version_column(),
+            crate::init::index_statement(&plan.table, plan.version_column(), plan.key_columns()),
+        );
+    }
+    Ok(plan)
+}

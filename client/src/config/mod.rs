@@ -1,0 +1,257 @@
+//! The configuration file. What can be read from the local schema need not be written.
+
+pub mod token;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use plimsoll_core::store::{Failure, Outcome};
+use plimsoll_core::sync::Settings;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::failure::{Advise, run as unusable};
+
+/// The whole file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where the agent's memory is kept; beside the configuration where not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<PathBuf>,
+    /// The remote side.
+    pub server: ServerConfig,
+    /// The local side.
+    pub source: SourceConfig,
+    /// How a run goes.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sync: SyncConfig,
+    /// The tables to keep level.
+    #[serde(default, rename = "table", skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<TableConfig>,
+    /// Where the file stands; relative paths start there.
+    #[serde(skip)]
+    pub folder: PathBuf,
+    /// The file's own path.
+    #[serde(skip)]
+    pub path: PathBuf,
+}
+
+/// `[server]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerConfig {
+    /// A libpq URL or key=value list.
+    pub url: String,
+    /// The database as the server registered it.
+    pub database_id: Uuid,
+    /// A file with the token; none where the login role itself was granted the database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+}
+
+/// `[source]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceConfig {
+    /// The SQLite database file.
+    pub sqlite: PathBuf,
+}
+
+/// `[[table]]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableConfig {
+    /// The local table.
+    pub name: String,
+    /// The managed table, `schema.table`; where not given, the one of the same name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote: Option<String>,
+    /// The key's columns; the primary key where not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<Vec<String>>,
+    /// The version column; where given it is checked against the managed table's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The last-modified column, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub modified: Option<String>,
+    /// Local columns that are not sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leave_out: Vec<String>,
+}
+
+/// `[sync]`: what differs from the defaults.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SyncConfig {
+    /// How long one batch should take.
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    pub target_batch: Option<Duration>,
+    /// How long a run may take.
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    pub run_budget: Option<Duration>,
+    /// How soon every row must have been compared by content.
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    pub sweep_interval: Option<Duration>,
+    /// Rows in the first window of a table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window_rows: Option<u64>,
+    /// The most rows in a window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_window_rows: Option<u64>,
+    /// Rows of the tail that each run compares.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tail_rows: Option<u64>,
+    /// The most rows in a batch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_batch_rows: Option<usize>,
+    /// The most bytes in a batch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_batch_bytes: Option<usize>,
+}
+
+fn is_default(sync: &SyncConfig) -> bool {
+    *sync == SyncConfig::default()
+}
+
+impl Config {
+    /// Reads and checks the file.
+    ///
+    /// # Errors
+    /// A `Run` failure that says which setting is wrong, and where in the file.
+    pub fn load(path: &Path) -> Outcome<Config> {
+        let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => unusable(format!("there is no configuration {}", path.display()))
+                .advise("write one with \"plimsoll init\", or name it with --config"),
+            _ => unusable(format!("the configuration {} cannot be read: {error}", path.display())),
+        })?;
+        let folder = path.parent().map(Path::to_owned).unwrap_or_default();
+        let mut config = Self::parse(&text).map_err(|mut failure| {
+            failure.message = format!("the configuration {}: {}", path.display(), failure.message);
+            failure
+        })?;
+        config.folder = folder;
+        config.path = path.to_owned();
+        Ok(config)
+    }
+
+    /// Reads the file's text.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(text: &str) -> Outcome<Config> {
+        // The parser's message names line, column and setting over several lines.
+        let config: Config = toml::from_str(text).map_err(|error| {
+            let place = error.span().map(|span| {
+                let line = text.get(..span.start).map_or(0, |before| before.matches('\n').count()) + 1;
+                format!("line {line}: ")
+            });
+            let message = error.message().replace('\n', "; ");
+            unusable(format!("{}{message}", place.unwrap_or_default()))
+                .advise("docs/client.md lists every setting")
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Outcome<()> {
+        let wrong = |what: String| -> Outcome<()> { Err(unusable(what)) };
+        for (i, table) in self.tables.iter().enumerate() {
+            let earlier = &self.tables[..i];
+            if earlier.iter().any(|other| other.name.eq_ignore_ascii_case(&table.name)) {
+                return wrong(format!("table \"{}\" is configured twice", table.name));
+            }
+            if table.remote.is_some() && earlier.iter().any(|other| other.remote == table.remote) {
+                let remote = table.remote.as_deref().unwrap_or_default();
+                return wrong(format!("two tables are configured for \"{remote}\""));
+            }
+            if table.key.as_ref().is_some_and(Vec::is_empty) {
+                return wrong(format!("table \"{}\": key = [] names no column", table.name));
+            }
+        }
+        let sync = &self.sync;
+        for (name, duration) in [("target_batch", sync.target_batch), ("run_budget", sync.run_budget)] {
+            if duration.is_some_and(|duration| duration < Duration::from_millis(10)) {
+                return wrong(format!("{name} must be 10ms or more"));
+            }
+        }
+        for (name, number) in [
+            ("window_rows", sync.window_rows),
+            ("max_window_rows", sync.max_window_rows),
+            ("tail_rows", sync.tail_rows),
+            ("max_batch_rows", sync.max_batch_rows.map(|rows| rows as u64)),
+            ("max_batch_bytes", sync.max_batch_bytes.map(|bytes| bytes as u64)),
+        ] {
+            if number == Some(0) {
+                return wrong(format!("{name} must be 1 or more"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The file as text.
+    ///
+    /// # Errors
+    /// Where a value has no form in TOML, such as a path that is not UTF-8.
+    pub fn to_toml(&self) -> Outcome<String> {
+        toml::to_string_pretty(self).map_err(|error| unusable(format!("the configuration: {error}")))
+    }
+
+    /// The local database's path.
+    pub fn sqlite_path(&self) -> PathBuf {
+        self.folder.join(&self.source.sqlite)
+    }
+
+    /// The path of the agent's memory.
+    pub fn state_path(&self) -> PathBuf {
+        match &self.state {
+            Some(path) => self.folder.join(path),
+            None => self.path.with_extension("state.json"),
+        }
+    }
+
+    /// The token file's path, where there is one.
+    pub fn token_path(&self) -> Option<PathBuf> {
+        self.server.token_file.as_ref().map(|path| self.folder.join(path))
+    }
+
+    /// The core's settings.
+    pub fn settings(&self, run_interval: Option<Duration>, dry_run: bool) -> Settings {
+        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let mut settings = Settings { dry_run, ..Settings::default() };
+        let sync = &self.sync;
+        let set = |to: &mut u64, from: Option<Duration>| {
+            if let Some(duration) = from {
+                *to = micros(duration);
+            }
+        };
+        set(&mut settings.target_batch, sync.target_batch);
+        set(&mut settings.run_budget, sync.run_budget);
+        set(&mut settings.sweep_interval, sync.sweep_interval);
+        set(&mut settings.run_interval, run_interval);
+        settings.window_rows = sync.window_rows.unwrap_or(settings.window_rows);
+        settings.max_window_rows = sync.max_window_rows.unwrap_or(settings.max_window_rows);
+        settings.tail_rows = sync.tail_rows.unwrap_or(settings.tail_rows);
+        settings.max_batch_rows = sync.max_batch_rows.unwrap_or(settings.max_batch_rows);
+        settings.max_batch_bytes = sync.max_batch_bytes.unwrap_or(MAX_BATCH_BYTES);
+        settings
+    }
+}
+
+/// The most bytes in a batch: a batch exists a few times over while it is sent, and memory must stay below
+/// 64 MiB.
+const MAX_BATCH_BYTES: usize = 4 << 20;
+
+/// Reads a name of a managed table: `schema.table`, or the table alone.
+pub fn is_relation(relation: &str, wanted: &str) -> bool {
+    relation == wanted || relation.split_once('.').is_some_and(|(_, table)| table == wanted)
+}
+
+/// A failure for a wrong setting outside the file.
+pub fn wrong_setting(message: impl Into<String>) -> Failure {
+    unusable(message)
+}
+
+#[cfg(test)]
+mod tests;

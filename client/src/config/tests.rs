@@ -1,0 +1,87 @@
+//! What the configuration takes, and what it says to what it does not.
+
+use super::*;
+
+const BASE: &str = r#"
+[server]
+url = "postgres://agent@db.example/replicas?sslmode=verify-full"
+database_id = "6b3e7f7e-6f0c-4e0c-9a57-0f2f0e6f0c11"
+
+[source]
+sqlite = "shop.sqlite"
+"#;
+
+fn refused(text: &str) -> String {
+    Config::parse(text).expect_err("refused").message
+}
+
+#[test]
+fn durations_and_tables_are_read() {
+    let text = format!(
+        "{BASE}\n[sync]\ntarget_batch = \"500ms\"\nsweep_interval = \"6h\"\n
+         [[table]]\nname = \"Orders\"\nremote = \"shop.orders\"\nversion = \"changed\"\nleave_out = [\"note\"]\n"
+    );
+    let config = Config::parse(&text).expect("sound");
+    let settings = config.settings(Some(Duration::from_secs(60)), true);
+    assert_eq!(settings.target_batch, 500_000);
+    assert_eq!(settings.sweep_interval, 6 * 3_600_000_000);
+    assert_eq!(settings.run_interval, 60_000_000);
+    assert!(settings.dry_run);
+    assert_eq!(config.tables[0].leave_out, ["note"]);
+    let again = Config::parse(&config.to_toml().expect("text")).expect("its own text");
+    assert_eq!(again.tables[0].remote.as_deref(), Some("shop.orders"));
+    assert_eq!(again.sync, config.sync);
+}
+
+#[test]
+fn mistakes_are_named_with_their_line() {
+    let unknown = refused(&BASE.replace("database_id", "databaseid"));
+    assert!(unknown.contains("databaseid") && unknown.contains("line 4"), "{unknown}");
+    let duration = refused(&format!("{BASE}\n[sync]\nrun_budget = \"soon\"\n"));
+    assert!(duration.contains("line 10"), "{duration}");
+    assert!(refused("[source]\nsqlite = \"x\"\n").contains("server"));
+    assert!(refused(&BASE.replace("6b3e7f7e", "x")).contains("line 4"));
+    let twice = format!("{BASE}\n[[table]]\nname = \"a\"\n[[table]]\nname = \"A\"\n");
+    assert!(refused(&twice).contains("\"A\" is configured twice"));
+    let zero = format!("{BASE}\n[sync]\nwindow_rows = 0\n");
+    assert!(refused(&zero).contains("window_rows"));
+}
+
+#[test]
+fn a_missing_file_is_said_with_what_to_do() {
+    let failure = Config::load(Path::new("/nowhere/plimsoll.toml")).expect_err("missing");
+    assert!(failure.message.contains("/nowhere/plimsoll.toml"));
+    assert!(failure.hint.expect("a hint").contains("plimsoll init"));
+}
+
+#[test]
+fn the_memory_stands_beside_the_configuration() {
+    let mut config = Config::parse(BASE).expect("sound");
+    (config.folder, config.path) = ("/etc/shop".into(), "/etc/shop/plimsoll.toml".into());
+    assert_eq!(config.state_path(), Path::new("/etc/shop/plimsoll.state.json"));
+    assert_eq!(config.sqlite_path(), Path::new("/etc/shop/shop.sqlite"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_token_file_that_others_can_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("token");
+    let written = plimsoll_core::token::Token::from_random(&[5; 32]);
+    std::fs::write(&path, "older").expect("written");
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).expect("set");
+    token::write(&path, &written).expect("written");
+    assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+    assert_eq!(token::read(&path).expect("a token").stored_key(), written.stored_key());
+    for mode in [0o640, 0o604, 0o660] {
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).expect("set");
+        let failure = token::read(&path).expect_err("open to others");
+        assert!(failure.message.contains("others can read"), "{failure}");
+        assert!(!failure.to_string().contains("0505"), "the token is in {failure}");
+    }
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("set");
+    std::fs::write(&path, "secret").expect("written");
+    let failure = token::read(&path).expect_err("no token");
+    assert!(!failure.to_string().contains("secret"), "{failure}");
+}

@@ -1,0 +1,110 @@
+//! Which columns of a local table are its key, version and last change, where nobody says.
+
+use crate::source::sqlite::schema::{LocalColumn, LocalTable};
+
+/// Usual names of version columns, the surest first. The names for times count as versions only where the
+/// table has none of the others.
+const VERSION_NAMES: [&str; 20] = [
+    "version",
+    "row_version",
+    "rowversion",
+    "row_ver",
+    "version_no",
+    "version_number",
+    "revision",
+    "rev",
+    "change_number",
+    "changeno",
+    "change_seq",
+    "change_id",
+    "lsn",
+    "updated_at",
+    "modified_at",
+    "last_modified",
+    "changed_at",
+    "last_changed",
+    "modified",
+    "updated",
+];
+
+/// Usual names of columns that say when a row was last changed.
+const MODIFIED_NAMES: [&str; 9] = [
+    "updated_at",
+    "modified_at",
+    "last_modified",
+    "changed_at",
+    "last_changed",
+    "last_update",
+    "modified",
+    "updated",
+    "changed",
+];
+
+/// What was found out about a table that can be kept level.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discovered<'t> {
+    /// The key's columns.
+    pub key: Vec<&'t str>,
+    /// The version column.
+    pub version: &'t str,
+    /// The last-modified column, where it is another one.
+    pub modified: Option<&'t str>,
+}
+
+/// Finds key, version and last change of a table.
+///
+/// # Errors
+/// Why the table cannot be kept level.
+pub fn discover<'t>(table: &'t LocalTable, version: Option<&str>) -> Result<Discovered<'t>, String> {
+    let mut key: Vec<&str> = table.primary_key().iter().map(|column| column.name.as_str()).collect();
+    if key.is_empty() {
+        // A unique index over columns that take no NULL serves as well.
+        let sound = |columns: &[String]| {
+            !columns.is_empty()
+                && columns.iter().all(|name| table.column(name).is_some_and(|column| column.not_null))
+        };
+        let index = table.indexes.iter().find(|index| index.unique && sound(&index.columns));
+        key = index.map(|index| index.columns.iter().map(String::as_str).collect()).unwrap_or_default();
+    }
+    if key.is_empty() {
+        return Err("no primary key, and no unique index over NOT NULL columns".to_owned());
+    }
+    let found = match version {
+        Some(name) => table.column(name).map(|column| column.name.as_str()),
+        None => named(table, &VERSION_NAMES, is_version),
+    };
+    let Some(version) = found else {
+        return Err(match version {
+            Some(name) => format!("no column \"{name}\""),
+            None => "no version column by a usual name (--version-column names another)".to_owned(),
+        });
+    };
+    let modified = named(table, &MODIFIED_NAMES, |column| !is_number(column)).filter(|name| *name != version);
+    Ok(Discovered { key, version, modified })
+}
+
+fn named<'t>(
+    table: &'t LocalTable,
+    names: &[&str],
+    fits: impl Fn(&LocalColumn) -> bool,
+) -> Option<&'t str> {
+    names.iter().find_map(|name| {
+        let found = table.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name));
+        found.filter(|column| fits(column)).map(|column| column.name.as_str())
+    })
+}
+
+fn is_number(column: &LocalColumn) -> bool {
+    let declared = column.declared.to_ascii_uppercase();
+    declared.contains("INT") || declared.is_empty()
+}
+
+/// Whether the declared type can hold a version: a whole number, or a point in time.
+fn is_version(column: &LocalColumn) -> bool {
+    let declared = column.declared.to_ascii_uppercase();
+    let time_by_name = column.name.to_ascii_lowercase().ends_with("_at");
+    is_number(column)
+        || declared.starts_with("TIMESTAMP")
+        || declared.starts_with("DATETIME")
+        || (time_by_name && declared.starts_with("TEXT"))
+}

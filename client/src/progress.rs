@@ -1,0 +1,175 @@
+//! What a run is doing, on standard error: bars on a terminal, plain lines elsewhere.
+
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressStyle};
+use plimsoll_core::store::TableId;
+use plimsoll_core::sync::Event;
+
+/// How often a plain line about one table comes at most.
+const LINE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A display.
+#[derive(Debug)]
+pub struct Progress {
+    mode: Mode,
+    names: Vec<String>,
+    bars: HashMap<TableId, ProgressBar>,
+    bar_group: MultiProgress,
+    last_line: HashMap<TableId, Instant>,
+    compared: HashMap<TableId, u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Bars,
+    Lines,
+    Quiet,
+}
+
+impl Progress {
+    /// A display for where standard error goes; none where `quiet`.
+    pub fn new(quiet: bool) -> Self {
+        let mode = match (quiet, std::io::stderr().is_terminal()) {
+            (true, _) => Mode::Quiet,
+            (false, true) => Mode::Bars,
+            (false, false) => Mode::Lines,
+        };
+        Progress {
+            mode,
+            names: Vec::new(),
+            bars: HashMap::new(),
+            bar_group: MultiProgress::new(),
+            last_line: HashMap::new(),
+            compared: HashMap::new(),
+        }
+    }
+
+    /// A run over these tables begins.
+    pub fn begin(&mut self, names: Vec<String>) {
+        self.end();
+        self.names = names;
+    }
+
+    /// The run is over.
+    pub fn end(&mut self) {
+        for (_, bar) in self.bars.drain() {
+            bar.finish_and_clear();
+        }
+        self.last_line.clear();
+        self.compared.clear();
+    }
+
+    /// Something happened.
+    pub fn event(&mut self, table: TableId, event: &Event) {
+        if let Event::Compared { rows, .. } = event {
+            *self.compared.entry(table).or_default() += rows;
+        }
+        match self.mode {
+            Mode::Quiet => {}
+            Mode::Bars => self.bar_event(table, event),
+            Mode::Lines => self.line_event(table, event),
+        }
+    }
+
+    fn name(&self, table: TableId) -> String {
+        self.names.get(table).cloned().unwrap_or_default()
+    }
+
+    fn bar(&mut self, table: TableId) -> ProgressBar {
+        let name = self.name(table);
+        let group = &self.bar_group;
+        let new = || {
+            let bar = group.add(ProgressBar::no_length().with_prefix(name));
+            bar.set_style(style(false));
+            bar
+        };
+        self.bars.entry(table).or_insert_with(new).clone()
+    }
+
+    fn bar_event(&mut self, table: TableId, event: &Event) {
+        let bar = self.bar(table);
+        match event {
+            Event::Started { expected_rows } => {
+                if let Some(rows) = expected_rows.filter(|rows| *rows > 0) {
+                    bar.set_length(rows);
+                    bar.set_style(style(true));
+                }
+                bar.set_message("");
+            }
+            Event::Uploaded { total_rows, .. } => {
+                if bar.length().is_some_and(|length| length < *total_rows) {
+                    bar.set_length(*total_rows);
+                }
+                bar.set_position(*total_rows);
+            }
+            Event::Compared { .. } => {
+                let rows = self.compared.get(&table).copied().unwrap_or_default();
+                bar.set_message(format!("compared {}", HumanCount(rows)));
+            }
+            Event::Finished { status } => bar.finish_with_message(status.to_string()),
+            other => {
+                if let Some(text) = notice(other) {
+                    bar.suspend(|| eprintln!("{}: {text}", self.name(table)));
+                }
+            }
+        }
+    }
+
+    fn line_event(&mut self, table: TableId, event: &Event) {
+        let text = match event {
+            Event::Started { expected_rows: Some(rows) } if *rows > 0 => {
+                format!("about {} rows to send", HumanCount(*rows))
+            }
+            Event::Started { .. } => return,
+            Event::Uploaded { total_rows, .. } if self.line_is_due(table) => {
+                format!("{} rows sent", HumanCount(*total_rows))
+            }
+            Event::Compared { .. } if self.line_is_due(table) => {
+                let rows = self.compared.get(&table).copied().unwrap_or_default();
+                format!("{} rows compared", HumanCount(rows))
+            }
+            Event::Finished { status } => status.to_string(),
+            other => match notice(other) {
+                Some(text) => text,
+                None => return,
+            },
+        };
+        eprintln!("{}: {text}", self.name(table));
+    }
+
+    fn line_is_due(&mut self, table: TableId) -> bool {
+        let now = Instant::now();
+        let due = self.last_line.get(&table).is_none_or(|last| now - *last >= LINE_INTERVAL);
+        if due {
+            self.last_line.insert(table, now);
+        }
+        due
+    }
+}
+
+/// What is said in a line of its own wherever it is shown.
+fn notice(event: &Event) -> Option<String> {
+    match event {
+        Event::Rejected { key_text, message, waits } => {
+            let what = if *waits { "waits" } else { "rejected" };
+            Some(format!("row {key_text} {what}: {message}"))
+        }
+        Event::Retrying { failure, pause } => {
+            let pause = Duration::from_millis(pause / 1000);
+            Some(format!("{failure}; trying again in {}", humantime::format_duration(pause)))
+        }
+        Event::Deleted { rows } if *rows > 0 => Some(format!("{} rows deleted", HumanCount(*rows))),
+        _ => None,
+    }
+}
+
+fn style(with_length: bool) -> ProgressStyle {
+    let template = match with_length {
+        true => "{prefix:20} {bar:30} {human_pos}/{human_len} rows {per_sec} {msg}",
+        false => "{prefix:20} {human_pos} rows {msg}",
+    };
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}

@@ -1,0 +1,21 @@
+//! The remote side, over plain SQL. Unnamed statements only, every name qualified, one transaction per call.
+//!
+//! | direction | message |
+//! |---|---|
+//! | to | `BEGIN`, `plimsoll.login_challenge()` (with a token) |
+//! | from | a challenge |
+//! | to | `plimsoll.login(database, proof)`, kept batch records, the call's own statement, `COMMIT` |
+//! | from | the answer |
+//!
+//! What stands in one line is sent without waiting: a call is two round trips with a token, one without.
+
+pub mod address;
+mod agent;
+mod error;
+mod session;
+mod target;
+mod tls;
+
+pub use agent::{RemoteTable, Run, RunEnd, TableNews, to_hex};
+pub use session::{Login, Server};
+pub use target::{Replica, RunTarget};

@@ -1,0 +1,382 @@
+//! The replicas of one run as the core's target.
+
+use plimsoll_core::fingerprint::Fingerprint;
+use plimsoll_core::manifest::{Item, ItemsWriter, KeyedItem, Manifest, read_keyed, read_manifest};
+use plimsoll_core::row::BatchWriter;
+use plimsoll_core::store::{
+    BatchKind, BatchRecord, Deleted, KeyId, Outcome, PositionRange, Refusal, Rejected, Rejection, SourceKey,
+    SourceRow, TableId, TableVersion, Target, Uploaded,
+};
+use plimsoll_core::digest::RowDigest;
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+use tokio_postgres::Row;
+use tokio_postgres::types::{FromSql, Type};
+
+use super::agent::{as_json, from_hex, malformed, to_hex};
+use super::error::Place;
+use super::session::{Parameter, Server, Statement, cell};
+use crate::failure::{Advise, table as refused};
+
+/// How many batches of history are asked for.
+const HISTORY_ROWS: i32 = 50;
+/// Batch records are sent with the next call, or alone when so many are kept.
+const MOST_KEPT: usize = 50;
+
+/// One replica: the managed table's name.
+#[derive(Debug, Clone)]
+pub struct Replica {
+    /// `schema.table`
+    pub relation: String,
+}
+
+/// The replicas of one run.
+#[derive(Debug)]
+pub struct RunTarget<'s> {
+    server: &'s mut Server,
+    run_id: i64,
+    replicas: Vec<Replica>,
+    kept: Vec<(String, BatchRecord)>,
+}
+
+#[derive(Deserialize)]
+struct RefusedRow {
+    ordinal: usize,
+    waits: bool,
+    holder: Option<String>,
+    sqlstate: String,
+    column: Option<String>,
+    #[serde(default)]
+    key: Json,
+    message: String,
+}
+
+/// A kept record in the types its statement takes.
+struct KeptRecord<'k> {
+    relation: &'k str,
+    kind: &'static str,
+    numbers: [i64; 3],
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn unsigned(row: &Row, place: usize) -> Outcome<u64> {
+    let number: i64 = cell(Some(row), place)?;
+    Ok(number.unsigned_abs())
+}
+
+fn range_text(range: PositionRange) -> String {
+    let end = |position: Option<i64>| position.map(|position| position.to_string()).unwrap_or_default();
+    let open = if range.from.is_some() { '[' } else { '(' };
+    format!("{open}{},{})", end(range.from), end(range.to))
+}
+
+impl<'s> RunTarget<'s> {
+    /// The replicas of the run that `run_id` names.
+    pub fn new(server: &'s mut Server, run_id: i64, replicas: Vec<Replica>) -> Self {
+        RunTarget { server, run_id, replicas, kept: Vec::new() }
+    }
+
+    fn relation(&self, table: TableId) -> Outcome<String> {
+        let replica = self.replicas.get(table).ok_or_else(|| refused("a table outside the run"))?;
+        Ok(replica.relation.clone())
+    }
+
+    /// Makes a call that names the database and the table first, with the kept records before it.
+    fn call(&mut self, table: TableId, sql: &str, more: Vec<Parameter<'_>>) -> Outcome<Vec<Row>> {
+        let relation = self.relation(table)?;
+        let database = self.server.database_id();
+        let mut parameters: Vec<Parameter<'_>> = vec![(&database, Type::UUID), (&relation, Type::TEXT)];
+        parameters.extend(more);
+        self.send(Some(Statement { sql, parameters }))
+    }
+
+    /// The same for calls that name the run first.
+    fn call_for_run(&mut self, table: TableId, sql: &str, more: Vec<Parameter<'_>>) -> Outcome<Vec<Row>> {
+        let relation = self.relation(table)?;
+        let run_id = self.run_id;
+        let mut parameters: Vec<Parameter<'_>> = vec![(&run_id, Type::INT8), (&relation, Type::TEXT)];
+        parameters.extend(more);
+        self.send(Some(Statement { sql, parameters }))
+    }
+
+    fn send(&mut self, own: Option<Statement<'_>>) -> Outcome<Vec<Row>> {
+        let run_id = self.run_id;
+        let kept = std::mem::take(&mut self.kept);
+        let records: Vec<KeptRecord<'_>> = kept
+            .iter()
+            .map(|(relation, record)| KeptRecord {
+                relation,
+                kind: record.kind.name(),
+                numbers: [signed(record.rows), signed(record.bytes), signed(record.micros)],
+            })
+            .collect();
+        let has_own = own.is_some();
+        let mut statements: Vec<Statement<'_>> = records
+            .iter()
+            .map(|record| Statement {
+                sql: "SELECT plimsoll.record_batch($1, $2, $3, $4, $5, $6)",
+                parameters: vec![
+                    (&run_id as _, Type::INT8),
+                    (&record.relation as _, Type::TEXT),
+                    (&record.kind as _, Type::TEXT),
+                    (&record.numbers[0] as _, Type::INT8),
+                    (&record.numbers[1] as _, Type::INT8),
+                    (&record.numbers[2] as _, Type::INT8),
+                ],
+            })
+            .collect();
+        statements.extend(own);
+        let answer = self.server.transact(Place::Table, &statements);
+        drop(statements);
+        match answer {
+            Ok(mut answers) => Ok(if has_own { answers.pop().unwrap_or_default() } else { Vec::new() }),
+            Err(failure) => {
+                // Nothing of the transaction stayed: the records go with the next one.
+                self.kept = kept;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Sends what is kept.
+    ///
+    /// # Errors
+    /// As the server says.
+    pub fn flush(&mut self) -> Outcome<()> {
+        if self.kept.is_empty() { Ok(()) } else { self.send(None).map(drop) }
+    }
+}
+
+impl Target for RunTarget<'_> {
+    fn table_version(&mut self, table: TableId) -> Outcome<TableVersion> {
+        let sql = "SELECT row_count, max_version, max_modified, fingerprint
+                   FROM plimsoll.table_version($1, $2)";
+        let rows = self.call(table, sql, Vec::new())?;
+        let row = rows.first();
+        let count: Option<i64> = cell(row, 0)?;
+        let modified: Option<Stamp> = cell(row, 2)?;
+        let sum: Option<Vec<u8>> = cell(row, 3)?;
+        Ok(TableVersion {
+            row_count: count.map(i64::unsigned_abs),
+            max_position: cell(row, 1)?,
+            max_modified: modified.map(|stamp| stamp.0),
+            sum: sum.and_then(|sum| sum.try_into().ok()),
+        })
+    }
+
+    fn fingerprint(&mut self, table: TableId, range: PositionRange) -> Outcome<Fingerprint> {
+        let range = range_text(range);
+        let sql = "SELECT row_count, fingerprint
+                   FROM plimsoll.range_fingerprint($1, $2, $3::pg_catalog.text::pg_catalog.int8range)";
+        let rows = self.call(table, sql, vec![(&range, Type::TEXT)])?;
+        let row = rows.first();
+        let count: i64 = cell(row, 0)?;
+        let sum: Vec<u8> = cell(row, 1)?;
+        let sum = sum.try_into().map_err(|_| malformed("a fingerprint", "it has not 32 bytes"))?;
+        Ok(Fingerprint::from_parts(count.unsigned_abs(), sum))
+    }
+
+    fn manifest(&mut self, table: TableId, range: PositionRange, rows: u64) -> Outcome<Manifest> {
+        let range = range_text(range);
+        let limit = i32::try_from(rows).unwrap_or(i32::MAX);
+        let sql =
+            "SELECT plimsoll.packed_manifest($1, $2, $3::pg_catalog.text::pg_catalog.int8range, $4)";
+        let rows = self.call(table, sql, vec![(&range, Type::TEXT), (&limit, Type::INT4)])?;
+        let bytes: &[u8] = cell(rows.first(), 0)?;
+        read_manifest(bytes).map_err(|error| malformed("a row manifest", error))
+    }
+
+    fn keys_of(&mut self, table: TableId, items: &[Item]) -> Outcome<Vec<KeyedItem>> {
+        let mut writer = ItemsWriter::new(false);
+        items.iter().for_each(|item| writer.push(item, &[]));
+        let bytes = writer.finish(None);
+        let rows = self.call(
+            table,
+            "SELECT plimsoll.packed_keys($1, $2, $3)",
+            vec![(&bytes, Type::BYTEA)],
+        )?;
+        let bytes: &[u8] = cell(rows.first(), 0)?;
+        Ok(read_keyed(bytes).map_err(|error| malformed("a list of keys", error))?.0)
+    }
+
+    fn upload(&mut self, table: TableId, rows: &[SourceRow]) -> Outcome<Uploaded> {
+        let mut writer = BatchWriter::new();
+        rows.iter().for_each(|row| writer.push(&row.row));
+        let bytes = writer.finish();
+        let run_id = self.run_id;
+        let sql = "SELECT inserted, updated, unchanged, fingerprint, held, rejected
+                   FROM plimsoll.upload($1, $2, $3::pg_catalog.bytea, $4)";
+        let answer = self.call(table, sql, vec![(&bytes, Type::BYTEA), (&run_id, Type::INT8)])?;
+        let row = answer.first();
+        let refused_rows: Option<Json> = cell(row, 5)?;
+        let refused_rows = refused_rows.filter(|rows| !rows.is_null()).unwrap_or_else(|| json!([]));
+        let refused: Vec<RefusedRow> =
+            serde_json::from_value(refused_rows).map_err(|error| malformed("the rejected rows", error))?;
+        let number = |place| -> Outcome<u64> { cell(row, place).map(i64::unsigned_abs) };
+        let uploaded = Uploaded {
+            inserted: number(0)?,
+            updated: number(1)?,
+            unchanged: number(2)?,
+            held: number(4)?,
+            refused: refused.into_iter().map(Refusal::from).collect(),
+        };
+        check_stored(rows, &uploaded, cell(row, 3)?)?;
+        Ok(uploaded)
+    }
+
+    fn delete(&mut self, table: TableId, rows: &[KeyedItem]) -> Outcome<Deleted> {
+        let mut writer = ItemsWriter::new(true);
+        rows.iter().for_each(|row| writer.push(&row.item, &row.key));
+        let bytes = writer.finish(None);
+        let run_id = self.run_id;
+        let sql = "SELECT deleted, held, blocked
+                   FROM plimsoll.delete_rows($1, $2, $3::pg_catalog.bytea, $4)";
+        let answer = self.call(table, sql, vec![(&bytes, Type::BYTEA), (&run_id, Type::INT8)])?;
+        let row = answer.first().ok_or_else(|| malformed("the answer to a delete", "it has no row"))?;
+        let blocked: Option<Json> = cell(Some(row), 2)?;
+        let blocked = blocked.filter(|list| !list.is_null()).unwrap_or_else(|| json!([]));
+        Ok(Deleted {
+            deleted: unsigned(row, 0)?,
+            held: unsigned(row, 1)?,
+            blocked: serde_json::from_value(blocked)
+                .map_err(|error| malformed("the list of blocked rows", error))?,
+        })
+    }
+
+    fn rejected(&mut self, table: TableId) -> Outcome<Vec<Rejected>> {
+        let sql = "SELECT key_id, source_key, source_digest, \"position\", waits
+                   FROM plimsoll.rejected_keys($1, $2)";
+        self.call(table, sql, Vec::new())?.iter().map(rejected_row).collect()
+    }
+
+    fn reject(&mut self, table: TableId, rows: &[Rejection]) -> Outcome<()> {
+        let rejections: Vec<Json> = rows.iter().map(rejection).collect();
+        let rejections = json!(rejections);
+        let sql = "SELECT plimsoll.reject_rows($1, $2, $3)";
+        self.call_for_run(table, sql, vec![(&rejections, Type::JSONB)]).map(drop)
+    }
+
+    fn clear_rejected(&mut self, table: TableId, rows: &[KeyId]) -> Outcome<()> {
+        let ids: Vec<&[u8]> = rows.iter().map(|id| id.as_slice()).collect();
+        let sql = "SELECT plimsoll.clear_rejected($1, $2, $3)";
+        self.call_for_run(table, sql, vec![(&ids, Type::BYTEA_ARRAY)]).map(drop)
+    }
+
+    fn batch_history(&mut self, table: TableId) -> Outcome<Vec<BatchRecord>> {
+        let sql = "SELECT kind, row_count, byte_count, duration_micros
+                   FROM plimsoll.batch_history($1, $2, $3)";
+        let rows = self.call(table, sql, vec![(&HISTORY_ROWS, Type::INT4)])?;
+        let mut history = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let kind: &str = cell(Some(row), 0)?;
+            let kinds = [BatchKind::Upload, BatchKind::Delete, BatchKind::Compare];
+            // A kind that a later version records says nothing to this one.
+            let Some(kind) = kinds.into_iter().find(|known| known.name() == kind) else { continue };
+            history.push(BatchRecord {
+                kind,
+                rows: unsigned(row, 1)?,
+                bytes: unsigned(row, 2)?,
+                micros: unsigned(row, 3)?,
+            });
+        }
+        Ok(history)
+    }
+
+    fn record_batch(&mut self, table: TableId, batch: BatchRecord) -> Outcome<()> {
+        self.kept.push((self.relation(table)?, batch));
+        if self.kept.len() < MOST_KEPT { Ok(()) } else { self.flush() }
+    }
+}
+
+/// A `timestamptz` as it travels: microseconds since 2000-01-01 UTC, the ends of `i64` the infinities.
+struct Stamp(i64);
+
+impl<'a> FromSql<'a> for Stamp {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Stamp(i64::from_be_bytes(raw.try_into()?)))
+    }
+
+    fn accepts(column_type: &Type) -> bool {
+        *column_type == Type::TIMESTAMPTZ
+    }
+}
+
+/// Compares what the server says is stored with what was sent, where nothing was refused or held: the
+/// proof of "stored as sent".
+fn check_stored(rows: &[SourceRow], uploaded: &Uploaded, sum: Option<Vec<u8>>) -> Outcome<()> {
+    let Some(sum) = sum else { return Ok(()) };
+    if uploaded.held > 0 || !uploaded.refused.is_empty() {
+        return Ok(());
+    }
+    // The last of several rows with one key wins.
+    let mut last: std::collections::HashMap<&[u8], &RowDigest> = std::collections::HashMap::new();
+    for row in rows {
+        last.insert(&row.key, &row.item.digest);
+    }
+    let mut sent = Fingerprint::default();
+    last.values().for_each(|digest| sent.insert(digest));
+    match sent.sum().as_slice() == sum.as_slice() {
+        true => Ok(()),
+        false => Err(refused("the server stored other content than was sent")
+            .advise("a trigger on the managed table may change rows: name the columns it fills in server_columns")),
+    }
+}
+
+impl From<RefusedRow> for Refusal {
+    fn from(row: RefusedRow) -> Self {
+        Refusal {
+            ordinal: row.ordinal,
+            waits: row.waits,
+            holder: row.holder.as_deref().and_then(from_hex),
+            sqlstate: row.sqlstate,
+            column: row.column,
+            key_text: match row.key {
+                Json::String(text) => text,
+                key => key.to_string(),
+            },
+            message: row.message,
+        }
+    }
+}
+
+fn rejected_row(row: &Row) -> Outcome<Rejected> {
+    let row = Some(row);
+    let key_id: &[u8] = cell(row, 0)?;
+    let source_key: &[u8] = cell(row, 1)?;
+    let digest: &[u8] = cell(row, 2)?;
+    let malformed = || malformed("a rejected row's key", "it is of another length or kind");
+    let key = match source_key.split_first() {
+        Some((0, key)) => SourceKey::Encoded(key.to_vec()),
+        Some((1, key)) => SourceKey::Raw(key.to_vec()),
+        _ => return Err(malformed()),
+    };
+    Ok(Rejected {
+        key_id: key_id.try_into().map_err(|_| malformed())?,
+        key,
+        source_digest: RowDigest(digest.try_into().map_err(|_| malformed())?),
+        position: cell(row, 3)?,
+        waits: cell(row, 4)?,
+    })
+}
+
+fn rejection(rejection: &Rejection) -> Json {
+    let rejected = &rejection.rejected;
+    let (kind, key) = match &rejected.key {
+        SourceKey::Encoded(key) => (0, key),
+        SourceKey::Raw(key) => (1, key),
+    };
+    json!({
+        "key_id": to_hex(&rejected.key_id),
+        "source_key": to_hex(&[&[kind], key.as_slice()].concat()),
+        "source_digest": to_hex(&rejected.source_digest.0),
+        "position": rejected.position,
+        "waits": rejected.waits,
+        "key": as_json(&rejection.key_text),
+        "sqlstate": rejection.sqlstate,
+        "column": rejection.column,
+        "message": rejection.message,
+    })
+}

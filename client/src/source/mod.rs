@@ -1,0 +1,3 @@
+//! Local databases: each kind implements the core's `Source`.
+
+pub mod sqlite;

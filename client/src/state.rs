@@ -1,0 +1,180 @@
+//! What the agent remembers between runs: one JSON file, written whole. All of it may be lost without
+//! harm; a run then looks again.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use fs4::fs_std::FileExt;
+use plimsoll_core::store::Outcome;
+use plimsoll_core::sync::TableMemory;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::failure::{Advise, passing, run as no_run};
+
+/// What is in the file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Memory {
+    /// Identifies this agent to the server, so that it may take up its own lease again.
+    agent_id: Uuid,
+    /// The database the memories belong to.
+    database_id: Option<Uuid>,
+    /// What is remembered of each managed table.
+    #[serde(default)]
+    tables: BTreeMap<String, TableMemory>,
+}
+
+/// The agent's memory, locked against other processes.
+#[derive(Debug)]
+pub struct State {
+    path: PathBuf,
+    memory: Memory,
+    /// Held while this lives.
+    _lock: File,
+}
+
+impl State {
+    /// Opens the memory of the agent for a database; begins a new one where there is none to be read.
+    ///
+    /// # Errors
+    /// A `Run` failure where another process holds it or it cannot be written.
+    pub fn open(path: &Path, database_id: Uuid) -> Outcome<State> {
+        let lock = lock(path)?;
+        let memory = read(path).unwrap_or_else(|reason| {
+            if let Some(reason) = reason {
+                tracing::warn!("{} cannot be used ({reason}): what was remembered is lost, and all is compared anew", path.display());
+            }
+            Memory { agent_id: Uuid::new_v4(), database_id: None, tables: BTreeMap::new() }
+        });
+        let mut state = State { path: path.to_owned(), memory, _lock: lock };
+        if state.memory.database_id != Some(database_id) {
+            state.memory.database_id = Some(database_id);
+            state.memory.tables.clear();
+        }
+        state.save()?;
+        Ok(state)
+    }
+
+    /// The agent's identity.
+    pub fn agent_id(&self) -> String {
+        self.memory.agent_id.to_string()
+    }
+
+    /// What is remembered of a managed table.
+    pub fn table(&self, relation: &str) -> TableMemory {
+        self.memory.tables.get(relation).cloned().unwrap_or_default()
+    }
+
+    /// Remembers, durably.
+    ///
+    /// # Errors
+    /// `Passing` where the file cannot be written.
+    pub fn remember(&mut self, relation: &str, memory: &TableMemory) -> Outcome<()> {
+        if self.memory.tables.get(relation) == Some(memory) {
+            return Ok(());
+        }
+        self.memory.tables.insert(relation.to_owned(), memory.clone());
+        self.save()
+    }
+
+    fn save(&self) -> Outcome<()> {
+        let write = || -> std::io::Result<()> {
+            let temporary = beside(&self.path, ".new");
+            let mut file = File::create(&temporary)?;
+            serde_json::to_writer_pretty(&mut file, &self.memory)?;
+            file.write_all(b"\n")?;
+            file.sync_all()?;
+            fs::rename(&temporary, &self.path)?;
+            // The new name must survive a crash too; not every platform opens folders.
+            if let Ok(folder) = File::open(folder_of(&self.path)) {
+                folder.sync_all()?;
+            }
+            Ok(())
+        };
+        write().map_err(|error| passing(format!("the state file {} cannot be written: {error}", self.path.display())))
+    }
+}
+
+/// Reads what is remembered without locking it, for reports.
+pub fn peek(path: &Path) -> BTreeMap<String, TableMemory> {
+    read(path).map(|memory| memory.tables).unwrap_or_default()
+}
+
+/// The memory, or why there is none; nothing where it was never written.
+fn read(path: &Path) -> Result<Memory, Option<String>> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(None),
+        Err(error) => return Err(Some(error.to_string())),
+    };
+    serde_json::from_slice(&text).map_err(|error| Some(error.to_string()))
+}
+
+fn lock(path: &Path) -> Outcome<File> {
+    let lock_path = beside(path, ".lock");
+    let unusable = |error: std::io::Error| {
+        no_run(format!("the lock file {} cannot be used: {error}", lock_path.display()))
+            .advise("the folder of the state file must be writable; state = \"..\" moves it")
+    };
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&lock_path).map_err(unusable)?;
+    match FileExt::try_lock_exclusive(&file) {
+        Ok(true) => Ok(file),
+        Ok(false) => Err(no_run("another plimsoll process is at work with this configuration")
+            .advise("wait for it to end, or stop it")),
+        Err(error) => Err(unusable(error)),
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_comes_back_and_garbage_starts_anew() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("s.json");
+        let database = Uuid::new_v4();
+        let memory = TableMemory { window_from: Some(7), ..TableMemory::default() };
+        let mut state = State::open(&path, database).expect("opened");
+        let agent = state.agent_id();
+        state.remember("public.t", &memory).expect("saved");
+        drop(state);
+        let state = State::open(&path, database).expect("opened");
+        assert_eq!((state.agent_id(), state.table("public.t")), (agent.clone(), memory));
+        drop(state);
+        let other = State::open(&path, Uuid::new_v4()).expect("opened");
+        assert_eq!(other.agent_id(), agent);
+        assert_eq!(other.table("public.t"), TableMemory::default());
+        drop(other);
+        fs::write(&path, "{ garbage").expect("written");
+        let state = State::open(&path, database).expect("opened");
+        assert_ne!(state.agent_id(), agent);
+        assert_eq!(state.table("public.t"), TableMemory::default());
+    }
+
+    #[test]
+    fn a_second_process_is_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("s.json");
+        let held = State::open(&path, Uuid::new_v4()).expect("opened");
+        let failure = State::open(&path, Uuid::new_v4()).expect_err("locked");
+        assert!(failure.message.contains("another plimsoll process"), "{failure}");
+        drop(held);
+        State::open(&path, Uuid::new_v4()).expect("free again");
+    }
+}
