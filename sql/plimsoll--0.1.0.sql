@@ -247,6 +247,13 @@ CREATE FUNCTION plimsoll.resume_database(database_id uuid)
 COMMENT ON FUNCTION plimsoll.resume_database(uuid) IS
     'Ends a suspension';
 
+CREATE FUNCTION plimsoll.forget_database(database_id uuid)
+    RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'forget_database_wrapper';
+COMMENT ON FUNCTION plimsoll.forget_database(uuid) IS
+    'Deletes the rows of a database in every managed table, and its registration; the number of rows';
+
 CREATE FUNCTION plimsoll.grant_database(database_id uuid, role name)
     RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
@@ -663,6 +670,6 @@ GRANT EXECUTE ON FUNCTION
     plimsoll.manage_table(regclass, name[], name, name, text, name[], name[], boolean),
     plimsoll.unmanage_table(regclass),
     plimsoll.register_database(text, text), plimsoll.rotate_token(uuid), plimsoll.suspend_database(uuid),
-    plimsoll.resume_database(uuid), plimsoll.grant_database(uuid, name),
+    plimsoll.resume_database(uuid), plimsoll.forget_database(uuid), plimsoll.grant_database(uuid, name),
     plimsoll.revoke_database(uuid, name), plimsoll.set_option(uuid, text, text)
     TO plimsoll_admin;

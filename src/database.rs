@@ -9,7 +9,7 @@ use plimsoll_core::token::Token;
 use crate::access::{self, no_such_database};
 use crate::argument::{name, required};
 use crate::error::{Answer, OrRaise, Problem, state};
-use crate::{identity, login, setting};
+use crate::{delete, identity, lease, login, setting, table};
 
 /// Characters in the name of a client or database.
 const NAME_LIMIT: usize = 200;
@@ -113,6 +113,32 @@ fn set_suspended(database_id: Option<Uuid>, suspended: bool) -> Answer<()> {
          WHERE database_id OPERATOR(pg_catalog.=) $1",
         &[database_id.into(), suspended.into()],
     )
+}
+
+#[pg_extern(sql = false)]
+fn forget_database(database_id: Option<Uuid>) -> i64 {
+    forget(database_id).or_raise()
+}
+
+/// Deletes the database's rows in every managed table, children before parents, then its registration.
+fn forget(database_id: Option<Uuid>) -> Answer<i64> {
+    access::authorise_admin()?;
+    let database = access::authorise(required(database_id, "database_id")?)?;
+    // A step of its agent that is under way ends first, and no other begins.
+    lease::lock(&database)?;
+    let tables = table::all()?;
+    let mut order: Vec<(u32, usize)> = table::ranks(&tables)?.into_iter().zip(0..).collect();
+    order.sort_unstable();
+    let mut removed = 0;
+    for (_, index) in order.into_iter().rev() {
+        removed += delete::delete_everything(&database, &tables[index])?;
+    }
+    change(
+        database.id,
+        "DELETE FROM plimsoll.database_record WHERE database_id OPERATOR(pg_catalog.=) $1",
+        &[database.id.into()],
+    )?;
+    Ok(i64::try_from(removed).unwrap_or(i64::MAX))
 }
 
 #[pg_extern(sql = false)]
