@@ -15,7 +15,7 @@ pub const EXTENSION: &str = "plimsoll";
 /// Installs the release build into an installation, and answers the files written.
 ///
 /// # Errors
-/// When it is not built, or when the directories cannot be written; the message says who can.
+/// When it is not built, or when the directories cannot be written; the message says what to run instead.
 pub fn install(workspace: &Workspace, target: &Installation) -> Result<Vec<PathBuf>> {
     let library = workspace.release_artefact(&format!("lib{EXTENSION}.so"));
     if !library.exists() {
@@ -36,32 +36,36 @@ pub fn install(workspace: &Workspace, target: &Installation) -> Result<Vec<PathB
         }
     }
     for (from, to) in &files {
-        copy_into_place(from, to)?;
+        if let Err(error) = copy_into_place(from, to) {
+            if error.kind() == ErrorKind::PermissionDenied {
+                bail!("{}", privileged_instructions(&files));
+            }
+            return Err(error).with_context(|| format!("cannot write {}", to.display()));
+        }
     }
     Ok(files.into_iter().map(|(_, to)| to).collect())
 }
 
+/// What somebody with the rights can do instead.
+fn privileged_instructions(files: &[(PathBuf, PathBuf)]) -> String {
+    let commands: String = files
+        .iter()
+        .map(|(from, to)| format!("\n  sudo install -m 644 '{}' '{}'", from.display(), to.display()))
+        .collect();
+    format!("the server's directories are not ours to write; everything is built, so run:{commands}")
+}
+
 /// Copies a file so that a reader sees the old one or the new one, whole: a running server has the library
 /// mapped. A file that is the same already is left alone.
-///
-/// # Errors
-/// When the place cannot be written.
-pub fn copy_into_place(from: &Path, to: &Path) -> Result<()> {
-    let content = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
+fn copy_into_place(from: &Path, to: &Path) -> std::io::Result<()> {
+    let content = fs::read(from)?;
     if fs::read(to).is_ok_and(|found| found == content) {
         return Ok(());
     }
-    let directory = to.parent().context("a file has a directory")?;
-    let written = tempfile::NamedTempFile::new_in(directory).and_then(|file| {
-        fs::write(file.path(), &content)?;
-        fs::set_permissions(file.path(), Permissions::from_mode(0o644))?;
-        file.persist(to).map_err(|error| error.error)
-    });
-    match written {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(error).with_context(|| {
-            format!("cannot write {}: run this as the user who owns {}", to.display(), directory.display())
-        }),
-        Err(error) => Err(error).with_context(|| format!("cannot write {}", to.display())),
-    }
+    let directory = to.parent().unwrap_or(Path::new("/"));
+    let file = tempfile::NamedTempFile::new_in(directory)?;
+    fs::write(file.path(), &content)?;
+    fs::set_permissions(file.path(), Permissions::from_mode(0o644))?;
+    file.persist(to).map_err(|error| error.error)?;
+    Ok(())
 }

@@ -15,7 +15,7 @@ mod stage;
 mod workspace;
 
 pub use cluster::{Cluster, Options, StopMode, sweep};
-pub use extension::{EXTENSION, copy_into_place, install};
+pub use extension::{EXTENSION, install};
 pub use installation::Installation;
 pub use runner::Runner;
 pub use stage::Stage;

@@ -1,9 +1,9 @@
 //! One agent's place for the demo and the figures: a database on a private server with the extension in it,
 //! a login role, a registered database, and a directory with the client's configuration.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -38,7 +38,8 @@ impl<'c> Site<'c> {
         if directory.exists() {
             fs::remove_dir_all(&directory)?;
         }
-        fs::create_dir_all(&directory)?;
+        // The client's configuration holds a password here.
+        DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
         cluster.superuser("postgres")?.batch_execute(&format!("CREATE DATABASE {database}"))?;
         let mut superuser = cluster.superuser(database)?;
         superuser.batch_execute("CREATE EXTENSION plimsoll")?;

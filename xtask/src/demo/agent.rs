@@ -45,8 +45,8 @@ pub(super) fn create_tables(site: &Site<'_>, schema: &str) -> Result<Vec<Pair>> 
     {
         let (remote, version): (String, Option<String>) = (row.get(0), row.get(1));
         let goes_there = |table: &&ConfiguredTable| match &table.remote {
-            Some(wanted) => *wanted == remote,
-            None => remote.split_once('.').is_some_and(|(_, name)| name == table.name),
+            Some(wanted) => *wanted == plain(&remote),
+            None => plain(&remote).split_once('.').is_some_and(|(_, name)| name == table.name),
         };
         if let Some(table) = configured.table.iter().find(goes_there) {
             pairs.push(Pair { local: table.name.clone(), remote, version });
@@ -56,6 +56,11 @@ pub(super) fn create_tables(site: &Site<'_>, schema: &str) -> Result<Vec<Pair>> 
         bail!("no local table has a managed table");
     }
     Ok(pairs)
+}
+
+/// A quoted name as the client's configuration writes it.
+fn plain(relation: &str) -> String {
+    relation.replace('"', "")
 }
 
 /// Runs the client and answers what it printed. The command is not shown: it may hold a password.
