@@ -167,6 +167,7 @@ fn version_row(database: &Database, table: &ManagedTable) -> Answer<VersionRow> 
 }
 
 #[pg_extern(sql = false)]
+#[allow(clippy::type_complexity, reason = "the columns of the answer, as pgrx reads them")]
 fn table_versions(
     database_id: Uuid,
 ) -> TableIterator<
@@ -187,6 +188,7 @@ fn table_versions(
 }
 
 #[pg_extern(sql = false)]
+#[allow(clippy::type_complexity, reason = "the columns of the answer, as pgrx reads them")]
 fn table_version(
     database_id: Uuid,
     relation: &str,

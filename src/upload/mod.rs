@@ -12,6 +12,7 @@
 mod holder;
 mod json;
 mod store;
+mod waiting;
 
 use std::collections::HashMap;
 

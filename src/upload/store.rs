@@ -6,6 +6,7 @@ use pgrx::pg_sys::Datum;
 use plimsoll_core::digest::{Digester, RowDigest};
 use plimsoll_core::row::{Fields, key_of, position_in};
 
+use super::waiting::Waiting;
 use super::{IncomingRow, RefusedRow, Report, holder, may_lower};
 use crate::access::Database;
 use crate::datum::{Caught, IncomingRows, Row, attempt, by_index, execute};
@@ -31,7 +32,7 @@ enum Mode {
 }
 
 /// How one attempt ended that stored nothing.
-enum Failed {
+pub enum Failed {
     /// An ERROR of the database.
     Raised(Caught),
     /// The server stored something else than was sent: these places of the group, with what differs.
@@ -149,12 +150,13 @@ pub fn push_row(table: &mut ManagedTable, row: &IncomingRow, rows: &mut Incoming
     push(table, row, None, rows)
 }
 
-struct Writer<'a> {
-    database: &'a Database,
-    table: &'a mut ManagedTable,
+/// Writes the rows of one upload.
+pub struct Writer<'a> {
+    pub(super) database: &'a Database,
+    pub(super) table: &'a mut ManagedTable,
     may_replace: bool,
     report: &'a mut Report,
-    waiting: Vec<(IncomingRow, bool, Caught)>,
+    pub(super) waiting: Vec<Waiting>,
 }
 
 /// Whether rows are at fault, and whether they may fit later; `None`: something else is.
@@ -170,21 +172,11 @@ fn fault(caught: &Caught) -> Option<bool> {
 
 impl Writer<'_> {
     /// Stores a group, halving it where it fails because of its rows. Each comes with whether it exists.
-    fn group(&mut self, rows: Vec<(IncomingRow, bool)>) -> Answer<()> {
+    pub(super) fn group(&mut self, rows: Vec<(IncomingRow, bool)>) -> Answer<()> {
         if rows.is_empty() {
             return Ok(());
         }
-        let mut failed = match self.attempt(&rows, Mode::Update)? {
-            Ok(()) => return Ok(()),
-            Err(failed) => failed,
-        };
-        let collided = matches!(&failed, Failed::Raised(caught) if caught.sqlstate() == "23505");
-        if collided && self.may_replace && rows.iter().any(|(_, exists)| *exists) {
-            failed = match self.attempt(&rows, Mode::Replace)? {
-                Ok(()) => return Ok(()),
-                Err(failed) => failed,
-            };
-        }
+        let Some(failed) = self.together(&rows)? else { return Ok(()) };
         match failed {
             Failed::Changed(places) => self.refuse_changed(rows, places),
             Failed::Raised(caught) => match fault(&caught) {
@@ -194,6 +186,16 @@ impl Writer<'_> {
         }
     }
 
+    /// Stores a group as a whole or not at all; why not.
+    pub(super) fn together(&mut self, rows: &[(IncomingRow, bool)]) -> Answer<Option<Failed>> {
+        let Err(failed) = self.attempt(rows, Mode::Update)? else { return Ok(None) };
+        let collided = matches!(&failed, Failed::Raised(caught) if caught.sqlstate() == "23505");
+        if collided && self.may_replace && rows.iter().any(|(_, exists)| *exists) {
+            return Ok(self.attempt(rows, Mode::Replace)?.err());
+        }
+        Ok(Some(failed))
+    }
+
     fn isolate(&mut self, mut rows: Vec<(IncomingRow, bool)>, waits: bool, caught: Caught) -> Answer<()> {
         pgrx::check_for_interrupts!();
         if rows.len() > 1 {
@@ -201,43 +203,15 @@ impl Writer<'_> {
             self.group(rows)?;
             return self.group(rest);
         }
-        for (row, exists) in rows {
-            if waits {
-                self.waiting.push((row, exists, caught));
-                return Ok(());
-            }
-            self.refuse(&row, false, None, caught.sqlstate(), caught.message.clone())?;
+        let Some(row) = rows.pop() else { return Ok(()) };
+        if waits {
+            self.waiting.push(Waiting { row, caught, holder: None });
+            return Ok(());
         }
-        Ok(())
+        self.refuse(&row.0, false, None, caught.sqlstate(), caught.message)
     }
 
-    /// Rows that wait for each other arrive when they come together.
-    fn retry_waiting(&mut self) -> Answer<()> {
-        let waiting = std::mem::take(&mut self.waiting);
-        if waiting.len() > 1 {
-            let (rows, caught): (Vec<_>, Vec<_>) =
-                waiting.into_iter().map(|(row, exists, caught)| ((row, exists), caught)).unzip();
-            self.group(rows)?;
-            drop(caught);
-        } else {
-            self.waiting = waiting;
-        }
-        for (row, _, caught) in std::mem::take(&mut self.waiting) {
-            let sqlstate = caught.sqlstate();
-            let holder = match sqlstate.as_str() {
-                "23505" => holder::find(self.database, self.table, &row)?,
-                _ => None,
-            };
-            let message = match &caught.detail {
-                Some(detail) => format!("{}: {detail}", caught.message),
-                None => caught.message.clone(),
-            };
-            self.refuse(&row, true, holder, sqlstate, message)?;
-        }
-        Ok(())
-    }
-
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         row: &IncomingRow,
         waits: bool,

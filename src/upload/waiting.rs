@@ -1,0 +1,73 @@
+//! Rows that wait for others of the same upload: values swapped between rows, children before parents.
+
+use std::collections::HashMap;
+
+use super::store::Writer;
+use super::{IncomingRow, holder};
+use crate::datum::Caught;
+use crate::error::Answer;
+
+/// A row that may fit when others have come or gone.
+pub struct Waiting {
+    /// The row, and whether its key exists.
+    pub row: (IncomingRow, bool),
+    /// Why it was not stored.
+    pub caught: Caught,
+    /// The key of the row that holds the unique value it needs.
+    pub holder: Option<Vec<u8>>,
+}
+
+impl Writer<'_> {
+    /// Rows that wait for each other arrive when they come together: rounds over what waits, as long as
+    /// each stores something.
+    pub fn retry_waiting(&mut self) -> Answer<()> {
+        loop {
+            let before = self.waiting.len();
+            let (collided, others): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.waiting).into_iter().partition(|w| w.caught.sqlstate() == "23505");
+            self.group(others.into_iter().map(|waiting| waiting.row).collect())?;
+            self.retry_chains(collided)?;
+            if self.waiting.is_empty() || self.waiting.len() >= before {
+                break;
+            }
+        }
+        for Waiting { row: (row, _), caught, holder } in std::mem::take(&mut self.waiting) {
+            let message = match &caught.detail {
+                Some(detail) => format!("{}: {detail}", caught.message),
+                None => caught.message.clone(),
+            };
+            self.refuse(&row, true, holder, caught.sqlstate(), message)?;
+        }
+        Ok(())
+    }
+
+    /// Each row that needs a unique value is tried together with the row that holds it, the row that holds
+    /// what that one needs, and so on: values swapped in a circle arrive.
+    fn retry_chains(&mut self, mut waiting: Vec<Waiting>) -> Answer<()> {
+        for row in &mut waiting {
+            row.holder = holder::find(self.database, self.table, &row.row.0)?;
+        }
+        let places: HashMap<Vec<u8>, usize> =
+            waiting.iter().enumerate().map(|(place, row)| (row.row.0.key.clone(), place)).collect();
+        let mut left: Vec<Option<Waiting>> = waiting.into_iter().map(Some).collect();
+        for start in 0..left.len() {
+            let mut chain = Vec::new();
+            let mut next = Some(start);
+            while let Some(place) = next.filter(|place| !chain.contains(place)) {
+                let Some(row) = &left[place] else { break };
+                chain.push(place);
+                next = row.holder.as_ref().and_then(|key| places.get(key).copied());
+            }
+            let taken: Vec<Waiting> = chain.iter().filter_map(|place| left[*place].take()).collect();
+            let (rows, rest): (Vec<_>, Vec<_>) =
+                taken.into_iter().map(|w| (w.row, (w.caught, w.holder))).unzip();
+            if !rows.is_empty() && self.together(&rows)?.is_some() {
+                for ((place, row), (caught, holder)) in chain.into_iter().zip(rows).zip(rest) {
+                    left[place] = Some(Waiting { row, caught, holder });
+                }
+            }
+        }
+        self.waiting.extend(left.into_iter().flatten());
+        Ok(())
+    }
+}
