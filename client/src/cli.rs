@@ -14,7 +14,13 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
     /// The configuration file.
-    #[arg(long, global = true, env = "PLIMSOLL_CONFIG", default_value = "plimsoll.toml", value_name = "PATH")]
+    #[arg(
+        long,
+        global = true,
+        env = "PLIMSOLL_CONFIG",
+        default_value = "plimsoll.toml",
+        value_name = "PATH"
+    )]
     pub config: PathBuf,
     /// No progress on standard error.
     #[arg(long, short, global = true)]
@@ -75,7 +81,7 @@ pub struct InitArgs {
 }
 
 /// `plimsoll schema`
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct SchemaArgs {
     /// The local tables; those of the configuration, else all, where none is named.
     #[arg(long = "table", value_name = "NAME")]

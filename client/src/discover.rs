@@ -83,11 +83,7 @@ pub fn discover<'t>(table: &'t LocalTable, version: Option<&str>) -> Result<Disc
     Ok(Discovered { key, version, modified })
 }
 
-fn named<'t>(
-    table: &'t LocalTable,
-    names: &[&str],
-    fits: impl Fn(&LocalColumn) -> bool,
-) -> Option<&'t str> {
+fn named<'t>(table: &'t LocalTable, names: &[&str], fits: impl Fn(&LocalColumn) -> bool) -> Option<&'t str> {
     names.iter().find_map(|name| {
         let found = table.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name));
         found.filter(|column| fits(column)).map(|column| column.name.as_str())

@@ -85,8 +85,7 @@ fn perform(cli: Cli) -> Outcome<u8> {
             };
             let mut server = agent::server_of(&config)?;
             let mut state = agent::open_state(&config)?;
-            let result =
-                agent::run_once(&config, &mut server, &mut state, &options, &stop, &mut progress)?;
+            let result = agent::run_once(&config, &mut server, &mut state, &options, &stop, &mut progress)?;
             report::print_run(&result, arguments.json);
             Ok(u8::from(result.is_troubled()))
         }
@@ -114,8 +113,7 @@ fn perform(cli: Cli) -> Outcome<u8> {
         Command::Verify(arguments) => {
             let config = load()?;
             let stop = Stop::listen()?;
-            let verdict =
-                agent::verify(&config, &arguments.tables, arguments.limit, &stop, &mut progress)?;
+            let verdict = agent::verify(&config, &arguments.tables, arguments.limit, &stop, &mut progress)?;
             report::print_verdict(&verdict, arguments.json);
             Ok(verdict.exit_code())
         }

@@ -93,7 +93,9 @@ fn table_sql(
         modified_zone.is_some() || postgres_type(declared).is_some_and(|t| t.starts_with("timestamp"))
     });
     let relation = relation(config, table, &arguments.schema);
-    let mut sql = format!("\nCREATE TABLE {relation} (\n    client_id text NOT NULL,\n    database_id uuid NOT NULL,\n");
+    let mut sql = format!(
+        "\nCREATE TABLE {relation} (\n    client_id text NOT NULL,\n    database_id uuid NOT NULL,\n"
+    );
     for column in &table.columns {
         if config.leave_out.iter().any(|left| same_name(left, &column.name)) {
             continue;
@@ -113,7 +115,7 @@ fn table_sql(
             false => column_type,
         };
         let null = if needed { " NOT NULL" } else { "" };
-        let _ = write!(sql, "    {} {column_type}{null},\n", identifier(&column.name));
+        let _ = writeln!(sql, "    {} {column_type}{null},", identifier(&column.name));
     }
     let list: Vec<String> = key.iter().map(|name| identifier(name)).collect();
     let _ = write!(sql, "    PRIMARY KEY (client_id, database_id, {})\n);\n", list.join(", "));
@@ -148,15 +150,84 @@ fn relation(config: &TableConfig, table: &LocalTable, schema: &str) -> String {
 fn identifier(name: &str) -> String {
     /// Words that are no names without quotes.
     const RESERVED: [&str; 78] = [
-        "all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "both", "case",
-        "cast", "check", "collate", "column", "constraint", "create", "current_catalog", "current_date",
-        "current_role", "current_time", "current_timestamp", "current_user", "default", "deferrable",
-        "desc", "distinct", "do", "else", "end", "except", "false", "fetch", "for", "foreign", "from",
-        "grant", "group", "having", "in", "initially", "intersect", "into", "lateral", "leading", "limit",
-        "localtime", "localtimestamp", "not", "null", "offset", "on", "only", "or", "order", "placing",
-        "primary", "references", "returning", "select", "session_user", "some", "symmetric",
-        "system_user", "table", "then", "to", "trailing", "true", "union", "unique", "user", "using",
-        "variadic", "when", "where", "window", "with",
+        "all",
+        "analyse",
+        "analyze",
+        "and",
+        "any",
+        "array",
+        "as",
+        "asc",
+        "asymmetric",
+        "both",
+        "case",
+        "cast",
+        "check",
+        "collate",
+        "column",
+        "constraint",
+        "create",
+        "current_catalog",
+        "current_date",
+        "current_role",
+        "current_time",
+        "current_timestamp",
+        "current_user",
+        "default",
+        "deferrable",
+        "desc",
+        "distinct",
+        "do",
+        "else",
+        "end",
+        "except",
+        "false",
+        "fetch",
+        "for",
+        "foreign",
+        "from",
+        "grant",
+        "group",
+        "having",
+        "in",
+        "initially",
+        "intersect",
+        "into",
+        "lateral",
+        "leading",
+        "limit",
+        "localtime",
+        "localtimestamp",
+        "not",
+        "null",
+        "offset",
+        "on",
+        "only",
+        "or",
+        "order",
+        "placing",
+        "primary",
+        "references",
+        "returning",
+        "select",
+        "session_user",
+        "some",
+        "symmetric",
+        "system_user",
+        "table",
+        "then",
+        "to",
+        "trailing",
+        "true",
+        "union",
+        "unique",
+        "user",
+        "using",
+        "variadic",
+        "when",
+        "where",
+        "window",
+        "with",
     ];
     let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
         && name.bytes().next().is_some_and(|b| !b.is_ascii_digit())

@@ -44,7 +44,10 @@ impl State {
         let lock = lock(path)?;
         let memory = read(path).unwrap_or_else(|reason| {
             if let Some(reason) = reason {
-                tracing::warn!("{} cannot be used ({reason}): what was remembered is lost, and all is compared anew", path.display());
+                tracing::warn!(
+                    "{} cannot be used ({reason}): what was remembered is lost, and all is compared anew",
+                    path.display()
+                );
             }
             Memory { agent_id: Uuid::new_v4(), database_id: None, tables: BTreeMap::new() }
         });
@@ -93,7 +96,9 @@ impl State {
             }
             Ok(())
         };
-        write().map_err(|error| passing(format!("the state file {} cannot be written: {error}", self.path.display())))
+        write().map_err(|error| {
+            passing(format!("the state file {} cannot be written: {error}", self.path.display()))
+        })
     }
 }
 
@@ -118,7 +123,8 @@ fn lock(path: &Path) -> Outcome<File> {
         no_run(format!("the lock file {} cannot be used: {error}", lock_path.display()))
             .advise("the folder of the state file must be writable; state = \"..\" moves it")
     };
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&lock_path).map_err(unusable)?;
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(false).open(&lock_path).map_err(unusable)?;
     match FileExt::try_lock_exclusive(&file) {
         Ok(true) => Ok(file),
         Ok(false) => Err(no_run("another plimsoll process is at work with this configuration")

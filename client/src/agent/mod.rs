@@ -86,10 +86,7 @@ pub fn server_of(config: &Config) -> Outcome<Server> {
     // Like every path of the file, the certificate's starts at the file.
     address.root_certificates = address.root_certificates.map(|path| config.folder.join(path));
     if address.is_exposed() {
-        tracing::warn!(
-            "the connection to {} is not protected: use sslmode=verify-full",
-            address.display()
-        );
+        tracing::warn!("the connection to {} is not protected: use sslmode=verify-full", address.display());
     }
     let token = token::find(config.token_path().as_deref())?;
     Server::new(address, Login { database_id: config.server.database_id, token })
@@ -134,11 +131,7 @@ pub fn run_once(
     let mut results: Vec<TableResult> = tables
         .into_iter()
         .zip(report.tables)
-        .map(|(table, report)| TableResult {
-            table: table.local,
-            relation: Some(table.input.name),
-            report,
-        })
+        .map(|(table, report)| TableResult { table: table.local, relation: Some(table.input.name), report })
         .collect();
     results.extend(failed);
     let result = RunResult {

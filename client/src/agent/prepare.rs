@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use plimsoll_core::digest::FingerprintKey;
 use plimsoll_core::schema::TableSchema;
-use plimsoll_core::store::{Failure, FailureKind, Outcome};
+use plimsoll_core::store::{FailureKind, Outcome};
 use plimsoll_core::sync::TableInput;
 use serde_json::{Map, Value as Json};
 
@@ -83,15 +83,15 @@ fn prepare_tables(
     run: &Run,
     options: &RunOptions,
 ) -> Outcome<Prepared> {
-    let mut prepared =
-        Prepared { run_id: run.run_id, source: None, tables: Vec::new(), failed: Vec::new() };
+    let mut prepared = Prepared { run_id: run.run_id, source: None, tables: Vec::new(), failed: Vec::new() };
     let matched = match_tables(chosen, &run.tables, &mut prepared.failed);
     let released = match options.allow_mass_delete && !options.dry_run {
         true => release_holds(server, &matched)?,
         false => Vec::new(),
     };
     let relation = |found: &(_, &RemoteTable)| found.1.relation.clone();
-    let unknown: Vec<String> = matched.iter().map(relation).filter(|name| !known.contains_key(name)).collect();
+    let unknown: Vec<String> =
+        matched.iter().map(relation).filter(|name| !known.contains_key(name)).collect();
     let asked: Vec<&str> = unknown.iter().map(String::as_str).collect();
     let mut refusals = HashMap::new();
     for (name, schema) in asked.iter().zip(server.table_schemas(&asked)?) {
@@ -157,7 +157,8 @@ pub fn choose<'c>(config: &'c Config, wanted: &[String]) -> Outcome<Vec<&'c Tabl
     let mut chosen: Vec<&TableConfig> = Vec::new();
     for name in wanted {
         let found = config.tables.iter().find(|table| {
-            table.name.eq_ignore_ascii_case(name) || table.remote.as_deref().is_some_and(|r| is_relation(r, name))
+            table.name.eq_ignore_ascii_case(name)
+                || table.remote.as_deref().is_some_and(|r| is_relation(r, name))
         });
         let Some(found) = found else {
             let known: Vec<_> = config.tables.iter().map(|table| table.name.as_str()).collect();
@@ -199,7 +200,8 @@ pub fn match_tables<'c, 'r>(
     for table in chosen {
         match find_remote(table, remote) {
             Ok(found) if matched.iter().any(|(_, other)| other.relation == found.relation) => {
-                let failure = refused(format!("{} is the managed table of another local table too", found.relation));
+                let failure =
+                    refused(format!("{} is the managed table of another local table too", found.relation));
                 failed.push(not_started(&table.name, None, failure));
             }
             Ok(found) => matched.push((table, found)),

@@ -86,10 +86,8 @@ pub fn verify(
     let matched = match_tables(chosen, &remote, &mut failed);
     let names: Vec<&str> = matched.iter().map(|(_, table)| table.relation.as_str()).collect();
     let schemas = server.table_schemas(&names)?;
-    let mut verdicts: Vec<TableVerdict> = failed
-        .into_iter()
-        .map(|table| unknown(&table.table, table.relation, table.report.failure))
-        .collect();
+    let mut verdicts: Vec<TableVerdict> =
+        failed.into_iter().map(|table| unknown(&table.table, table.relation, table.report.failure)).collect();
     let (mut plans, mut tables) = (Vec::new(), Vec::new());
     for ((table, remote), schema) in matched.into_iter().zip(schemas) {
         match plan(&local, table, schema) {

@@ -45,7 +45,8 @@ pub fn read(path: &Path) -> Outcome<Token> {
         use std::os::unix::fs::PermissionsExt;
         let mode = fs::metadata(path).map_err(failed)?.permissions().mode();
         if mode & 0o077 != 0 {
-            let message = format!("others can read the token file {} (mode {:03o})", path.display(), mode & 0o777);
+            let message =
+                format!("others can read the token file {} (mode {:03o})", path.display(), mode & 0o777);
             return Err(unusable(message).advise(format!("chmod 600 {}", path.display())));
         }
     }
@@ -70,5 +71,6 @@ pub fn write(path: &Path, token: &Token) -> Outcome<()> {
         writeln!(file, "{}", token.reveal())?;
         file.sync_all()
     };
-    written().map_err(|error| unusable(format!("the token file {} cannot be written: {error}", path.display())))
+    written()
+        .map_err(|error| unusable(format!("the token file {} cannot be written: {error}", path.display())))
 }

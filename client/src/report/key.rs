@@ -4,12 +4,14 @@ use std::fmt::Write;
 
 use plimsoll_core::row::Fields;
 use plimsoll_core::schema::TableSchema;
-use plimsoll_core::value::{NumericBuf, Value, datetime};
+use plimsoll_core::value::{Value, datetime};
 
 /// A key as `column=value, column=value`.
 pub fn key_text(key: &[u8], schema: &TableSchema) -> String {
     let mut text = String::new();
-    for field in Fields::new(key).flatten() {
+    for field in Fields::new(key) {
+        // A number's digest form lacks its scale: such a key is shown as its bytes.
+        let Ok(field) = field else { return format!("\\x{}", crate::server::to_hex(key)) };
         let name = schema.column(field.number).map_or("?", |column| column.name.as_str());
         let comma = if text.is_empty() { "" } else { ", " };
         // Writing to a string never fails.
@@ -22,9 +24,13 @@ fn value_text(value: &Value<'_>) -> String {
     match value {
         Value::Bool(value) => value.to_string(),
         Value::Int(number) => number.to_string(),
-        Value::Numeric(number) => numeric_text(number),
+        Value::Numeric(number) => number.to_string(),
         Value::Float(number) => number.to_string(),
-        Value::Text(text) | Value::Json(text) | Value::Jsonb(text) | Value::Enum(text) | Value::Other(text) => {
+        Value::Text(text)
+        | Value::Json(text)
+        | Value::Jsonb(text)
+        | Value::Enum(text)
+        | Value::Other(text) => {
             format!("{text:?}")
         }
         Value::Bytea(bytes) => format!("\\x{}", crate::server::to_hex(bytes)),
@@ -35,11 +41,4 @@ fn value_text(value: &Value<'_>) -> String {
         Value::Timestamptz(micros) => format!("{}Z", datetime::format_timestamp(*micros)),
         other => format!("{other:?}"),
     }
-}
-
-/// A number of the digest form, whose scale is taken away: with all its digits.
-fn numeric_text(number: &plimsoll_core::value::Numeric<'_>) -> String {
-    let scale = u16::try_from(number.fraction_digits()).unwrap_or(u16::MAX);
-    let shown = NumericBuf::from_groups(number.kind(), scale, number.weight(), number.digits());
-    shown.borrow().to_string()
 }

@@ -57,14 +57,17 @@ pub fn print_failure(failure: &Failure) {
 pub fn print_run(result: &RunResult, as_json: bool) {
     if as_json {
         let mut object = json!(result);
-        object["error"] = result.failure.as_ref().map_or(serde_json::Value::Null, |failure| {
-            failure_json(failure)["error"].clone()
-        });
+        object["error"] = result
+            .failure
+            .as_ref()
+            .map_or(serde_json::Value::Null, |failure| failure_json(failure)["error"].clone());
         println!("{object}");
         return;
     }
     let header = match result.dry_run {
-        true => ["table", "status", "would send", "would delete", "compared", "differing", "rejected"].as_slice(),
+        true => {
+            ["table", "status", "would send", "would delete", "compared", "differing", "rejected"].as_slice()
+        }
         false => &["table", "status", "new", "changed", "deleted", "compared", "rejected", "waiting", "rows"],
     };
     let mut table = table_of(header, 2);

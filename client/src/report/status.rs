@@ -54,8 +54,17 @@ impl StatusResult {
             println!("{}", json!(self));
             return;
         }
-        let header =
-            ["table", "status", "proved at", "last run", "hold", "rows", "max version", "rejected", "swept to"];
+        let header = [
+            "table",
+            "status",
+            "proved at",
+            "last run",
+            "hold",
+            "rows",
+            "max version",
+            "rejected",
+            "swept to",
+        ];
         let mut table = table_of(&header, 5);
         for state in &self.tables {
             let server = state.server.as_ref();

@@ -7,8 +7,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use plimsoll_core::store::Outcome;
-use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::Config;
+use tokio_postgres::config::{Host, SslMode};
 
 use crate::failure::{Advise, run as unusable};
 
@@ -131,15 +131,15 @@ impl Address {
 
 fn fill_in(config: &mut Config) {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    if config.get_user().is_none() {
-        if let Some(user) = variable("PGUSER").or_else(|| variable("USER")) {
-            config.user(user);
-        }
+    if config.get_user().is_none()
+        && let Some(user) = variable("PGUSER").or_else(|| variable("USER"))
+    {
+        config.user(user);
     }
-    if config.get_password().is_none() {
-        if let Some(password) = variable("PGPASSWORD") {
-            config.password(password);
-        }
+    if config.get_password().is_none()
+        && let Some(password) = variable("PGPASSWORD")
+    {
+        config.password(password);
     }
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(Duration::from_secs(10));
@@ -272,12 +272,13 @@ mod tests {
 
     #[test]
     fn the_rest_reaches_the_driver() {
-        let address = parsed("postgres://u:p%40ss@db.example:5433/replicas?sslmode=require&connect_timeout=3");
+        let address =
+            parsed("postgres://u:p%40ss@db.example:5433/replicas?sslmode=require&connect_timeout=3");
         assert_eq!(address.config.get_user(), Some("u"));
         assert_eq!(address.config.get_password(), Some(&b"p@ss"[..]));
         assert_eq!(address.config.get_connect_timeout(), Some(&Duration::from_secs(3)));
         assert_eq!(address.display(), "db.example:5433/replicas");
-        let quoted = parsed("host=h user=u password='a b''' dbname=d sslmode=disable");
+        let quoted = parsed("host=h user=u password='a b\\'' dbname=d sslmode=disable");
         assert_eq!(quoted.config.get_dbname(), Some("d"));
     }
 

@@ -117,7 +117,13 @@ impl Server {
     ///
     /// # Errors
     /// As the server says.
-    pub fn end_run(&mut self, run: i64, end: RunEnd, tables: &[TableNews], error: Option<&str>) -> Outcome<()> {
+    pub fn end_run(
+        &mut self,
+        run: i64,
+        end: RunEnd,
+        tables: &[TableNews],
+        error: Option<&str>,
+    ) -> Outcome<()> {
         let outcome = match end {
             RunEnd::Finished => "finished",
             RunEnd::Stopped => "stopped",
@@ -174,7 +180,9 @@ impl Server {
             })
             .collect();
         match self.transact(Place::Table, &statements) {
-            Ok(answers) => Ok(relations.iter().zip(answers).map(|(name, rows)| schema(name, &rows)).collect()),
+            Ok(answers) => {
+                Ok(relations.iter().zip(answers).map(|(name, rows)| schema(name, &rows)).collect())
+            }
             // One table may be at fault: each is asked for alone.
             Err(failure) if failure.kind == FailureKind::Table => {
                 let mut schemas = Vec::with_capacity(relations.len());

@@ -76,14 +76,11 @@ pub fn connect_failure(error: &Error, address: &str) -> Failure {
     }
     let mut cause = error.source();
     while let Some(inner) = cause {
-        if let Some(io) = inner.downcast_ref::<std::io::Error>() {
-            if io.kind() == std::io::ErrorKind::ConnectionRefused {
-                return Failure::new(
-                    FailureKind::Passing,
-                    format!("nothing answers at {address}: the connection was refused"),
-                )
+        let io = inner.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused) {
+            let message = format!("nothing answers at {address}: the connection was refused");
+            return Failure::new(FailureKind::Passing, message)
                 .advise("is the server running, and are host and port right?");
-            }
         }
         cause = inner.source();
     }

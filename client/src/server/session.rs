@@ -117,8 +117,7 @@ impl Server {
         self.connect()?;
         let Some(client) = self.client.take() else { return Err(passing("no connection")) };
         let log_in = self.login.token.is_some() || self.fingerprint_key.is_none();
-        let answer =
-            self.runtime.block_on(transaction(&client, &self.login, log_in, place, statements));
+        let answer = self.runtime.block_on(transaction(&client, &self.login, log_in, place, statements));
         match answer {
             Ok((key, rows)) => {
                 self.fingerprint_key = key.or(self.fingerprint_key.take());
@@ -163,7 +162,8 @@ async fn transaction(
     let mut proof = None;
     let mut begun = false;
     if let Some(token) = &login.token {
-        let steps: Vec<Pending<'_>> = vec![simple(client, "BEGIN"), Box::pin(client.query_typed(CHALLENGE, &[]))];
+        let steps: Vec<Pending<'_>> =
+            vec![simple(client, "BEGIN"), Box::pin(client.query_typed(CHALLENGE, &[]))];
         let answers = pipelined(steps).await.map_err(|(_, error)| failure(&error, Place::Run))?;
         let challenge: Vec<u8> = cell(answers.last().and_then(|rows| rows.first()), 0)?;
         proof = Some(token.prove(&challenge, login.database_id.as_bytes()).to_vec());

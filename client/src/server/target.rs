@@ -1,5 +1,6 @@
 //! The replicas of one run as the core's target.
 
+use plimsoll_core::digest::RowDigest;
 use plimsoll_core::fingerprint::Fingerprint;
 use plimsoll_core::manifest::{Item, ItemsWriter, KeyedItem, Manifest, read_keyed, read_manifest};
 use plimsoll_core::row::BatchWriter;
@@ -7,7 +8,6 @@ use plimsoll_core::store::{
     BatchKind, BatchRecord, Deleted, KeyId, Outcome, PositionRange, Refusal, Rejected, Rejection, SourceKey,
     SourceRow, TableId, TableVersion, Target, Uploaded,
 };
-use plimsoll_core::digest::RowDigest;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use tokio_postgres::Row;
@@ -182,8 +182,7 @@ impl Target for RunTarget<'_> {
     fn manifest(&mut self, table: TableId, range: PositionRange, rows: u64) -> Outcome<Manifest> {
         let range = range_text(range);
         let limit = i32::try_from(rows).unwrap_or(i32::MAX);
-        let sql =
-            "SELECT plimsoll.packed_manifest($1, $2, $3::pg_catalog.text::pg_catalog.int8range, $4)";
+        let sql = "SELECT plimsoll.packed_manifest($1, $2, $3::pg_catalog.text::pg_catalog.int8range, $4)";
         let rows = self.call(table, sql, vec![(&range, Type::TEXT), (&limit, Type::INT4)])?;
         let bytes: &[u8] = cell(rows.first(), 0)?;
         read_manifest(bytes).map_err(|error| malformed("a row manifest", error))
@@ -193,11 +192,8 @@ impl Target for RunTarget<'_> {
         let mut writer = ItemsWriter::new(false);
         items.iter().for_each(|item| writer.push(item, &[]));
         let bytes = writer.finish(None);
-        let rows = self.call(
-            table,
-            "SELECT plimsoll.packed_keys($1, $2, $3)",
-            vec![(&bytes, Type::BYTEA)],
-        )?;
+        let rows =
+            self.call(table, "SELECT plimsoll.packed_keys($1, $2, $3)", vec![(&bytes, Type::BYTEA)])?;
         let bytes: &[u8] = cell(rows.first(), 0)?;
         Ok(read_keyed(bytes).map_err(|error| malformed("a list of keys", error))?.0)
     }
@@ -320,8 +316,9 @@ fn check_stored(rows: &[SourceRow], uploaded: &Uploaded, sum: Option<Vec<u8>>) -
     last.values().for_each(|digest| sent.insert(digest));
     match sent.sum().as_slice() == sum.as_slice() {
         true => Ok(()),
-        false => Err(refused("the server stored other content than was sent")
-            .advise("a trigger on the managed table may change rows: name the columns it fills in server_columns")),
+        false => Err(refused("the server stored other content than was sent").advise(
+            "a trigger on the managed table may change rows: name the columns it fills in server_columns",
+        )),
     }
 }
 

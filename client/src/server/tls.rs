@@ -37,7 +37,9 @@ pub fn connector(address: &Address) -> Outcome<MakeTlsConnector> {
         };
         if let Some(pem) = pem {
             builder.disable_built_in_roots(true);
-            for certificate in Certificate::stack_from_pem(&pem).map_err(|error| unreadable(error.to_string()))? {
+            for certificate in
+                Certificate::stack_from_pem(&pem).map_err(|error| unreadable(error.to_string()))?
+            {
                 builder.add_root_certificate(certificate);
             }
         }

@@ -292,12 +292,8 @@ mod tests {
         ];
         sorts(&local, &Axis::Local(' '));
         sorts(&["2024-02-29T00:00:00", "2024-02-29T10:20:30.123456"], &Axis::Local('T'));
-        let zoned = |digits, zone: &str| Axis::Zoned {
-            separator: 'T',
-            seconds: true,
-            digits,
-            zone: zone.to_owned(),
-        };
+        let zoned =
+            |digits, zone: &str| Axis::Zoned { separator: 'T', seconds: true, digits, zone: zone.to_owned() };
         sorts(&["2024-02-29T00:00:00.000Z", "2024-02-29T10:20:30.123Z", "infinity"], &zoned(3, "Z"));
         sorts(&["2024-02-29T00:00:00+05:30", "2024-02-29T10:20:30+05:30"], &zoned(0, "+05:30"));
         sorts(&["2024-02-29T10:20:30.1234560Z", "2024-02-29T10:20:30.1234570Z"], &zoned(7, "Z"));

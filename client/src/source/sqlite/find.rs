@@ -102,11 +102,8 @@ impl Reader<'_> {
                 _ => format!("{} = ?{}", quoted(name), i + 1),
             })
             .collect();
-        let sql = format!(
-            "SELECT {} FROM {table} WHERE {}",
-            self.plan.select_list(),
-            conditions.join(" AND ")
-        );
+        let sql =
+            format!("SELECT {} FROM {table} WHERE {}", self.plan.select_list(), conditions.join(" AND "));
         let mut statement = self.connection.prepare_cached(&sql)?;
         let mut rows = statement.query(params_from_iter(values))?;
         while let Some(row) = rows.next()? {
@@ -130,7 +127,8 @@ impl Reader<'_> {
         let mut complete = true;
         let mut by_column = Vec::new();
         for field in Fields::new(key) {
-            let Ok(field) = field else { return (Vec::new(), true) };
+            // A number's digest form lacks its scale, so it is read by nobody: all keys are looked through.
+            let Ok(field) = field else { return (Vec::new(), false) };
             let (values, all) = spellings_of(&field.value);
             // A char(n) may be padded locally.
             let padded = self.plan.schema.column(field.number).is_some_and(|column| {
@@ -217,14 +215,8 @@ fn spellings_of(value: &Value<'_>) -> (Vec<RawValue>, bool) {
         Value::Float(number) => (vec![RawValue::Real(*number)], true),
         Value::Numeric(number) => {
             let written = number.to_string();
-            let mut values = Vec::new();
-            if let Ok(number) = written.parse() {
-                values.push(RawValue::Integer(number));
-            } else if let Ok(number) = written.parse() {
-                values.push(RawValue::Real(number));
-            }
-            values.push(text(written));
-            (values, false)
+            let integer = written.parse().ok().map(RawValue::Integer);
+            (integer.into_iter().chain([text(written)]).collect(), false)
         }
         Value::Uuid(bytes) => {
             let uuid = uuid::Uuid::from_bytes(*bytes);

@@ -61,8 +61,9 @@ impl LocalDatabase {
     /// A `Run` failure where there is no such file or it is no database, `Passing` where it is locked.
     pub fn open(path: &Path) -> Outcome<Self> {
         if !path.exists() {
-            return Err(no_run(format!("there is no file {}", path.display()))
-                .advise("check sqlite = \"..\" under [source]; a relative path starts at the configuration"));
+            return Err(no_run(format!("there is no file {}", path.display())).advise(
+                "check sqlite = \"..\" under [source]; a relative path starts at the configuration",
+            ));
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(|error| failure(&error))?;
@@ -105,8 +106,7 @@ impl LocalDatabase {
     /// # Errors
     /// As [`failure`] says.
     pub fn highest_version(&self, table: &str, version: &str) -> Outcome<Option<i64>> {
-        let sql =
-            format!("SELECT max({column}) FROM main.{}", quoted(table), column = quoted(version));
+        let sql = format!("SELECT max({column}) FROM main.{}", quoted(table), column = quoted(version));
         let position = |row: &rusqlite::Row<'_>| {
             let raw = row.get_ref(0)?;
             Ok(VersionKind::Number.position(raw).or_else(|| VersionKind::Stamp.position(raw)))
@@ -122,9 +122,7 @@ impl LocalDatabase {
     /// As [`failure`] says.
     pub fn holds_stamps(&self, table: &str, column: &str) -> Outcome<Option<bool>> {
         let (table, column) = (quoted(table), quoted(column));
-        let sql = format!(
-            "SELECT {column} FROM main.{table} WHERE {column} IS NOT NULL LIMIT 1000"
-        );
+        let sql = format!("SELECT {column} FROM main.{table} WHERE {column} IS NOT NULL LIMIT 1000");
         let look = || -> rusqlite::Result<Option<bool>> {
             let mut statement = self.connection.prepare(&sql)?;
             let mut rows = statement.query([])?;

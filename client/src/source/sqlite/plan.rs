@@ -146,8 +146,8 @@ fn match_key(
         None => local.primary_key().iter().map(|column| column.name.clone()).collect(),
     };
     let own = if own.is_empty() { server.iter().map(|name| (*name).to_owned()).collect() } else { own };
-    let equal = own.len() == server.len()
-        && own.iter().all(|name| server.iter().any(|other| same_name(name, other)));
+    let equal =
+        own.len() == server.len() && own.iter().all(|name| server.iter().any(|other| same_name(name, other)));
     if !equal {
         return Err(refused(format!(
             "the local key is ({}), the managed table's is ({})",

@@ -114,7 +114,7 @@ impl Reader<'_> {
     }
 
     pub(super) fn read_batch(&mut self, after: Option<&Cursor>, limit: BatchLimit) -> Step<SourceBatch> {
-        let (table, version) = self.names();
+        let (_, version) = self.names();
         let keys = self.key_list();
         let (condition, bounds) = match after {
             None => self.conditions(PositionRange::ALL),
@@ -122,17 +122,39 @@ impl Reader<'_> {
                 Some(range) => self.conditions(range),
                 None => return Ok(SourceBatch::default()),
             },
-            Some(Cursor { key: Some(raw), .. }) => {
+            Some(&Cursor { position, key: Some(ref raw) }) => {
                 let values = read_raw(raw).filter(|values| values.len() == self.plan.key_order.len() + 1);
                 let Some(values) = values else { return Err(refused("a cursor of another table").into()) };
+                if self.is_of_other_axis(&values) {
+                    // Rows of the position stood in another order then: they all come again.
+                    let range = PositionRange::starting_at(position);
+                    return self.read_from(after, self.conditions(range), limit);
+                }
                 let marks: Vec<_> = (1..=values.len()).map(|i| format!("?{i}")).collect();
                 let condition = format!("({version}{keys}) > ({})", marks.join(", "));
                 (condition, values.into_iter().map(Bound::Read).collect())
             }
         };
+        self.read_from(after, (condition, bounds), limit)
+    }
+
+    /// Whether a cursor was made while versions were compared in another way.
+    fn is_of_other_axis(&self, values: &[RawValue]) -> bool {
+        let text = matches!(values.first(), Some(RawValue::Text(_)));
+        text != matches!(self.axis, Axis::Local(_) | Axis::Zoned { .. })
+    }
+
+    fn read_from(
+        &mut self,
+        after: Option<&Cursor>,
+        (condition, bounds): (String, Vec<Bound>),
+        limit: BatchLimit,
+    ) -> Step<SourceBatch> {
+        let (table, version) = self.names();
         let sql = format!(
-            "SELECT {} FROM {table} WHERE {condition} ORDER BY {version}{keys}",
-            self.plan.select_list()
+            "SELECT {} FROM {table} WHERE {condition} ORDER BY {version}{}",
+            self.plan.select_list(),
+            self.key_list()
         );
         let mut statement = self.connection.prepare_cached(&sql)?;
         let mut rows = statement.query(params_from_iter(&bounds))?;
@@ -207,10 +229,8 @@ impl Reader<'_> {
             self.misplaced(&mut window)?;
         }
         let (condition, bounds) = self.conditions(range);
-        let sql = format!(
-            "SELECT {} FROM {table} WHERE {condition} ORDER BY {version}",
-            self.plan.select_list()
-        );
+        let sql =
+            format!("SELECT {} FROM {table} WHERE {condition} ORDER BY {version}", self.plan.select_list());
         let mut statement = self.connection.prepare_cached(&sql)?;
         let mut rows = statement.query(params_from_iter(&bounds))?;
         let started = Instant::now();

@@ -73,11 +73,13 @@ pub fn read_table(connection: &Connection, name: &str) -> Result<Option<LocalTab
 }
 
 fn read_indexes(connection: &Connection, table: &str) -> Result<Vec<LocalIndex>> {
-    let mut statement = connection
-        .prepare("SELECT name, \"unique\" FROM pragma_index_list(?1, 'main') WHERE partial = 0 ORDER BY seq")?;
+    let mut statement = connection.prepare(
+        "SELECT name, \"unique\" FROM pragma_index_list(?1, 'main') WHERE partial = 0 ORDER BY seq",
+    )?;
     let found: Vec<(String, bool)> =
         statement.query_map(params![table], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_>>()?;
-    let mut columns_of = connection.prepare("SELECT name FROM pragma_index_info(?1, 'main') ORDER BY seqno")?;
+    let mut columns_of =
+        connection.prepare("SELECT name FROM pragma_index_info(?1, 'main') ORDER BY seqno")?;
     let mut indexes = Vec::with_capacity(found.len());
     for (name, unique) in found {
         let columns: Vec<Option<String>> =
