@@ -9,9 +9,9 @@ use plimsoll_core::sync::{RunReport, Settings, Status, TableMemory};
 use rand::seq::IteratorRandom;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-/// Quiet runs needed beyond ceil(rows / window): one to finish what was under way when the changes ended, one
+/// Quiet runs needed until both sides are equal, beyond ceil(rows / window): one to finish what was under way when the changes ended, one
 /// to confirm what the last window mended, one for rows that waited for rows deleted in the run before, and
-/// one whose sweep begins in the middle.
+/// one whose sweep begins in the middle. Until the report says so, a whole sweep more: one that found nothing.
 const BEYOND: u64 = 4;
 
 fn env(name: &str) -> Option<u64> {
@@ -276,6 +276,14 @@ fn history(seed: u64) {
             let found = differences(state, table);
             assert!(found.is_empty(), "seed {seed}, {limit} runs, window {window}: {found:#?}\n{report:?}");
             assert!(report.failure.is_none(), "seed {seed}: {report:?}");
+        }
+    });
+    for run in 0..rows.div_ceil(window) {
+        last = model.run();
+        check_claims(&model, &last, &format!("seed {seed}, last sweep, run {run}"));
+    }
+    model.with(|state| {
+        for (table, report) in last.tables.iter().enumerate() {
             if state.tables[table].is_equal() {
                 assert_eq!(report.status, Status::Level, "seed {seed}, table {table}: {report:?}");
             } else {

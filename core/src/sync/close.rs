@@ -1,7 +1,7 @@
 //! What a run may say of a table when it is done with it: status and proof.
 
 use super::table::Table;
-use super::{Seen, Status};
+use super::{MOST_STALE, Seen, Stale, Status};
 
 /// Whether the row counts agree, as far as rows that are not stored allow to say: such a row may have an
 /// older version on the target or none. What is to be deleted yet does not count.
@@ -38,6 +38,13 @@ pub(super) fn conclude(table: &mut Table, now: i64) {
     if table.windows.forced_sweep_is_done(memory) {
         memory.swept_for = seen.local_rows.zip(seen.remote_rows);
     }
+    let stale = table.ledger.kept().map(|(item, owner)| Stale {
+        key_id: *owner,
+        position: item.position,
+        digest: item.digest.0,
+    });
+    memory.stale = stale.take(MOST_STALE).collect();
+    memory.stale.sort_unstable();
     memory.seen = Some(seen);
     let (rejected, waiting) = table.ledger.counts();
     let report = &mut table.ledger.report;
@@ -46,6 +53,7 @@ pub(super) fn conclude(table: &mut Table, now: i64) {
     report.remote_rows = table.version.row_count;
     report.proved_at = table.memory.proved_at;
     table.ledger.report.status = status(table);
+    table.ledger.report.concluded = true;
 }
 
 fn status(table: &Table) -> Status {

@@ -103,8 +103,11 @@ impl Compare {
                 };
             }
             (State::Manifest(range), Answer::Manifest(manifest)) => {
-                let range = *range;
-                self.merge(range, manifest, ledger);
+                // A page that does not go on beyond its beginning would never end.
+                if manifest.next.is_some_and(|next| range.from.is_some_and(|from| next <= from)) {
+                    return false;
+                }
+                self.merge(manifest, ledger);
             }
             _ => return false,
         }
@@ -119,16 +122,16 @@ impl Compare {
     /// The fingerprint the target has where it is level but for the rows it would not take.
     fn expected(&self, ledger: &Ledger) -> Fingerprint {
         let local = self.window.items.iter().filter(|item| !ledger.is_refused(item));
-        let kept = ledger.kept.iter().filter(|item| self.window.range.contains(item.position));
+        let kept = ledger.kept().map(|(item, _)| item);
+        let kept = kept.filter(|item| self.window.range.contains(item.position));
         local.chain(kept).map(|item| item.digest).collect()
     }
 
     /// Compares a page of the target's rows with the source's rows of the same stretch. Rows with equal
     /// items count one by one.
-    fn merge(&mut self, range: PositionRange, mut manifest: Manifest, ledger: &Ledger) {
+    fn merge(&mut self, mut manifest: Manifest, ledger: &Ledger) {
         manifest.items.sort_unstable();
-        // A page that does not go on beyond its beginning would never end.
-        let next = manifest.next.filter(|next| range.from.is_none_or(|from| from < *next));
+        let next = manifest.next;
         let end = match next {
             Some(next) => {
                 let rest = &self.window.items[self.at..];
@@ -154,7 +157,7 @@ impl Compare {
             if order.is_ge() {
                 let item = remote.next();
                 if order.is_gt() {
-                    self.piece.excess.extend(item.filter(|item| !ledger.kept.contains(item)));
+                    self.piece.excess.extend(item.filter(|item| !ledger.is_kept(item)));
                 }
             }
         }

@@ -1,7 +1,8 @@
 //! The machine of a run, over all tables, and the driver that carries its steps out.
 
 use super::step::{Answer, Sides, Step};
-use super::table::{Part, Table, Until};
+use super::table::Table;
+use super::task::{Part, Until};
 use super::{RunReport, Settings, Status, TableInput, TableMemory};
 use crate::store::{Failure, Outcome, TableId};
 
@@ -155,11 +156,17 @@ impl Table {
     }
 
     fn into_report(self) -> super::TableReport {
-        let mut report = self.ledger.report;
+        let mut report = self.ledger.report.clone();
         if self.failed.is_some() {
             report.status = Status::Unknown;
+            report.concluded = false;
+        }
+        if !report.concluded {
             report.proved_at = self.saved.proved_at;
-            (report.rejected, report.waiting) = (0, 0);
+            (report.rejected, report.waiting) = match self.ledger.counts() {
+                (0, 0) => (self.input.rejected, 0),
+                counts => counts,
+            };
         }
         report.failure = self.failed;
         report

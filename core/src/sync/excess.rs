@@ -124,8 +124,10 @@ impl Excess {
                 continue;
             }
             let bad = matches!(record, SourceRecord::Bad(_));
-            if (bad || ledger.unchanged(&record).is_some()) && ledger.kept.insert(row.item) {
-                ledger.report.stale += 1;
+            if bad || ledger.unchanged(&record).is_some() {
+                ledger.keep(row.item, SourceKey::Encoded(row.key).id());
+                // It is known, and no news.
+                ledger.report.found_excess = ledger.report.found_excess.saturating_sub(1);
             }
             self.send.push(record);
         }

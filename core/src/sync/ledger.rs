@@ -21,8 +21,8 @@ pub(super) struct Ledger {
     known: HashMap<KeyId, Rejected>,
     /// The same rows as a window sees them.
     refused: HashSet<Item>,
-    /// Older versions of such rows, which stay on the target.
-    pub kept: HashSet<Item>,
+    /// Older versions of such rows, which stay on the target, and whose they are.
+    kept: HashMap<Item, KeyId>,
     /// Rejections since a row was last stored.
     pub rejected_in_a_row: u32,
     /// Whether a row waits for a unique value whose holder is gone from the source, and so is excess that
@@ -43,7 +43,7 @@ impl Ledger {
             events: Vec::new(),
             known: HashMap::new(),
             refused: HashSet::new(),
-            kept: HashSet::new(),
+            kept: HashMap::new(),
             rejected_in_a_row: 0,
             holder_gone: false,
             sent_rows: 0,
@@ -54,15 +54,18 @@ impl Ledger {
 
     /// Takes note of a row that was not stored.
     pub fn note_rejected(&mut self, rejected: Rejected) {
-        self.forget_rejected(&rejected.key_id);
+        if let Some(item) = self.known.get(&rejected.key_id).and_then(item_of) {
+            self.refused.remove(&item);
+        }
         self.refused.extend(item_of(&rejected));
         self.known.insert(rejected.key_id, rejected);
     }
 
     /// Takes note that a row is no longer one of those not stored.
     pub fn forget_rejected(&mut self, key_id: &KeyId) {
-        if let Some(item) = self.known.remove(key_id).as_ref().and_then(item_of) {
-            self.refused.remove(&item);
+        if let Some(known) = self.known.remove(key_id) {
+            item_of(&known).map(|item| self.refused.remove(&item));
+            self.kept.retain(|_, owner| owner != key_id);
         }
     }
 
@@ -90,6 +93,23 @@ impl Ledger {
     /// Whether a window's source row is one that the target would not take.
     pub fn is_refused(&self, item: &Item) -> bool {
         self.refused.contains(item)
+    }
+
+    /// Takes note of the older version of a row that the target would not take in its present form.
+    pub fn keep(&mut self, item: Item, owner: KeyId) {
+        if self.kept.insert(item, owner).is_none() {
+            self.report.stale += 1;
+        }
+    }
+
+    /// Whether a target row is such an older version.
+    pub fn is_kept(&self, item: &Item) -> bool {
+        self.kept.contains_key(item)
+    }
+
+    /// Older versions of rows not stored, and whose they are.
+    pub fn kept(&self) -> impl Iterator<Item = (&Item, &KeyId)> {
+        self.kept.iter()
     }
 
     /// The keys of the rows not stored; of those that wait only, where `waiting`.

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::TableVersion;
+use crate::store::{KeyId, TableVersion};
 
 /// What the agent remembers of one table. The default remembers nothing, and is always safe.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -31,8 +31,25 @@ pub struct TableMemory {
     /// The row counts (source, target) that a whole sweep could not bring together: no reason to sweep again
     /// until one of them changes.
     pub swept_for: Option<(u64, u64)>,
+    /// Older versions of rejected rows that stay on the target: what windows need not ask about again. At
+    /// most [`MOST_STALE`].
+    pub stale: Vec<Stale>,
     /// When the last run compared windows, in microseconds since the Unix epoch.
     pub compared_at: Option<i64>,
+}
+
+/// How many older versions of rejected rows are remembered.
+pub const MOST_STALE: usize = 1_000;
+
+/// The older version of a rejected row, which stays on the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Stale {
+    /// The identity of the rejected row.
+    pub key_id: KeyId,
+    /// Where the older version stands.
+    pub position: i64,
+    /// Its digest.
+    pub digest: [u8; 32],
 }
 
 /// What both sides said of a table.

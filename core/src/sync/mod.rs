@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `step` | the steps, their answers, and how one is carried out |
 //! | `drive` | the machine of a run, and the driver |
-//! | `table` | the machine of one table |
+//! | `table`, `task` | the machine of one table, and what it may be doing |
 //! | `plan` | which task of a table comes next |
 //! | `close` | status and proof at the end |
 //! | `compare` | compares one stretch of both sides |
@@ -29,10 +29,11 @@ mod report;
 mod send;
 mod step;
 mod table;
+mod task;
 mod verify;
 mod window;
 
-pub use memory::{Seen, TableMemory};
+pub use memory::{MOST_STALE, Seen, Stale, TableMemory};
 pub use report::{Difference, DifferenceKind, Event, RunReport, Status, TableReport, VerifyReport};
 
 use crate::store::{Outcome, Source, TableId, TableVersion, Target};

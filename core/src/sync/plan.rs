@@ -5,9 +5,12 @@ use super::compare::Compare;
 use super::excess::Excess;
 use super::send::Send;
 use super::step::{Answer, Step};
-use super::table::{BatchEnd, Purpose, Stage, Table, Task};
+use super::table::Table;
+use super::task::{BatchEnd, Purpose, Stage, Task};
 use super::window::{Windows, rows_of_window};
 use super::{Seen, TableMemory, close};
+use crate::digest::RowDigest;
+use crate::manifest::Item;
 use crate::store::{Cursor, PositionRange, SourceBatch, SourceKey, SourceRecord};
 
 /// How often what was mended is looked at again, and mended again, in one run.
@@ -77,6 +80,12 @@ impl Table {
             }
             (Stage::Known, Answer::Rejected(rows)) => {
                 rows.into_iter().for_each(|row| self.ledger.note_rejected(row));
+                for stale in &self.memory.stale {
+                    if self.ledger.is_known(&stale.key_id) {
+                        let item = Item { position: stale.position, digest: RowDigest(stale.digest) };
+                        self.ledger.keep(item, stale.key_id);
+                    }
+                }
             }
             (Stage::TailStart, Answer::Position(from)) => {
                 let to = self.tail_top().and_then(|top| top.checked_add(1));
@@ -138,6 +147,7 @@ impl Table {
                     return Task::None;
                 }
                 let keys = self.ledger.known_keys(true);
+                self.waiting = keys.len();
                 task(Send::keys(keys, &mut self.ledger), Task::Waiting)
             }
             Stage::Confirm => self.confirm(now),
@@ -201,6 +211,9 @@ impl Table {
         let settings = &self.ledger.settings;
         let until = now.saturating_add_unsigned(self.until.windows);
         self.windows = Windows::new(&self.memory, settings, rows, now, until);
+        if self.input.on_hold {
+            self.windows.hold();
+        }
         if self.must_sweep() {
             self.windows.force(&self.memory, self.until.slot);
         }
@@ -317,21 +330,26 @@ impl Table {
 
     /// Compares once more what was mended; what still differs is mended and compared again, a few times.
     fn confirm(&mut self, now: i64) -> Task {
-        if let Some(range) = self.confirming.last().copied() {
-            return self.compare(range, Purpose::Confirm);
+        if self.confirming.is_empty() {
+            // Where the guard holds rows, what differs stays so.
+            let held = self.ledger.report.held > 0;
+            let late = self.stop || held || now >= self.until.run || self.confirm_rounds >= CONFIRM_ROUNDS;
+            if late {
+                self.pending |= !self.unconfirmed.is_empty() || !self.candidates.is_empty();
+            } else if !self.candidates.is_empty() {
+                return self.delete();
+            } else {
+                self.confirm_rounds += 1;
+                self.confirming = std::mem::take(&mut self.unconfirmed);
+            }
         }
-        let late = self.stop || now >= self.until.run || self.confirm_rounds >= CONFIRM_ROUNDS;
-        if !late && !self.candidates.is_empty() {
-            return self.delete();
+        match self.confirming.last().copied() {
+            Some(range) => self.compare(range, Purpose::Confirm),
+            None => {
+                self.stage = self.after(Stage::Confirm);
+                Task::None
+            }
         }
-        if self.unconfirmed.is_empty() || late {
-            self.pending |= !self.unconfirmed.is_empty() || !self.candidates.is_empty();
-            self.stage = self.after(Stage::Confirm);
-            return Task::None;
-        }
-        self.confirm_rounds += 1;
-        self.confirming = std::mem::take(&mut self.unconfirmed);
-        Task::None
     }
 
     /// The task of saving this, where it was not saved already.

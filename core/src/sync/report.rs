@@ -92,6 +92,9 @@ pub struct TableReport {
     pub local_rows: Option<u64>,
     /// Rows of the replica, where it is known.
     pub remote_rows: Option<u64>,
+    /// Whether the run came to an end with the table. Where not, the status is unknown, and `failure` says
+    /// why, unless the run was stopped or failed as a whole.
+    pub concluded: bool,
     /// Why the table stopped.
     #[serde(serialize_with = "failure")]
     pub failure: Option<Failure>,

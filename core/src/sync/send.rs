@@ -55,8 +55,6 @@ pub(super) struct Send {
     clear: Vec<KeyId>,
     state: State,
     stopping: Option<Failure>,
-    /// Rows stored, as far as is known.
-    pub stored: u64,
 }
 
 impl Send {
@@ -103,7 +101,6 @@ impl Send {
             clear: Vec::new(),
             state: State::Done,
             stopping: None,
-            stored: 0,
         }
     }
 
@@ -283,7 +280,6 @@ impl Send {
             }
             match refused.remove(&ordinal) {
                 None => {
-                    self.stored += u64::from(uploaded.held == 0);
                     ledger.rejected_in_a_row = 0;
                     let id = SourceKey::Encoded(row.key).id();
                     if uploaded.held == 0 && ledger.is_known(&id) {

@@ -1,96 +1,17 @@
 //! The machine of one table in one run: names a step, takes its answer, tries again what failed in passing.
 //! Which task comes next is in `plan`, what the table's status is in `close`.
 
-use super::compare::{Compare, Piece};
-use super::excess::Excess;
+use super::compare::Piece;
 use super::ledger::Ledger;
 use super::send::Send;
 use super::step::{Answer, Step};
+use super::task::{BatchEnd, Part, Purpose, Stage, Task, Until};
 use super::window::Windows;
 use super::{Event, Settings, TableInput, TableMemory};
 use crate::manifest::Item;
 use crate::store::{
-    BatchKind, BatchLimit, BatchRecord, Cursor, Failure, FailureKind, KeyId, Outcome, PositionRange,
-    TableVersion,
+    BatchKind, BatchRecord, Cursor, Failure, FailureKind, Outcome, PositionRange, TableVersion,
 };
-
-/// A part of the run through which all tables go before the next part begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
-    /// How far the source is.
-    Look,
-    /// Send and compare. Parents first.
-    Level,
-    /// Delete. Children first.
-    Delete,
-    /// Send what waited, confirm what was mended, conclude. Parents first.
-    Close,
-}
-
-/// What comes next within a part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
-    Max,
-    Count,
-    Known,
-    Retry,
-    TailStart,
-    Tail(PositionRange),
-    Beyond,
-    History,
-    Upload,
-    Version,
-    Recount,
-    MaxAgain,
-    Weigh,
-    Windows,
-    Delete,
-    Waiting,
-    Confirm,
-    LastToken,
-    LastMax,
-    LastVersion,
-    LastCount,
-    Conclude,
-    Over,
-}
-
-/// Why a stretch is compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
-    Tail(PositionRange),
-    Window,
-    Confirm,
-}
-
-/// What the table is doing.
-#[derive(Debug)]
-pub(super) enum Task {
-    None,
-    /// One step whose answer the stage knows what to do with.
-    Ask,
-    Compare(Compare, Purpose),
-    Send(Send),
-    /// Rows read in order; the cursor moves on behind them.
-    Upload(Send),
-    Read(BatchLimit),
-    Waiting(Send),
-    Excess(Excess),
-    Remember(Box<TableMemory>),
-}
-
-/// How long the parts of the run may take, as points in time.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Until {
-    /// The end of the table's uploads.
-    pub upload: i64,
-    /// The end of all that the table sends and compares.
-    pub slot: i64,
-    /// How long its windows may take in any case, in microseconds.
-    pub windows: u64,
-    /// The end of the part that closes the run.
-    pub run: i64,
-}
 
 /// One table in one run.
 #[derive(Debug)]
@@ -131,6 +52,8 @@ pub(super) struct Table {
     /// Whether the source changed while the run went on.
     pub disturbed: bool,
     pub stop: bool,
+    /// Rows that waited when they were last tried.
+    pub waiting: usize,
     pub failed: Option<Failure>,
     pub until: Until,
     pub stage: Stage,
@@ -139,15 +62,6 @@ pub(super) struct Table {
     pausing: Option<u64>,
     /// Whether it is to be saved that the last proof no longer stands.
     dropping_proof: bool,
-}
-
-/// What a batch read in order ends with.
-#[derive(Debug, Default)]
-pub(super) struct BatchEnd {
-    /// The last row's identity and position.
-    pub last: Option<(KeyId, i64)>,
-    /// Where to go on.
-    pub next: Option<Cursor>,
 }
 
 impl Table {
@@ -177,6 +91,7 @@ impl Table {
             pending: false,
             disturbed: false,
             stop: false,
+            waiting: 0,
             failed: None,
             until: Until::default(),
             stage: Stage::Over,
@@ -334,7 +249,7 @@ impl Table {
                     return Ok(understood);
                 }
                 // Where some arrived, others may fit now.
-                if send.stored > 0 {
+                if self.ledger.counts().1 < self.waiting as u64 {
                     self.stage = Stage::Waiting;
                 }
                 understood
@@ -379,9 +294,11 @@ impl Table {
             Purpose::Tail(whole) => {
                 let rest = PositionRange { to: whole.to, ..rest };
                 let over = piece.range.to.is_none() || piece.range.to == whole.to;
-                if !over && self.candidates.len() + piece.excess.len() < self.room {
+                let full = self.candidates.len() + piece.excess.len() >= self.room;
+                if !over && !full {
                     self.stage = Stage::Tail(rest);
                 }
+                self.pending |= !over && full;
             }
             Purpose::Window => {
                 self.ledger.report.windows += 1;

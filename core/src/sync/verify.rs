@@ -234,6 +234,7 @@ impl Survey<'_, '_> {
             }
         }
         let excepted = report.rejected + report.waiting;
+        report.concluded = true;
         report.status = match (report.would_send + report.would_delete, excepted) {
             (0, 0) => Status::CountsAgree,
             (0, _) => Status::LevelExcept(excepted),

@@ -23,6 +23,8 @@ pub(super) struct Windows {
     /// Where the circle began.
     start: Option<i64>,
     wrapped: bool,
+    /// Whether a first proof is sought, one window after the other.
+    eager: bool,
     covered: u64,
     needed: u64,
     count: u64,
@@ -44,6 +46,7 @@ impl Windows {
         let needed = (u128::from(rows) * u128::from(elapsed.min(interval))).div_ceil(u128::from(interval));
         Windows {
             start: memory.window_from,
+            eager: memory.proved_at.is_none(),
             needed: u64::try_from(needed).unwrap_or(u64::MAX),
             until,
             share: u64::try_from(until.saturating_sub(now)).unwrap_or(0).max(1),
@@ -59,6 +62,11 @@ impl Windows {
             self.wrapped = false;
             self.until = self.until.max(until);
         }
+    }
+
+    /// The replica is on hold: there is no proof to be had before a person agrees.
+    pub fn hold(&mut self) {
+        self.eager = false;
     }
 
     /// Whether the whole table was compared because it had to be.
@@ -78,8 +86,7 @@ impl Windows {
         if now >= self.until || self.circled(memory) {
             return false;
         }
-        let never_proved = memory.proved_at.is_none() && self.ended.is_none();
-        self.forced || self.covered < self.needed || never_proved
+        self.forced || self.covered < self.needed || (self.eager && self.ended.is_none())
     }
 
     /// Begins the next window, and says where.
