@@ -37,6 +37,7 @@ pub(super) fn create_tables(site: &Site<'_>, schema: &str) -> Result<Vec<Pair>> 
     let sql = run(&mut site.client(&["schema", "--owner", OWNER, "--schema", schema]))?;
     std::fs::write(site.path("schema.sql"), &sql)?;
     let mut server = site.superuser()?;
+    server.batch_execute(&format!("CREATE SCHEMA {schema} AUTHORIZATION {OWNER}"))?;
     server.batch_execute(&sql).context("the SQL of `plimsoll schema` failed")?;
     let configured: Configured = toml::from_str(&std::fs::read_to_string(site.path("plimsoll.toml"))?)?;
     let mut pairs = Vec::new();
