@@ -8,6 +8,7 @@
 //! | `source` | the local side |
 //! | `server` | the remote side |
 //! | `state`, `stop` | what is remembered between runs, and the wish to end |
+//! | `fault` | where tests end the process |
 //! | `progress`, `report` | what the user sees |
 
 mod agent;
@@ -15,6 +16,7 @@ mod cli;
 mod config;
 mod discover;
 mod failure;
+mod fault;
 mod init;
 mod progress;
 mod report;

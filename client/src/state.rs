@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::failure::{Advise, passing, run as no_run};
+use crate::fault::fault_point;
 
 /// What is in the file.
 #[derive(Debug, Serialize, Deserialize)]
@@ -89,6 +90,7 @@ impl State {
             serde_json::to_writer_pretty(&mut file, &self.memory)?;
             file.write_all(b"\n")?;
             file.sync_all()?;
+            fault_point("memory-written-not-renamed");
             fs::rename(&temporary, &self.path)?;
             // The new name must survive a crash too; not every platform opens folders.
             if let Ok(folder) = File::open(folder_of(&self.path)) {

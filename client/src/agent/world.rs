@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use plimsoll_core::store::{Outcome, TableId};
 use plimsoll_core::sync::{Event, TableMemory, World};
 
+use crate::fault::fault_point;
 use crate::progress::Progress;
 use crate::state::State;
 use crate::stop::Stop;
@@ -44,7 +45,10 @@ impl World for RunWorld<'_> {
 
     fn remember(&mut self, table: TableId, memory: &TableMemory) -> Outcome<()> {
         match self.relations.get(table) {
-            Some(relation) if !self.dry_run => self.state.remember(relation, memory),
+            Some(relation) if !self.dry_run => {
+                fault_point("before-memory");
+                self.state.remember(relation, memory).map(|()| fault_point("after-memory"))
+            }
             _ => Ok(()),
         }
     }

@@ -10,6 +10,7 @@ use tokio_postgres::types::Type;
 use super::error::Place;
 use super::session::{Server, Statement, cell};
 use crate::failure::{Advise, run as no_run, table as refused};
+use crate::fault::fault_point;
 
 /// The protocol that this client speaks.
 const PROTOCOL: i32 = 1;
@@ -92,6 +93,7 @@ impl Server {
         let database = self.database_id();
         let host = hostname();
         let versions = Json::Object(local_versions.clone());
+        fault_point("before-begin");
         let rows = self.call(
             Place::Run,
             "SELECT run_id, tables FROM plimsoll.begin_run($1, $2, $3, $4, $5, $6)",
@@ -104,6 +106,7 @@ impl Server {
                 (&versions, Type::JSONB),
             ],
         )?;
+        fault_point("after-begin");
         let run_id = cell(rows.first(), 0)?;
         let tables: Json = cell(rows.first(), 1)?;
         let tables = serde_json::from_value(tables).map_err(|error| {
@@ -137,7 +140,8 @@ impl Server {
             (&tables as _, Type::JSONB),
             (&error as _, Type::TEXT),
         ];
-        self.call(Place::Run, sql, parameters).map(drop)
+        fault_point("before-end");
+        self.call(Place::Run, sql, parameters).map(|_| fault_point("after-end"))
     }
 
     /// The managed tables without beginning a run.

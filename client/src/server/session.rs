@@ -14,6 +14,7 @@ use super::address::{Address, TlsMode};
 use super::error::{Place, connect_failure, failure};
 use super::tls;
 use crate::failure::{passing, run as no_run};
+use crate::fault::fault_point;
 
 /// As whom transactions are made.
 #[derive(Debug, Clone)]
@@ -168,6 +169,7 @@ async fn transaction(
         let challenge: Vec<u8> = cell(answers.last().and_then(|rows| rows.first()), 0)?;
         proof = Some(token.prove(&challenge, login.database_id.as_bytes()).to_vec());
         begun = true;
+        fault_point("transaction-begun");
     }
     let login_parameters: [Parameter<'_>; 2] = [(&login.database_id, Type::UUID), (&proof, Type::BYTEA)];
     let mut steps: Vec<Pending<'_>> = Vec::with_capacity(statements.len() + 3);
@@ -184,6 +186,7 @@ async fn transaction(
     steps.push(simple(client, "COMMIT"));
     match pipelined(steps).await {
         Ok(mut answers) => {
+            fault_point("committed");
             let key = match log_in {
                 true => Some(cell(answers.get(own - 1).and_then(|rows| rows.first()), 1)?),
                 false => None,
@@ -214,6 +217,7 @@ async fn pipelined(mut steps: Vec<Pending<'_>>) -> Result<Vec<Vec<Row>>, (usize,
                 }
             }
         }
+        fault_point("waiting-for-answers");
         if waiting { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
     })
     .await;

@@ -17,6 +17,7 @@ use super::agent::{as_json, from_hex, malformed, to_hex};
 use super::error::Place;
 use super::session::{Parameter, Server, Statement, cell};
 use crate::failure::{Advise, table as refused};
+use crate::fault::fault_point;
 
 /// How many batches of history are asked for.
 const HISTORY_ROWS: i32 = 50;
@@ -205,7 +206,9 @@ impl Target for RunTarget<'_> {
         let run_id = self.run_id;
         let sql = "SELECT inserted, updated, unchanged, fingerprint, held, rejected
                    FROM plimsoll.upload($1, $2, $3::pg_catalog.bytea, $4)";
+        fault_point("before-upload");
         let answer = self.call(table, sql, vec![(&bytes, Type::BYTEA), (&run_id, Type::INT8)])?;
+        fault_point("after-upload");
         let row = answer.first();
         let refused_rows: Option<Json> = cell(row, 5)?;
         let refused_rows = refused_rows.filter(|rows| !rows.is_null()).unwrap_or_else(|| json!([]));
@@ -230,7 +233,9 @@ impl Target for RunTarget<'_> {
         let run_id = self.run_id;
         let sql = "SELECT deleted, held, blocked
                    FROM plimsoll.delete_rows($1, $2, $3::pg_catalog.bytea, $4)";
+        fault_point("before-delete");
         let answer = self.call(table, sql, vec![(&bytes, Type::BYTEA), (&run_id, Type::INT8)])?;
+        fault_point("after-delete");
         let row = answer.first().ok_or_else(|| malformed("the answer to a delete", "it has no row"))?;
         let blocked: Option<Json> = cell(Some(row), 2)?;
         let blocked = blocked.filter(|list| !list.is_null()).unwrap_or_else(|| json!([]));
@@ -252,13 +257,15 @@ impl Target for RunTarget<'_> {
         let rejections: Vec<Json> = rows.iter().map(rejection).collect();
         let rejections = json!(rejections);
         let sql = "SELECT plimsoll.reject_rows($1, $2, $3)";
-        self.call_for_run(table, sql, vec![(&rejections, Type::JSONB)]).map(drop)
+        fault_point("before-reject");
+        self.call_for_run(table, sql, vec![(&rejections, Type::JSONB)]).map(|_| fault_point("after-reject"))
     }
 
     fn clear_rejected(&mut self, table: TableId, rows: &[KeyId]) -> Outcome<()> {
         let ids: Vec<&[u8]> = rows.iter().map(|id| id.as_slice()).collect();
         let sql = "SELECT plimsoll.clear_rejected($1, $2, $3)";
-        self.call_for_run(table, sql, vec![(&ids, Type::BYTEA_ARRAY)]).map(drop)
+        fault_point("before-clear");
+        self.call_for_run(table, sql, vec![(&ids, Type::BYTEA_ARRAY)]).map(|_| fault_point("after-clear"))
     }
 
     fn batch_history(&mut self, table: TableId) -> Outcome<Vec<BatchRecord>> {
