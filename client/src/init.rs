@@ -11,6 +11,7 @@ use crate::config::token::{self, TOKEN_VARIABLE};
 use crate::config::{Config, ServerConfig, SourceConfig, SyncConfig, TableConfig, wrong_setting};
 use crate::discover::discover;
 use crate::failure::{Advise, run as no_run};
+use crate::names::Relation;
 use crate::server::address::Address;
 use crate::source::sqlite::LocalDatabase;
 use crate::source::sqlite::schema::{quoted, same_name};
@@ -86,9 +87,10 @@ fn find_tables(local: &LocalDatabase, arguments: &InitArgs) -> Outcome<Found> {
         }
         let primary: Vec<&str> = table.primary_key().iter().map(|column| column.name.as_str()).collect();
         let key = (found.key != primary).then(|| found.key.iter().map(|name| (*name).to_owned()).collect());
+        let managed = Relation { schema: Some(arguments.schema.clone()), table: name.clone() };
         tables.push(TableConfig {
             name: name.clone(),
-            remote: Some(format!("{}.{name}", arguments.schema)),
+            remote: Some(managed.text()),
             key,
             version: Some(found.version.to_owned()),
             modified: found.modified.map(str::to_owned),

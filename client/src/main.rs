@@ -7,6 +7,7 @@
 //! | `agent` | runs and comparisons |
 //! | `source` | the local side |
 //! | `server` | the remote side |
+//! | `names` | names of Postgres' tables |
 //! | `state`, `stop` | what is remembered between runs, and the wish to end |
 //! | `fault` | where tests end the process |
 //! | `progress`, `report` | what the user sees |
@@ -18,6 +19,7 @@ mod discover;
 mod failure;
 mod fault;
 mod init;
+mod names;
 mod progress;
 mod report;
 mod schema_sql;

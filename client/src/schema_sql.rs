@@ -9,8 +9,9 @@ use crate::cli::SchemaArgs;
 use crate::config::{Config, TableConfig};
 use crate::discover::discover;
 use crate::failure::{Advise, run as no_run};
+use crate::names::{Relation, identifier};
 use crate::source::sqlite::LocalDatabase;
-use crate::source::sqlite::schema::{LocalTable, quoted, same_name};
+use crate::source::sqlite::schema::{LocalTable, same_name};
 
 /// The SQL for the tables that the arguments name. Ends with a line break.
 ///
@@ -24,12 +25,16 @@ pub fn schema_sql(config: Option<&Config>, arguments: &SchemaArgs) -> Outcome<St
     };
     let local = LocalDatabase::open(Path::new(&path))?;
     let mut sql = String::from("-- To be run in the shared database, by an administrator of it.\n");
-    if config.is_none_or(|config| config.tables.is_empty()) && arguments.schema != "public" {
+    let tables = chosen(&local, config, arguments)?;
+    let mut schemas: Vec<String> = tables.iter().map(|table| names(table, arguments).0).collect();
+    schemas.sort_unstable();
+    schemas.dedup();
+    for schema in schemas.into_iter().filter(|schema| *schema != "public") {
         let owner = arguments.owner.as_ref().map(|owner| format!(" AUTHORIZATION {}", identifier(owner)));
-        let schema = identifier(&arguments.schema);
+        let schema = identifier(&schema);
         let _ = writeln!(sql, "CREATE SCHEMA IF NOT EXISTS {schema}{};", owner.unwrap_or_default());
     }
-    for table in chosen(&local, config, arguments)? {
+    for table in tables {
         let found = local.table(&table.name)?;
         let version = table.version.as_deref().or(arguments.version_column.as_deref());
         match table_sql(&local, &found, &table, version, arguments)? {
@@ -92,7 +97,8 @@ fn table_sql(
         let declared = table.column(name).map(|column| column.declared.as_str()).unwrap_or_default();
         modified_zone.is_some() || postgres_type(declared).is_some_and(|t| t.starts_with("timestamp"))
     });
-    let relation = relation(config, table, &arguments.schema);
+    let (schema, remote) = names(config, arguments);
+    let relation = format!("{}.{}", identifier(&schema), identifier(&remote));
     let mut sql = format!(
         "\nCREATE TABLE {relation} (\n    client_id text NOT NULL,\n    database_id uuid NOT NULL,\n"
     );
@@ -119,6 +125,9 @@ fn table_sql(
     }
     let list: Vec<String> = key.iter().map(|name| identifier(name)).collect();
     let _ = write!(sql, "    PRIMARY KEY (client_id, database_id, {})\n);\n", list.join(", "));
+    let index = identifier(&format!("{remote}_position"));
+    let version_name = identifier(discovered.version);
+    let _ = writeln!(sql, "CREATE INDEX {index} ON {relation} (client_id, database_id, {version_name});");
     if let Some(owner) = &arguments.owner {
         let _ = writeln!(sql, "ALTER TABLE {relation} OWNER TO {};", identifier(owner));
     }
@@ -136,103 +145,13 @@ fn table_sql(
     Ok(Ok(sql))
 }
 
-fn relation(config: &TableConfig, table: &LocalTable, schema: &str) -> String {
-    match &config.remote {
-        Some(remote) => match remote.split_once('.') {
-            Some((schema, table)) => format!("{}.{}", identifier(schema), identifier(table)),
-            None => format!("{}.{}", identifier(schema), identifier(remote)),
-        },
-        None => format!("{}.{}", identifier(schema), identifier(&table.name)),
-    }
-}
-
-/// A name in Postgres' SQL, quoted where it must be.
-fn identifier(name: &str) -> String {
-    /// Words that are no names without quotes.
-    const RESERVED: [&str; 78] = [
-        "all",
-        "analyse",
-        "analyze",
-        "and",
-        "any",
-        "array",
-        "as",
-        "asc",
-        "asymmetric",
-        "both",
-        "case",
-        "cast",
-        "check",
-        "collate",
-        "column",
-        "constraint",
-        "create",
-        "current_catalog",
-        "current_date",
-        "current_role",
-        "current_time",
-        "current_timestamp",
-        "current_user",
-        "default",
-        "deferrable",
-        "desc",
-        "distinct",
-        "do",
-        "else",
-        "end",
-        "except",
-        "false",
-        "fetch",
-        "for",
-        "foreign",
-        "from",
-        "grant",
-        "group",
-        "having",
-        "in",
-        "initially",
-        "intersect",
-        "into",
-        "lateral",
-        "leading",
-        "limit",
-        "localtime",
-        "localtimestamp",
-        "not",
-        "null",
-        "offset",
-        "on",
-        "only",
-        "or",
-        "order",
-        "placing",
-        "primary",
-        "references",
-        "returning",
-        "select",
-        "session_user",
-        "some",
-        "symmetric",
-        "system_user",
-        "table",
-        "then",
-        "to",
-        "trailing",
-        "true",
-        "union",
-        "unique",
-        "user",
-        "using",
-        "variadic",
-        "when",
-        "where",
-        "window",
-        "with",
-    ];
-    let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-        && name.bytes().next().is_some_and(|b| !b.is_ascii_digit())
-        && !RESERVED.contains(&name);
-    if plain { name.to_owned() } else { quoted(name) }
+/// Schema and name of the managed table.
+fn names(table: &TableConfig, arguments: &SchemaArgs) -> (String, String) {
+    let remote = match &table.remote {
+        Some(remote) => Relation::parse(remote),
+        None => Relation { schema: None, table: table.name.clone() },
+    };
+    (remote.schema.unwrap_or_else(|| arguments.schema.clone()), remote.table)
 }
 
 /// The Postgres type of a declared SQLite type; `None` where nothing is declared.

@@ -9,8 +9,9 @@ use plimsoll_core::sync::TableInput;
 use serde_json::{Map, Value as Json};
 
 use super::{RunOptions, TableResult, not_started};
-use crate::config::{Config, TableConfig, is_relation};
+use crate::config::{Config, TableConfig};
 use crate::failure::{Advise, run as no_run, table as refused};
+use crate::names::Relation;
 use crate::server::{RemoteTable, Run, RunEnd, Server};
 use crate::source::sqlite::plan::TablePlan;
 use crate::source::sqlite::{LocalDatabase, SqliteSource};
@@ -68,11 +69,13 @@ type Schemas = HashMap<String, TableSchema>;
 /// The schemas of managed tables whose full names the configuration gives: asked for before the run begins,
 /// because that tells the server the highest local versions. What fails here is asked for again.
 fn known_schemas(server: &mut Server, tables: &[&TableConfig]) -> Outcome<Schemas> {
-    let named: Vec<&str> =
-        tables.iter().filter_map(|table| table.remote.as_deref()).filter(|name| name.contains('.')).collect();
-    let schemas = server.table_schemas(&named)?;
+    let relations = tables.iter().filter_map(|table| table.relation());
+    let named: Vec<String> =
+        relations.filter(|relation| relation.schema.is_some()).map(|relation| relation.text()).collect();
+    let asked: Vec<&str> = named.iter().map(String::as_str).collect();
+    let schemas = server.table_schemas(&asked)?;
     let found = named.into_iter().zip(schemas);
-    Ok(found.filter_map(|(name, schema)| Some((name.to_owned(), schema.ok()?))).collect())
+    Ok(found.filter_map(|(name, schema)| Some((name, schema.ok()?))).collect())
 }
 
 fn prepare_tables(
@@ -158,7 +161,9 @@ pub fn choose<'c>(config: &'c Config, wanted: &[String]) -> Outcome<Vec<&'c Tabl
     for name in wanted {
         let found = config.tables.iter().find(|table| {
             table.name.eq_ignore_ascii_case(name)
-                || table.remote.as_deref().is_some_and(|r| is_relation(r, name))
+                || table
+                    .relation()
+                    .is_some_and(|relation| Relation::parse(name).means(&relation, |a, b| a == b))
         });
         let Some(found) = found else {
             let known: Vec<_> = config.tables.iter().map(|table| table.name.as_str()).collect();
@@ -177,9 +182,8 @@ pub fn choose<'c>(config: &'c Config, wanted: &[String]) -> Outcome<Vec<&'c Tabl
 fn local_versions(local: &LocalDatabase, tables: &[&TableConfig], known: &Schemas) -> Map<String, Json> {
     let mut versions = Map::new();
     for table in tables {
-        let Some((remote, schema)) = table.remote.as_ref().and_then(|name| known.get_key_value(name)) else {
-            continue;
-        };
+        let relation = table.relation().map(|relation| relation.text());
+        let Some((remote, schema)) = relation.and_then(|name| known.get_key_value(&name)) else { continue };
         // What cannot be read is reported by the table itself.
         let Ok(found) = local.table(&table.name) else { continue };
         let Some(column) = found.column(&schema.version().name) else { continue };
@@ -212,18 +216,21 @@ pub fn match_tables<'c, 'r>(
 }
 
 fn find_remote<'r>(table: &TableConfig, remote: &'r [RemoteTable]) -> Outcome<&'r RemoteTable> {
-    let wanted = table.remote.as_deref().unwrap_or(&table.name);
-    if let Some(found) = remote.iter().find(|remote| remote.relation == wanted) {
-        return Ok(found);
-    }
-    let lower = wanted.to_lowercase();
-    let named: Vec<&RemoteTable> =
-        remote.iter().filter(|remote| is_relation(&remote.relation.to_lowercase(), &lower)).collect();
+    let wanted = match table.relation() {
+        Some(relation) => relation,
+        None => Relation { schema: None, table: table.name.clone() },
+    };
+    let matching = |same: &dyn Fn(&str, &str) -> bool| -> Vec<&'r RemoteTable> {
+        remote.iter().filter(|other| wanted.means(&Relation::parse(&other.relation), same)).collect()
+    };
+    let exact = matching(&|a, b| a == b);
+    let named = if exact.is_empty() { matching(&|a, b| a.to_lowercase() == b.to_lowercase()) } else { exact };
+    let wanted = wanted.text();
     match named[..] {
         [found] => Ok(found),
-        [] => Err(refused(format!("the server has no managed table \"{wanted}\" for this database"))
+        [] => Err(refused(format!("the server has no managed table {wanted} for this database"))
             .advise("\"plimsoll schema\" prints the SQL that makes it; remote = \"schema.table\" names it")),
-        _ => Err(refused(format!("the server has several managed tables \"{wanted}\""))
+        _ => Err(refused(format!("the server has several managed tables {wanted}"))
             .advise("say which: remote = \"schema.table\"")),
     }
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::failure::{Advise, run as unusable};
+use crate::names::Relation;
 
 /// The whole file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -111,6 +112,13 @@ pub struct SyncConfig {
     pub max_batch_bytes: Option<usize>,
 }
 
+impl TableConfig {
+    /// The managed table's name, where it is given.
+    pub fn relation(&self) -> Option<Relation> {
+        self.remote.as_deref().map(Relation::parse)
+    }
+}
+
 fn is_default(sync: &SyncConfig) -> bool {
     *sync == SyncConfig::default()
 }
@@ -162,8 +170,11 @@ impl Config {
             if earlier.iter().any(|other| other.name.eq_ignore_ascii_case(&table.name)) {
                 return wrong(format!("table \"{}\" is configured twice", table.name));
             }
-            if table.remote.is_some() && earlier.iter().any(|other| other.remote == table.remote) {
-                let remote = table.remote.as_deref().unwrap_or_default();
+            if let Some(remote) = table
+                .relation()
+                .filter(|relation| earlier.iter().any(|other| other.relation().as_ref() == Some(relation)))
+            {
+                let remote = remote.text();
                 return wrong(format!("two tables are configured for \"{remote}\""));
             }
             if table.key.as_ref().is_some_and(Vec::is_empty) {
@@ -242,11 +253,6 @@ impl Config {
 /// The most bytes in a batch: a batch exists a few times over while it is sent, and memory must stay below
 /// 64 MiB.
 const MAX_BATCH_BYTES: usize = 4 << 20;
-
-/// Reads a name of a managed table: `schema.table`, or the table alone.
-pub fn is_relation(relation: &str, wanted: &str) -> bool {
-    relation == wanted || relation.split_once('.').is_some_and(|(_, table)| table == wanted)
-}
 
 /// A failure for a wrong setting outside the file.
 pub fn wrong_setting(message: impl Into<String>) -> Failure {
