@@ -280,3 +280,23 @@ fn one_upload_holds_no_more_bytes_than_it_may() {
     assert!(log.iter().filter(|call| call.operation == "upload").all(|call| call.keys.len() <= 10));
     assert!(model.is_equal(0));
 }
+
+#[test]
+fn rejected_rows_do_not_hide_that_the_counts_differ() {
+    let mut model = model(1_000);
+    model.settings.max_window_rows = 50;
+    model.settings.window_rows = 50;
+    model.run();
+    for key in 0..30 {
+        // Half of them have an older version on the target, half have none.
+        model.change(0, key, |row| (row.version, row.kind) = (2_000, Kind::Poison));
+        model.insert(0, 5_000 + key, 3_000);
+        model.change(0, 5_000 + key, |row| row.kind = Kind::Poison);
+    }
+    (0..42).for_each(|_| drop(model.run()));
+    model.with(|state| state.tables[0].remote.remove(&500));
+    let report = model.run();
+    assert!(model.with(|state| state.tables[0].remote.contains_key(&500)), "{report:?}");
+    assert_eq!(report.tables[0].status, Status::LevelExcept(60));
+    assert_eq!(model.run().tables[0].windows, 1);
+}

@@ -3,13 +3,17 @@
 use super::table::Table;
 use super::{MOST_STALE, Seen, Stale, Status};
 
-/// Whether the row counts agree, as far as rows that are not stored allow to say: such a row may have an
-/// older version on the target or none. What is to be deleted yet does not count.
+/// Whether the row counts agree. A row that is not stored may have an older version on the target or none;
+/// until a sweep has told which, both will do. What is to be deleted yet does not count.
 pub(super) fn counts_agree(table: &Table) -> bool {
     let (Some(local), Some(remote)) = (table.local_rows, table.version.row_count) else { return true };
     let (rejected, waiting) = table.ledger.counts();
     let remote = remote.saturating_sub(table.candidates.len() as u64);
-    (local.saturating_sub(rejected + waiting)..=local).contains(&remote)
+    let stored = local.saturating_sub(rejected + waiting);
+    if table.memory.stale_known && !table.ledger.newly_rejected {
+        return remote == stored + table.ledger.kept_count() as u64;
+    }
+    (stored..=local).contains(&remote)
 }
 
 /// Concludes the run for a table: its report, and what is remembered of it.
@@ -28,7 +32,11 @@ pub(super) fn conclude(table: &mut Table, now: i64) {
     let memory = &mut table.memory;
     memory.sweep_clean &= mended;
     memory.sweep_quiet &= !table.disturbed;
+    let newly_rejected = std::mem::take(&mut table.ledger.newly_rejected);
+    memory.sweep_settled &= !newly_rejected;
+    memory.stale_known &= !newly_rejected;
     if let Some(ended) = table.windows.ended.filter(|_| mended) {
+        memory.stale_known = ended.settled && table.ledger.kept_count() <= MOST_STALE;
         memory.proved_at = Some(ended.started);
         memory.proof = (ended.quiet && !table.disturbed).then(|| seen.clone());
     }

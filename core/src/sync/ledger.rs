@@ -23,6 +23,8 @@ pub(super) struct Ledger {
     refused: HashSet<Item>,
     /// Older versions of such rows, which stay on the target, and whose they are.
     kept: HashMap<Item, KeyId>,
+    /// Whether a row was rejected that was not one of those remembered.
+    pub newly_rejected: bool,
     /// Rejections since a row was last stored.
     pub rejected_in_a_row: u32,
     /// Whether a row waits for a unique value whose holder is gone from the source, and so is excess that
@@ -44,6 +46,7 @@ impl Ledger {
             known: HashMap::new(),
             refused: HashSet::new(),
             kept: HashMap::new(),
+            newly_rejected: false,
             rejected_in_a_row: 0,
             holder_gone: false,
             sent_rows: 0,
@@ -105,6 +108,11 @@ impl Ledger {
     /// Whether a target row is such an older version.
     pub fn is_kept(&self, item: &Item) -> bool {
         self.kept.contains_key(item)
+    }
+
+    /// How many older versions of rows not stored are known.
+    pub fn kept_count(&self) -> usize {
+        self.kept.len()
     }
 
     /// Older versions of rows not stored, and whose they are.

@@ -31,6 +31,11 @@ pub struct TableMemory {
     /// The row counts (source, target) that a whole sweep could not bring together: no reason to sweep again
     /// until one of them changes.
     pub swept_for: Option<(u64, u64)>,
+    /// Whether no row was newly rejected since the sweep under way began.
+    pub sweep_settled: bool,
+    /// Whether a whole sweep found all of `stale`, and no row was newly rejected since: row counts can be
+    /// compared exactly.
+    pub stale_known: bool,
     /// Older versions of rejected rows that stay on the target: what windows need not ask about again. At
     /// most [`MOST_STALE`].
     pub stale: Vec<Stale>,

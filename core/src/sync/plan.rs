@@ -300,6 +300,10 @@ impl Table {
 
     /// The next window, while there is time, and room for what it may find.
     fn window(&mut self, now: i64) -> Task {
+        if std::mem::take(&mut self.ledger.newly_rejected) {
+            self.memory.sweep_settled = false;
+            self.memory.stale_known = false;
+        }
         if self.ledger.holder_gone {
             self.windows.force(&self.memory, self.until.slot);
         }

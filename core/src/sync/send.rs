@@ -157,6 +157,7 @@ impl Send {
                         message: rejection.message,
                         waits: rejection.rejected.waits,
                     });
+                    ledger.newly_rejected |= !ledger.is_known(&rejection.rejected.key_id);
                     ledger.note_rejected(rejection.rejected);
                 }
             }

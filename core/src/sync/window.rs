@@ -13,6 +13,7 @@ const FEWEST_ROWS: u64 = 1_000;
 pub(super) struct Ended {
     pub started: i64,
     pub quiet: bool,
+    pub settled: bool,
 }
 
 /// The windows of one table in one run.
@@ -95,6 +96,7 @@ impl Windows {
             memory.sweep_started = Some(now);
             memory.sweep_clean = true;
             memory.sweep_quiet = true;
+            memory.sweep_settled = true;
         }
         PositionRange { from: memory.window_from, to: None }
     }
@@ -116,7 +118,11 @@ impl Windows {
         if piece.range.to.is_none() {
             self.wrapped = true;
             let ended = memory.sweep_started.take().filter(|_| memory.sweep_clean);
-            self.ended = ended.map(|started| Ended { started, quiet: memory.sweep_quiet });
+            self.ended = ended.map(|started| Ended {
+                started,
+                quiet: memory.sweep_quiet,
+                settled: memory.sweep_settled,
+            });
             memory.sweep_clean = false;
         }
     }
