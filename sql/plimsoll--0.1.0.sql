@@ -110,7 +110,7 @@ CREATE TABLE plimsoll.lease_record (
     lease_until timestamptz,
     last_seen_at timestamptz NOT NULL,
     last_ended_at timestamptz,
-    -- The beginning of the last run that finished: replicas it brought no news of were then as before.
+    -- The beginning of the last run that found all level replicas level: they are not written again then.
     confirmed_at timestamptz,
     idle_runs bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);

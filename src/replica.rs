@@ -1,6 +1,6 @@
 //! What a run finds and leaves of each replica: versions and holds when it begins, news when it ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pgrx::JsonB;
 use pgrx::datum::TimestampWithTimeZone;
@@ -21,6 +21,9 @@ const TABLE_LIMIT: usize = 100_000;
 /// Microseconds from the Unix epoch to 2000-01-01 UTC, Postgres' own.
 const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
+/// A proof that moved on by less is not written while nothing else changed: an idle run changes no replica.
+const PROOF_STEP: i64 = 15 * 60 * 1_000_000;
+
 /// The words for a replica's status that an agent may report.
 const STATUSES: [&str; 5] = ["level", "counts_agree", "level_except", "different", "unknown"];
 
@@ -40,6 +43,10 @@ pub struct Remembered {
     /// An admin approved what a hold held back, not long ago.
     pub released: bool,
     rejected: i64,
+    status: String,
+    proved_at: Option<i64>,
+    local_rows: Option<i64>,
+    error: Option<String>,
 }
 
 impl Remembered {
@@ -123,7 +130,8 @@ fn remembered(database: &Database) -> Answer<BTreeMap<i32, Remembered>> {
                         COALESCE(r.released_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp(), false),
                         (SELECT pg_catalog.count(*) FROM plimsoll.rejected_record j
                          WHERE j.database_id OPERATOR(pg_catalog.=) r.database_id
-                             AND j.table_id OPERATOR(pg_catalog.=) r.table_id)
+                             AND j.table_id OPERATOR(pg_catalog.=) r.table_id),
+                        r.status, r.proved_at, r.local_rows, r.error
                  FROM plimsoll.replica_record r WHERE r.database_id OPERATOR(pg_catalog.=) $1",
                 None,
                 &[database.id.into()],
@@ -138,6 +146,10 @@ fn remembered(database: &Database) -> Answer<BTreeMap<i32, Remembered>> {
                     hold: row.get::<JsonB>(6)?.map(|hold| hold.0),
                     released: row.get(7)?.unwrap_or(false),
                     rejected: row.get(8)?.unwrap_or(0),
+                    status: row.get(9)?.unwrap_or_default(),
+                    proved_at: row.get::<TimestampWithTimeZone>(10)?.map(i64::from),
+                    local_rows: row.get(11)?,
+                    error: row.get(12)?,
                 };
                 known.insert(row.get::<i32>(1)?.unwrap_or_default(), remembered);
             }
@@ -251,29 +263,74 @@ pub fn news(value: &Value) -> Answer<Vec<News>> {
     entries(value, "tables", TABLE_LIMIT)?.iter().enumerate().map(read).collect()
 }
 
-/// Writes the news of the tables that are still managed.
-pub fn at_end(database: &Database, lease: &Lease, news: &[News]) -> Answer<()> {
+/// Writes the news of the tables that are still managed. Answers whether the run confirmed all replicas
+/// that are known to be level: then what it found as it was before is not written again.
+pub fn at_end(database: &Database, lease: &Lease, news: &[News], finished: bool) -> Answer<bool> {
     if news.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
-    let tables = table::all()?;
-    let tables: BTreeMap<&str, &ManagedTable> =
-        tables.iter().map(|table| (table.name.as_str(), table)).collect();
-    for news in news {
-        let Some(table) = tables.get(news.relation.as_str()) else { continue };
-        if news.changed {
-            write_version(database, table.table_id, &version::of(database, table)?)?;
+    let (tables, known) = (managed_ids()?, remembered(database)?);
+    let told: BTreeMap<i32, &News> =
+        news.iter().filter_map(|news| Some((*tables.get(&news.relation)?, news))).collect();
+    let managed: BTreeSet<i32> = tables.values().copied().collect();
+    let mut level = known.iter().filter(|(id, known)| managed.contains(id) && is_level(&known.status));
+    let confirmed = finished && level.all(|(table_id, _)| told.contains_key(table_id));
+    for (table_id, news) in told {
+        // A table that changed since the run began is reported by the next one.
+        if news.changed
+            && let Ok(table) = table::resolve(&news.relation)
+        {
+            write_version(database, table_id, &version::of(database, &table)?)?;
         }
-        write_news(database, lease, table.table_id, news)?;
+        if !confirmed || known.get(&table_id).is_none_or(|known| news.differs_from(known)) {
+            write_news(database, lease, table_id, news)?;
+        }
     }
-    Ok(())
+    Ok(confirmed)
+}
+
+/// Whether all that can be stored was found equal.
+fn is_level(status: &str) -> bool {
+    ["level", "counts_agree", "level_except"].contains(&status)
+}
+
+/// The numbers of the managed tables by name.
+fn managed_ids() -> Answer<BTreeMap<String, i32>> {
+    identity::as_extension(|| {
+        Spi::connect(|client| {
+            let rows = client.select(
+                "SELECT t.table_id, pg_catalog.format('%I.%I', t.schema_name, t.table_name)
+                 FROM plimsoll.table_record t WHERE t.unmanaged_at IS NULL",
+                None,
+                &[],
+            )?;
+            let mut tables = BTreeMap::new();
+            for row in rows {
+                tables.insert(row.get(2)?.unwrap_or_default(), row.get(1)?.unwrap_or_default());
+            }
+            Ok(tables)
+        })
+    })
+}
+
+impl News {
+    fn differs_from(&self, known: &Remembered) -> bool {
+        let proved = match (self.proved_at, known.proved_at) {
+            (Some(now), Some(before)) => now.abs_diff(before) >= PROOF_STEP.unsigned_abs(),
+            (now, before) => now.is_some() && before.is_none(),
+        };
+        self.changed
+            || proved
+            || self.status != known.status
+            || self.error != known.error
+            || self.local_rows.is_some_and(|rows| known.local_rows != Some(rows))
+    }
 }
 
 /// A replica was level when the run began, at the least; a proof cannot lie in the future, whatever the
 /// agent's clock says.
 fn write_news(database: &Database, lease: &Lease, table_id: i32, news: &News) -> Answer<()> {
-    let level = ["level", "counts_agree", "level_except"].contains(&news.status.as_str());
-    let level_at = if level { lease.started_at } else { None };
+    let level_at = if is_level(&news.status) { lease.started_at } else { None };
     let proved_at = news.proved_at.map(time).transpose()?;
     identity::as_extension(|| {
         Spi::run_with_args(

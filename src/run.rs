@@ -134,7 +134,7 @@ fn end(
     let Some(lease) = lease::lock(&database)?.filter(|lease| lease.run_id == run_id && lease.open) else {
         return Err(lease::over(run_id, lease::lock(&database)?.as_ref()));
     };
-    replica::at_end(&database, &lease, &news)?;
+    let confirmed = replica::at_end(&database, &lease, &news, outcome == "finished")?;
     if outcome == "failed" || error.is_some() {
         // A run that did nothing but fail is worth a record.
         lease::renew(Some(run_id), &database)?;
@@ -149,11 +149,11 @@ fn end(
              UPDATE plimsoll.lease_record
              SET lease_until = NULL, last_seen_at = pg_catalog.clock_timestamp(),
                  last_ended_at = pg_catalog.clock_timestamp(),
-                 confirmed_at = CASE WHEN $3 OPERATOR(pg_catalog.=) 'finished' THEN started_at ELSE confirmed_at END,
+                 confirmed_at = CASE WHEN $5 THEN started_at ELSE confirmed_at END,
                  idle_runs = idle_runs OPERATOR(pg_catalog.+)
                      CASE WHEN EXISTS (SELECT FROM ended) THEN 0 ELSE 1 END
              WHERE database_id OPERATOR(pg_catalog.=) $1",
-            &[database.id.into(), run_id.into(), outcome.into(), error.into()],
+            &[database.id.into(), run_id.into(), outcome.into(), error.into(), confirmed.into()],
         )?;
         Ok(())
     })?;

@@ -102,6 +102,23 @@ fn news_that_make_no_sense_are_refused_and_the_run_goes_on() {
 }
 
 #[test]
+fn a_proof_shows_once_it_is_a_quarter_of_an_hour_newer() {
+    let mut shop = Shop::open();
+    let till = shop.register("acme", 1);
+    let mut agent = shop.agent(&till);
+    let mut shown = Vec::new();
+    for second in [0, 899, 900, 901] {
+        let run = begin(&mut agent, &till, "agent").expect("a run");
+        let proved_at = (1_790_000_000 + second) * 1_000_000i64;
+        let news = json!([{"relation": "shop.customer", "status": "level", "proved_at": proved_at}]);
+        end(&mut agent, &run, "finished", Some(news)).expect("an end");
+        let query = "SELECT extract(epoch FROM max(proved_at))::bigint - 1790000000 FROM plimsoll.replicas";
+        shown.push(shop.value::<i64>(query));
+    }
+    assert_eq!(shown, [0, 0, 900, 900]);
+}
+
+#[test]
 fn a_proof_never_lies_in_the_future() {
     let mut shop = Shop::open();
     let till = shop.register("acme", 1);
@@ -114,7 +131,7 @@ fn a_proof_never_lies_in_the_future() {
 }
 
 #[test]
-fn idle_runs_keep_a_level_replica_from_lagging_and_failed_ones_do_not() {
+fn a_run_that_finds_a_replica_level_keeps_it_from_lagging() {
     let mut shop = Shop::open();
     let till = shop.register("acme", 1);
     let mut agent = shop.agent(&till);
@@ -130,12 +147,17 @@ fn idle_runs_keep_a_level_replica_from_lagging_and_failed_ones_do_not() {
         .expect("time passes");
     let lags =
         "SELECT string_agg(date_trunc('hour', lag)::text, ' ' ORDER BY relation) FROM plimsoll.replicas";
-    let run = begin(&mut agent, &till, "agent").expect("a run");
-    end(&mut agent, &run, "failed", None).expect("an end");
-    assert_eq!(shop.value::<String>(lags), "03:00:00 03:00:00");
-    let run = begin(&mut agent, &till, "agent").expect("a run");
-    end(&mut agent, &run, "finished", None).expect("an end");
-    assert_eq!(shop.value::<String>(lags), "00:00:00 03:00:00");
+    let mut lags_after = |outcome: &str, news: Option<serde_json::Value>| -> String {
+        let run = begin(&mut agent, &till, "agent").expect("a run");
+        end(&mut agent, &run, outcome, news).expect("an end");
+        shop.value(lags)
+    };
+    let customer = json!({"relation": "shop.customer", "status": "counts_agree"});
+    let invoice = json!({"relation": "shop.invoice", "status": "different"});
+    assert_eq!(lags_after("failed", None), "03:00:00 03:00:00");
+    assert_eq!(lags_after("finished", None), "03:00:00 03:00:00", "a dry run says nothing");
+    assert_eq!(lags_after("finished", Some(json!([invoice]))), "03:00:00 03:00:00", "a run of one table");
+    assert_eq!(lags_after("finished", Some(json!([customer, invoice]))), "00:00:00 03:00:00");
 }
 
 /// Reports local maxima and answers whether each table is on hold.

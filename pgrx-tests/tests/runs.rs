@@ -153,14 +153,20 @@ fn a_run_with_nothing_to_do_changes_one_row() {
     let till = shop.register("acme", 3);
     let mut agent = shop.agent(&till);
     let versions = Some(json!({"shop.customer": 3, "shop.invoice": 3}));
-    for _ in 0..2 {
+    // The same as ever, and a proof that is a minute newer.
+    let news = |minute: i64| {
+        let proved_at = 1_790_000_000_000_000 + minute * 60_000_000;
+        json!([{"relation": "shop.customer", "status": "level", "proved_at": proved_at, "local_rows": 3},
+            {"relation": "shop.invoice", "status": "unknown", "error": "no privilege"}])
+    };
+    for minute in 0..2 {
         let run = begin_with(&mut agent, &till, "agent", versions.clone()).expect("a run");
-        end(&mut agent, &run, "finished", None).expect("an end");
+        end(&mut agent, &run, "finished", Some(news(minute))).expect("an end");
     }
     let before = rows(&mut shop);
     assert!(before.iter().any(|(table, _)| table == "plimsoll.replica_record"), "something is remembered");
     let run = begin_with(&mut agent, &till, "agent", versions).expect("a run");
-    end(&mut agent, &run, "finished", None).expect("an end");
+    end(&mut agent, &run, "finished", Some(news(2))).expect("an end");
     let after = rows(&mut shop);
     let changed: Vec<&str> =
         after.iter().filter(|row| !before.contains(row)).map(|(table, _)| table.as_str()).collect();
