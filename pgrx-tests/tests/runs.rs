@@ -44,12 +44,16 @@ fn an_expired_lease_goes_on_until_another_agent_takes_it() {
     record(&mut agent, &second, "shop.customer").expect("the second goes on");
     let outcomes: Vec<String> = shop
         .superuser
-        .query("SELECT outcome FROM plimsoll.runs ORDER BY run_id", &[])
+        .query(
+            "SELECT outcome || CASE WHEN ended_at IS NULL THEN '' ELSE ', ended' END
+             FROM plimsoll.runs ORDER BY run_id",
+            &[],
+        )
         .expect("runs")
         .iter()
         .map(|row| row.get(0))
         .collect();
-    assert_eq!(outcomes, ["abandoned", "running"]);
+    assert_eq!(outcomes, ["abandoned, ended", "running"]);
 }
 
 #[test]
