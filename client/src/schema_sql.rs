@@ -127,7 +127,11 @@ fn table_sql(
     let _ = write!(sql, "    PRIMARY KEY (client_id, database_id, {})\n);\n", list.join(", "));
     let index = identifier(&format!("{remote}_position"));
     let version_name = identifier(discovered.version);
-    let _ = writeln!(sql, "CREATE INDEX {index} ON {relation} (client_id, database_id, {version_name});");
+    // Partial on what always holds, so that look-ups by key never choose it while the table has no statistics.
+    let _ = writeln!(
+        sql,
+        "CREATE INDEX {index} ON {relation} (client_id, database_id, {version_name}) WHERE {version_name} IS NOT NULL;"
+    );
     if let Some(owner) = &arguments.owner {
         let _ = writeln!(sql, "ALTER TABLE {relation} OWNER TO {};", identifier(owner));
     }

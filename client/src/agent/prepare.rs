@@ -112,6 +112,10 @@ fn prepare_tables(
         });
         match plan(&local, table, schema) {
             Ok(plan) => {
+                // An agent that runs for ever does not say it each time.
+                if options.interval.is_none() {
+                    warn_of_sorting(&plan);
+                }
                 plans.push(plan);
                 let input = TableInput {
                     on_hold: remote.hold.is_some() && !released.contains(&relation),
@@ -254,14 +258,17 @@ fn release_holds(server: &mut Server, tables: &[(&TableConfig, &RemoteTable)]) -
 /// # Errors
 /// As [`TablePlan::new`].
 pub fn plan(local: &LocalDatabase, table: &TableConfig, schema: Outcome<TableSchema>) -> Outcome<TablePlan> {
-    let plan = TablePlan::new(&local.table(&table.name)?, schema?, table)?;
+    TablePlan::new(&local.table(&table.name)?, schema?, table)
+}
+
+/// Says what would make a table cheaper to read.
+pub fn warn_of_sorting(plan: &TablePlan) {
     if !plan.indexed {
         tracing::warn!(
-            "no index of \"{}\" starts with \"{}\": each read sorts the table ({})",
+            "no index of \"{}\" starts with \"{}\": each read sorts the table; this would help: {}",
             plan.table,
             plan.version_column(),
             crate::init::index_statement(&plan.table, plan.version_column(), plan.key_columns()),
         );
     }
-    Ok(plan)
 }

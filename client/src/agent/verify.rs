@@ -5,7 +5,7 @@ use plimsoll_core::store::{Failure, FailureKind, Outcome};
 use plimsoll_core::sync::{self, Difference, DifferenceKind, VerifyReport};
 use serde::Serialize;
 
-use super::prepare::{choose, fingerprint_key, match_tables, plan};
+use super::prepare::{choose, fingerprint_key, match_tables, plan, warn_of_sorting};
 use super::server_of;
 use super::world::VerifyWorld;
 use crate::config::Config;
@@ -92,6 +92,7 @@ pub fn verify(
     for ((table, remote), schema) in matched.into_iter().zip(schemas) {
         match plan(&local, table, schema) {
             Ok(plan) => {
+                warn_of_sorting(&plan);
                 plans.push(plan);
                 tables.push((table.name.clone(), remote.relation.clone()));
             }

@@ -74,7 +74,7 @@ CREATE TABLE shop.\"Order\" (
     modified_at timestamp,
     PRIMARY KEY (client_id, database_id, branch, no)
 );
-CREATE INDEX \"Order_position\" ON shop.\"Order\" (client_id, database_id, row_version);
+CREATE INDEX \"Order_position\" ON shop.\"Order\" (client_id, database_id, row_version) WHERE row_version IS NOT NULL;
 ALTER TABLE shop.\"Order\" OWNER TO \"shop owner\";
 SELECT plimsoll.manage_table('shop.\"Order\"', version_column => 'row_version', modified_column => 'modified_at');
 
