@@ -43,8 +43,10 @@ pub(super) fn conclude(table: &mut Table, now: i64) {
     if table.ledger.report.windows > 0 {
         memory.compared_at = Some(now);
     }
-    if table.windows.forced_sweep_is_done(memory) {
-        memory.swept_for = seen.local_rows.zip(seen.remote_rows);
+    let counts = seen.local_rows.zip(seen.remote_rows);
+    let swept = table.windows.swept_for == counts || table.windows.forced_sweep_is_done(memory);
+    if swept && !table.dropped && counts.is_some() {
+        memory.swept_for = counts;
     }
     let stale = table.ledger.kept().map(|(item, owner)| Stale {
         key_id: *owner,
@@ -72,7 +74,7 @@ fn status(table: &Table) -> Status {
     } else {
         table.version.max_position == table.local_max
     };
-    if table.pending || report.held > 0 || report.blocked > 0 {
+    if table.pending || table.dropped || report.held > 0 || report.blocked > 0 {
         Status::Different
     } else if table.memory.compared_at.is_none() {
         Status::Unknown

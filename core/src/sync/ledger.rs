@@ -4,9 +4,9 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Event, Settings, TableReport};
-use crate::batch::{BatchAim, next_batch};
+use crate::batch::{BatchAim, FIRST_BATCH_ROWS, next_batch};
 use crate::manifest::Item;
-use crate::store::{BatchLimit, BatchRecord, KeyId, Rejected, SourceKey, SourceRecord};
+use crate::store::{BatchKind, BatchLimit, BatchRecord, KeyId, Rejected, SourceKey, SourceRecord};
 
 /// Batches of the run that count for sizing.
 const RECENT: usize = 50;
@@ -143,6 +143,20 @@ impl Ledger {
         self.records.push(batch);
         self.history.insert(0, batch);
         self.history.truncate(RECENT);
+    }
+
+    /// How many rows may be fetched at once where a call is bounded by rows alone: as many as have the
+    /// bytes of a batch, going by the rows sent so far.
+    pub fn fetch_rows(&self) -> usize {
+        let (rows, bytes) = self.history.iter().fold((0, 0), |(rows, bytes), batch| match batch.kind {
+            BatchKind::Upload => (rows + batch.rows, bytes + batch.bytes),
+            _ => (rows, bytes),
+        });
+        let rows = match bytes {
+            0 => FIRST_BATCH_ROWS as u64,
+            bytes => rows.saturating_mul(self.settings.max_batch_bytes as u64) / bytes,
+        };
+        usize::try_from(rows).unwrap_or(usize::MAX).clamp(1, self.settings.max_batch_rows.max(1))
     }
 
     /// How large the next batch is.

@@ -17,6 +17,8 @@ pub struct TableMemory {
     pub window_rows: u64,
     /// When the sweep under way began, in microseconds since the Unix epoch.
     pub sweep_started: Option<i64>,
+    /// The row counts (source, target) when it began.
+    pub sweep_counts: Option<(u64, u64)>,
     /// Whether every window of the sweep was found equal, or was mended and then found equal.
     pub sweep_clean: bool,
     /// Whether nothing was known to change on either side since the sweep began, but for our own repairs.

@@ -211,6 +211,7 @@ impl Table {
         let settings = &self.ledger.settings;
         let until = now.saturating_add_unsigned(self.until.windows);
         self.windows = Windows::new(&self.memory, settings, rows, now, until);
+        self.windows.counts = self.counts();
         if self.input.on_hold {
             self.windows.hold();
         }
@@ -219,11 +220,19 @@ impl Table {
         }
     }
 
-    /// Equal highest positions with unequal counts: some older rows differ.
+    /// Whether the whole table is to be compared: equal highest positions with unequal counts, or a digest
+    /// sum that someone else changed.
     fn must_sweep(&self) -> bool {
-        let counts = self.local_rows.zip(self.version.row_count);
-        let differ = !self.local_is_ahead() && !close::counts_agree(self) && self.memory.swept_for != counts;
-        differ && !self.input.on_hold
+        let counts = self.counts();
+        let differ = !close::counts_agree(self) && self.memory.swept_for != counts;
+        let sums = self.memory.seen.as_ref().and_then(|seen| seen.remote_sum).zip(self.input.version.sum);
+        let changed = sums.is_some_and(|(then, now)| then != now);
+        (differ || changed) && !self.local_is_ahead() && !self.input.on_hold
+    }
+
+    /// The row counts of both sides.
+    pub(super) fn counts(&self) -> Option<(u64, u64)> {
+        self.local_rows.zip(self.version.row_count)
     }
 
     /// The last position of the tail: no further than both sides reach.
@@ -315,7 +324,7 @@ impl Table {
         }
         let full = self.candidates.len() >= self.room;
         if self.stop || full || !self.windows.wants_more(&self.memory, now) {
-            self.pending |= full;
+            self.dropped |= full;
             self.stage = self.after(Stage::Windows);
             return Task::None;
         }
@@ -325,7 +334,7 @@ impl Table {
 
     fn delete(&mut self) -> Task {
         if self.stop {
-            self.pending |= !self.candidates.is_empty();
+            self.dropped |= !self.candidates.is_empty();
             self.candidates.clear();
         }
         let excess = Excess::new(std::mem::take(&mut self.candidates), &mut self.ledger);
@@ -337,9 +346,12 @@ impl Table {
         if self.confirming.is_empty() {
             // Where the guard holds rows, what differs stays so.
             let held = self.ledger.report.held > 0;
-            let late = self.stop || held || now >= self.until.run || self.confirm_rounds >= CONFIRM_ROUNDS;
-            if late {
-                self.pending |= !self.unconfirmed.is_empty() || !self.candidates.is_empty();
+            let late = self.stop || now >= self.until.run;
+            let tried = held || self.confirm_rounds >= CONFIRM_ROUNDS;
+            if late || tried {
+                self.pending |= !self.unconfirmed.is_empty();
+                self.dropped |= !tried && !self.candidates.is_empty();
+                self.candidates.clear();
             } else if !self.candidates.is_empty() {
                 return self.delete();
             } else {

@@ -205,7 +205,7 @@ impl Send {
             } else if self.stopping.is_some() {
                 State::Done
             } else {
-                let rows = ledger.next_batch().rows;
+                let rows = ledger.fetch_rows();
                 match &mut self.work {
                     Work::Items(items) if !items.is_empty() => State::Items(take_front(items, rows)),
                     Work::Keys(keys) if !keys.is_empty() => State::Keys(take_front(keys, rows)),

@@ -49,6 +49,8 @@ pub(super) struct Table {
     pub confirm_rounds: u32,
     /// Whether a difference is known that this run does not repair.
     pub pending: bool,
+    /// Whether rows to delete were left to the next run, for lack of time or room.
+    pub dropped: bool,
     /// Whether the source changed while the run went on.
     pub disturbed: bool,
     pub stop: bool,
@@ -89,6 +91,7 @@ impl Table {
             confirming: Vec::new(),
             confirm_rounds: 0,
             pending: false,
+            dropped: false,
             disturbed: false,
             stop: false,
             waiting: 0,
@@ -258,7 +261,7 @@ impl Table {
                 let understood = excess.tell(answer, took, &mut self.ledger)?;
                 let late = excess.between() && (self.stop || now >= self.until.run);
                 if late {
-                    self.pending |= excess.left() > 0;
+                    self.dropped |= excess.left() > 0;
                 } else if excess.step().is_some() {
                     self.task = Task::Excess(excess);
                     return Ok(understood);
@@ -298,7 +301,7 @@ impl Table {
                 if !over && !full {
                     self.stage = Stage::Tail(rest);
                 }
-                self.pending |= !over && full;
+                self.dropped |= !over && full;
             }
             Purpose::Window => {
                 self.ledger.report.windows += 1;

@@ -32,6 +32,10 @@ pub(super) struct Windows {
     until: i64,
     /// How long the windows of this run may take, in microseconds.
     share: u64,
+    /// The row counts when the windows began.
+    pub counts: Option<(u64, u64)>,
+    /// The row counts at the beginning of a sweep that ended in this run.
+    pub swept_for: Option<(u64, u64)>,
     /// The sweep that was found clean and complete, but for ranges still to be confirmed.
     pub ended: Option<Ended>,
 }
@@ -97,6 +101,7 @@ impl Windows {
             memory.sweep_clean = true;
             memory.sweep_quiet = true;
             memory.sweep_settled = true;
+            memory.sweep_counts = self.counts;
         }
         PositionRange { from: memory.window_from, to: None }
     }
@@ -117,6 +122,7 @@ impl Windows {
         memory.window_rows = self.next_rows(memory, settings, piece.rows, took, snapshot);
         if piece.range.to.is_none() {
             self.wrapped = true;
+            self.swept_for = memory.sweep_counts;
             let ended = memory.sweep_started.take().filter(|_| memory.sweep_clean);
             self.ended = ended.map(|started| Ended {
                 started,

@@ -43,8 +43,8 @@ impl Source for ModelSource {
     fn tail_start(&mut self, table: TableId, upto: i64, rows: u64) -> Outcome<Option<i64>> {
         let mut state = self.0.borrow_mut();
         state.before("tail_start", table, &[], rows as usize)?;
-        let mut positions = state.tables[table].local_by_position();
-        positions.retain(|(position, _)| *position <= upto);
+        let range = PositionRange { from: None, to: upto.checked_add(1) };
+        let positions = state.tables[table].local_by_position(range);
         Ok(positions.iter().rev().nth(rows as usize - 1).map(|(position, _)| *position))
     }
     fn read_batch(
@@ -58,7 +58,8 @@ impl Source for ModelSource {
         let model = &state.tables[table];
         let mut batch = SourceBatch::default();
         let mut bytes = 0;
-        for (position, key) in model.local_by_position() {
+        let range = PositionRange { from: after.map(|after| after.position), to: None };
+        for (position, key) in model.local_by_position(range) {
             let passed = after.is_some_and(|after| match &after.key {
                 Some(bytes) => (position, key) <= (after.position, key_of(bytes)),
                 None => position <= after.position,
@@ -92,10 +93,7 @@ impl Source for ModelSource {
         let model = &state.tables[table];
         let mut window = SourceWindow { range, ..SourceWindow::default() };
         let mut last = None;
-        for (position, key) in model.local_by_position() {
-            if !range.contains(position) {
-                continue;
-            }
+        for (position, key) in model.local_by_position(range) {
             let covered = (window.items.len() + window.bad.len()) as u64;
             if covered >= rows && last != Some(position) {
                 window.range.to = Some(position);

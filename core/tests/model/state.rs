@@ -1,12 +1,14 @@
 //! The rows of both sides, the clock, the faults and the log.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use plimsoll_core::digest::RowDigest;
+use plimsoll_core::fingerprint::Fingerprint;
 use plimsoll_core::manifest::Item;
 use plimsoll_core::store::{
-    BadRow, BatchRecord, Failure, FailureKind, KeyId, Outcome, Rejected, SourceKey, SourceRecord, SourceRow,
-    TableId, TableVersion,
+    BadRow, BatchRecord, Failure, FailureKind, KeyId, Outcome, PositionRange, Rejected, SourceKey,
+    SourceRecord, SourceRow, TableId, TableVersion,
 };
 use plimsoll_core::sync::{Event, TableMemory};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -42,12 +44,15 @@ pub fn key_bytes(key: u64) -> Vec<u8> {
     key.to_be_bytes().to_vec()
 }
 
-fn text(key: u64, version: i64, value: u32, unique: Option<u32>, parent: Option<u64>, kind: Kind) -> String {
-    format!("{key}|{version}|{value}|{unique:?}|{parent:?}|{kind:?}")
-}
-
-fn digest(text: &str) -> RowDigest {
-    RowDigest(*blake3::hash(text.as_bytes()).as_bytes())
+/// The model's own digest: of the values, as quick as can be.
+fn item(key: u64, row: &RemoteRow, kind: Kind) -> Item {
+    let mut digest = [0; 32];
+    for (salt, part) in digest.chunks_mut(8).enumerate() {
+        let mut hasher = DefaultHasher::new();
+        (salt, key, row.version, row.value, row.unique, row.parent, kind as u8).hash(&mut hasher);
+        part.copy_from_slice(&hasher.finish().to_le_bytes());
+    }
+    Item { position: row.version, digest: RowDigest(digest) }
 }
 
 impl LocalRow {
@@ -55,9 +60,7 @@ impl LocalRow {
         LocalRow { version, value, unique: None, parent: None, kind: Kind::Good }
     }
     pub fn item(&self, key: u64) -> Item {
-        let kind = self.kind;
-        let text = text(key, self.version, self.value, self.unique, self.parent, kind);
-        Item { position: self.version, digest: digest(&text) }
+        item(key, &self.stored(), self.kind)
     }
     pub fn record(&self, key: u64) -> SourceRecord {
         if self.kind == Kind::Bad {
@@ -99,8 +102,7 @@ impl RemoteRow {
         (long(0), row, bytes[36] == 1)
     }
     pub fn item(&self, key: u64) -> Item {
-        let text = text(key, self.version, self.value, self.unique, self.parent, Kind::Good);
-        Item { position: self.version, digest: digest(&text) }
+        item(key, self, Kind::Good)
     }
 }
 
@@ -115,6 +117,8 @@ pub struct Table {
     pub history: Vec<BatchRecord>,
     /// Whether deletes and lowering upserts are held.
     pub hold: bool,
+    /// Whether the target keeps the digest sum of its rows.
+    pub keeps_sum: bool,
 }
 
 impl Table {
@@ -123,7 +127,10 @@ impl Table {
             row_count: Some(self.remote.len() as u64),
             max_position: self.remote.values().map(|row| row.version).max(),
             max_modified: None,
-            sum: None,
+            sum: self.keeps_sum.then(|| {
+                let digests = self.remote.iter().map(|(key, row)| row.item(*key).digest);
+                digests.collect::<Fingerprint>().sum()
+            }),
         }
     }
     /// Judged by values, not by digests.
@@ -132,8 +139,9 @@ impl Table {
             self.local.iter().map(|(key, row)| (*key, row.stored())).collect();
         self.local.values().all(|row| row.kind == Kind::Good) && local == self.remote
     }
-    pub fn local_by_position(&self) -> Vec<(i64, u64)> {
-        let mut rows: Vec<_> = self.local.iter().map(|(key, row)| (row.version, *key)).collect();
+    pub fn local_by_position(&self, range: PositionRange) -> Vec<(i64, u64)> {
+        let rows = self.local.iter().filter(|(_, row)| range.contains(row.version));
+        let mut rows: Vec<_> = rows.map(|(key, row)| (row.version, *key)).collect();
         rows.sort_unstable();
         rows
     }
