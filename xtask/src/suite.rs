@@ -62,7 +62,7 @@ pub(crate) fn run() -> Result<ExitCode> {
             // The extension's own package has no tests that run outside a server.
             let mut tests = cargo();
             tests.args(["test", "--workspace", "--exclude", "plimsoll", "--no-fail-fast"]);
-            command::run(tests.env("PLIMSOLL_BUILT", "1"))
+            command::run(&mut tests)
         });
         // A test process that was killed leaves its server to its watchdog; none may outlive this command.
         sweep(workspace, &stage, &machine.runner)?;
