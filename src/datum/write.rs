@@ -49,12 +49,12 @@ impl Codec {
                 };
                 from_bytes(&numeric::pack(number, shown))?
             }
-            (_, Value::Json(text) | Value::Jsonb(text)) => {
+            (_, Value::Jsonb(text)) => {
                 // Refused here with a position, and without an ERROR that would cost a subtransaction.
                 canonical_json(text, &mut Vec::new())?;
                 self.text_input(text)?
             }
-            (_, Value::Enum(text) | Value::Other(text)) => self.text_input(text)?,
+            (_, Value::Json(text) | Value::Enum(text) | Value::Other(text)) => self.text_input(text)?,
             (_, Value::Array(array)) => self.array_datum(array)?,
             _ => {
                 let message = format!("not a value of type {}", self.column_type);

@@ -15,7 +15,7 @@ pub(crate) use decode::take_tagged;
 pub use decode::{Field, Fields, check_row, take_varint};
 pub(crate) use encode::put_tagged;
 pub use encode::{RowWriter, put_varint};
-pub use json::canonical_json;
+pub use json::{canonical_json, check_json};
 pub use normal::digest_form;
 
 use crate::error::Result;

@@ -59,7 +59,12 @@ impl ColumnType {
             (T::Timestamp(digits), Value::Timestamp(micros)) => stamp(*micros, *digits, "timestamp"),
             (T::Timestamptz(digits), Value::Timestamptz(micros)) => stamp(*micros, *digits, "timestamptz"),
             (T::Interval(digits), Value::Interval(_, _, micros)) => fraction(*micros, *digits, "interval"),
-            (T::Json, Value::Json(text)) | (T::Jsonb, Value::Jsonb(text)) => clean(text),
+            (T::Json, Value::Json(text)) => {
+                fits(text.len())?;
+                crate::row::check_json(text)
+            }
+            // What jsonb refuses has no digest form: checked there, once.
+            (T::Jsonb, Value::Jsonb(text)) => clean(text),
             (T::Enum(labels), Value::Enum(label)) => {
                 if labels.iter().any(|known| known == label) {
                     Ok(())

@@ -136,9 +136,10 @@ fn from_text<'v>(text: &'v str, column_type: &ColumnType) -> Result<Value<'v>> {
         },
         // Without a zone SQLite's own functions mean UTC.
         T::Timestamptz(_) => Value::Timestamptz(datetime::parse_timestamp(text)?.0),
-        T::Json | T::Jsonb => {
+        T::Json => Value::Json(text),
+        T::Jsonb => {
             canonical_json(text, &mut Vec::new())?;
-            if *column_type == T::Json { Value::Json(text) } else { Value::Jsonb(text) }
+            Value::Jsonb(text)
         }
         T::Enum(_) => Value::Enum(text),
         T::Other(_) => Value::Other(text),
