@@ -116,6 +116,9 @@ fn table_sql(
         };
         let is_modified = modified.is_some_and(|name| same_name(name, &column.name));
         let column_type = match same_name(discovered.version, &column.name) {
+            true if column_type == "text" => {
+                stamp_type(local.holds_stamps(&table.name, &column.name)?).to_owned()
+            }
             true => version_type(&column_type),
             false if is_modified && column_type == "text" => stamp_type(modified_zone).to_owned(),
             false => column_type,
@@ -216,7 +219,6 @@ fn stored_type(classes: &[String]) -> &'static str {
 fn version_type(column_type: &str) -> String {
     match column_type {
         "bigint" | "timestamp" | "timestamptz" => column_type.to_owned(),
-        "text" => "timestamp".to_owned(),
         _ => "bigint".to_owned(),
     }
 }

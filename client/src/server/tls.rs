@@ -37,9 +37,12 @@ pub fn connector(address: &Address) -> Outcome<MakeTlsConnector> {
         };
         if let Some(pem) = pem {
             builder.disable_built_in_roots(true);
-            for certificate in
-                Certificate::stack_from_pem(&pem).map_err(|error| unreadable(error.to_string()))?
-            {
+            let certificates = Certificate::stack_from_pem(&pem);
+            let certificates = certificates.map_err(|error| unreadable(error.to_string()))?;
+            if certificates.is_empty() {
+                return Err(unreadable("there is none".to_owned()));
+            }
+            for certificate in certificates {
                 builder.add_root_certificate(certificate);
             }
         }

@@ -216,7 +216,8 @@ fn spellings_of(value: &Value<'_>) -> (Vec<RawValue>, bool) {
         Value::Numeric(number) => {
             let written = number.to_string();
             let integer = written.parse().ok().map(RawValue::Integer);
-            (integer.into_iter().chain([text(written)]).collect(), false)
+            let spelled = integer.or_else(|| written.parse().ok().map(RawValue::Real));
+            (spelled.into_iter().chain([text(written)]).collect(), false)
         }
         Value::Uuid(bytes) => {
             let uuid = uuid::Uuid::from_bytes(*bytes);
