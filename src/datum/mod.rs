@@ -43,6 +43,10 @@ pub struct Codec {
 
 struct Element {
     codec: Codec,
+    /// The elements' type itself, which may be a domain.
+    type_oid: Oid,
+    /// What `domain_check` keeps from call to call.
+    domain: *mut core::ffi::c_void,
     length: i16,
     by_value: bool,
     alignment: core::ffi::c_char,
@@ -96,7 +100,9 @@ impl Codec {
             None
         } else {
             let codec = Codec::new(element_oid, typmod)?;
-            let mut element = Element { codec, length: 0, by_value: false, alignment: 0 };
+            let domain = std::ptr::null_mut();
+            let mut element =
+                Element { codec, type_oid: element_oid, domain, length: 0, by_value: false, alignment: 0 };
             // SAFETY: the type comes from the catalogue, the pointers are to a local.
             unsafe {
                 pg_sys::get_typlenbyvalalign(

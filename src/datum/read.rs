@@ -109,7 +109,7 @@ impl Codec {
             let array = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
             pg_sys::deconstruct_array(
                 array,
-                element.codec.type_oid,
+                element.type_oid,
                 i32::from(element.length),
                 element.by_value,
                 element.alignment,

@@ -91,12 +91,29 @@ impl Codec {
             return Err(Problem::new(state::MALFORMED, "an array for a column that is none"));
         };
         let (mut items, mut nulls) = (Vec::new(), Vec::new());
+        // A domain's constraint holds for elements too, and no cast will check it: the array is built here.
+        let is_domain = element.type_oid != element.codec.type_oid;
         for item in array.elements() {
-            nulls.push(item.is_none());
-            items.push(match item {
+            let null = item.is_none();
+            let datum = match item {
                 Some(value) => element.codec.make_datum(&value)?,
                 None => Datum::from(0usize),
-            });
+            };
+            if is_domain {
+                // SAFETY: a value of the domain's base type; what is kept lives as long as the codec's
+                // other state.
+                unsafe {
+                    pg_sys::domain_check(
+                        datum,
+                        null,
+                        element.type_oid,
+                        &mut element.domain,
+                        element.codec.input.fn_mcxt,
+                    );
+                }
+            }
+            nulls.push(null);
+            items.push(datum);
         }
         let (mut lengths, mut bounds): (Vec<i32>, Vec<i32>) =
             array.dimensions().map(|(length, lower)| (length as i32, lower)).unzip();
@@ -109,7 +126,7 @@ impl Codec {
                 lengths.len() as i32,
                 lengths.as_mut_ptr(),
                 bounds.as_mut_ptr(),
-                element.codec.type_oid,
+                element.type_oid,
                 i32::from(element.length),
                 element.by_value,
                 element.alignment,
