@@ -1,0 +1,330 @@
+//! The golden corpus against a real server: what plain SQL stored is handed out with the corpus' bytes and
+//! digests, and the same bytes uploaded store what plain SQL stored.
+
+#[path = "../../core/tests/golden/corpus.rs"]
+mod corpus;
+
+use std::collections::BTreeMap;
+
+use corpus::{Entry, bytes, entries, fingerprint_key};
+use plimsoll_core::digest::{Digester, FingerprintKey};
+use plimsoll_core::row::{BatchWriter, RowWriter, put_varint};
+use plimsoll_core::value::{ColumnType, Value};
+use plimsoll_tests::{Registered, shared};
+use postgres::Client;
+
+/// A database with one managed table for each column type of the corpus, and two tenants: one filled by plain
+/// SQL, one by uploads.
+struct Bench {
+    client: Client,
+    owner: String,
+    plain: Registered,
+    uploaded: Registered,
+}
+
+/// The type as CREATE TABLE takes it; `None` where the extension refuses such columns, or this server has no
+/// such type.
+fn sql_type(column_type: &ColumnType, server_version: i32, enums: &mut Vec<Vec<String>>) -> Option<String> {
+    Some(match column_type {
+        ColumnType::Range(_) | ColumnType::Multirange(_) | ColumnType::Composite(_) => return None,
+        ColumnType::Numeric(Some((precision, scale))) if server_version < 150_000 => {
+            if *scale < 0 || i32::from(*scale) > i32::from(*precision) {
+                return None;
+            }
+            column_type.to_string()
+        }
+        ColumnType::Array(element) => format!("{}[]", sql_type(element, server_version, enums)?),
+        ColumnType::Enum(labels) => {
+            let found = enums.iter().position(|known| known == labels).unwrap_or_else(|| {
+                enums.push(labels.clone());
+                enums.len() - 1
+            });
+            format!("public.label_{found}")
+        }
+        ColumnType::Other(name) => name.clone(),
+        other => other.to_string(),
+    })
+}
+
+/// The entries of each column type that this server can have, under the table's name.
+type Tables = BTreeMap<String, (String, Vec<Entry>)>;
+
+fn bench() -> (Bench, Tables) {
+    let cluster = shared();
+    let database = cluster.create_database();
+    let owner = cluster.create_owner();
+    let plain = cluster.register(&database, "shop", "plain");
+    let uploaded = cluster.register(&database, "shop", "uploaded");
+    let mut client = cluster.superuser(&database);
+    let version: String = client.query_one("SHOW server_version_num", &[]).expect("a setting").get(0);
+    let version = version.parse().expect("a number");
+    client
+        .execute("UPDATE plimsoll.database_record SET fingerprint_key = $1", &[&fingerprint_key().as_slice()])
+        .expect("the key is set");
+    client.batch_execute("CREATE EXTENSION citext; SET timezone = 'Asia/Kolkata'").expect("a type");
+    client.batch_execute(&format!("GRANT ALL ON SCHEMA public TO {owner}")).expect("a grant");
+    let (mut tables, mut names) = (Tables::new(), BTreeMap::new());
+    let mut enums = Vec::new();
+    for entry in entries() {
+        let Some(sql) = sql_type(&entry.column_type, version, &mut enums) else { continue };
+        let count = names.len();
+        let table = names.entry(sql.clone()).or_insert_with(|| format!("t{count}")).clone();
+        tables.entry(table).or_insert_with(|| (sql, Vec::new())).1.push(entry);
+    }
+    for (i, labels) in enums.iter().enumerate() {
+        let labels: Vec<String> = labels.iter().map(|l| format!("'{}'", l.replace('\'', "''"))).collect();
+        let sql = format!("CREATE TYPE public.label_{i} AS ENUM ({})", labels.join(", "));
+        client.batch_execute(&sql).expect("an enum");
+    }
+    for (table, (sql, _)) in &tables {
+        let sql = format!(
+            "CREATE TABLE public.{table} (client_id text NOT NULL, database_id uuid NOT NULL,
+                 id int8 NOT NULL, v int8 NOT NULL, value {sql},
+                 PRIMARY KEY (client_id, database_id, id));
+             ALTER TABLE public.{table} OWNER TO {owner};
+             SELECT plimsoll.manage_table('public.{table}', version_column => 'v')"
+        );
+        client.batch_execute(&sql).unwrap_or_else(|error| panic!("{table}: {error:?}"));
+    }
+    (Bench { client, owner, plain, uploaded }, tables)
+}
+
+impl Bench {
+    fn column_number(&mut self, table: &str, column: &str) -> u32 {
+        let sql =
+            "SELECT column_number, column_type FROM plimsoll.table_schema($1, $2) WHERE column_name = $3";
+        let row = self.client.query_one(sql, &[&self.plain.id, &format!("public.{table}"), &column]);
+        row.expect("a column").get::<_, i32>(0) as u32
+    }
+
+    /// The rows of a tenant by id: what was downloaded, the digest in the manifest, the value as text.
+    fn rows(&mut self, table: &str, tenant: &Registered) -> Vec<(Vec<u8>, Vec<u8>, Option<String>)> {
+        let relation = format!("public.{table}");
+        let texts = self
+            .client
+            .query(
+                &format!("SELECT value::text FROM public.{table} WHERE database_id = $1 ORDER BY id"),
+                &[&tenant.id],
+            )
+            .expect("values");
+        let rows = self
+            .client
+            .query(
+                "SELECT row FROM plimsoll.download($1, $2, int8range(NULL, NULL), 100000)",
+                &[&tenant.id, &relation],
+            )
+            .expect("a download");
+        let digests = self
+            .client
+            .query(
+                "SELECT digest FROM plimsoll.manifest($1, $2, int8range(NULL, NULL))",
+                &[&tenant.id, &relation],
+            )
+            .expect("a manifest");
+        assert_eq!((rows.len(), digests.len()), (texts.len(), texts.len()), "{table}");
+        let rows = rows.iter().zip(&digests).zip(&texts);
+        rows.map(|((row, digest), text)| (row.get(0), digest.get(0), text.get(0))).collect()
+    }
+}
+
+/// A row of a bench's table; `field` is the corpus' row of one field.
+fn row(id: i64, numbers: [u32; 3], field: &[u8]) -> Vec<u8> {
+    let mut row = Vec::new();
+    let mut writer = RowWriter::new(&mut row);
+    writer.field(numbers[0], &Value::Int(id));
+    writer.field(numbers[1], &Value::Int(id));
+    if let Some((1, value)) = field.split_first() {
+        put_varint(&mut row, u64::from(numbers[2]));
+        row.extend_from_slice(value);
+    }
+    row
+}
+
+fn numbers(bench: &mut Bench, table: &str) -> [u32; 3] {
+    let numbers = ["id", "v", "value"].map(|column| bench.column_number(table, column));
+    assert!(numbers[0] < numbers[1] && numbers[1] < numbers[2], "{numbers:?}");
+    numbers
+}
+
+#[test]
+fn stored_values_are_handed_out_and_taken_with_the_bytes_of_the_corpus() {
+    let (mut bench, tables) = bench();
+    let mut digester = Digester::new(FingerprintKey::new(fingerprint_key()));
+    let mut compared = 0;
+    for (table, (sql, entries)) in &tables {
+        let numbers = numbers(&mut bench, table);
+        let accepted: Vec<&Entry> = entries.iter().filter(|entry| entry.refused.is_none()).collect();
+        let mut upload = BatchWriter::new();
+        for (id, entry) in (1..).zip(&accepted) {
+            let insert = format!("INSERT INTO public.{table} VALUES ('shop', $1, $2, $2, $3::text::{sql})");
+            bench
+                .client
+                .execute(&insert, &[&bench.plain.id, &id, &entry.text])
+                .unwrap_or_else(|error| panic!("{}: {error:?}", entry.name));
+            upload.push(&row(id, numbers, entry.wire.as_ref().expect("a wire form")));
+        }
+        let plain = bench.plain.clone();
+        let stored = bench.rows(table, &plain);
+        for ((id, entry), (found, digest, _)) in (1..).zip(&accepted).zip(&stored) {
+            let expected = row(id, numbers, &entry.stored);
+            assert_eq!(found, &expected, "{}: bytes", entry.name);
+            let expected = digester.digest(&row(id, numbers, entry.wire.as_ref().expect("a wire form")));
+            assert_eq!(digest[..], expected.expect(entry.name).0[..], "{}: digest", entry.name);
+        }
+        let sql = "SELECT inserted, rejected::text FROM plimsoll.upload($1, $2, $3::bytea)";
+        let answer = bench
+            .client
+            .query_one(sql, &[&bench.uploaded.id, &format!("public.{table}"), &upload.finish()])
+            .unwrap_or_else(|error| panic!("{table}: {error:?}"));
+        assert_eq!((answer.get(0), answer.get(1)), (accepted.len() as i64, "[]"), "{table}");
+        let uploaded = bench.uploaded.clone();
+        let uploaded = bench.rows(table, &uploaded);
+        for ((entry, plain), uploaded) in accepted.iter().zip(&stored).zip(&uploaded) {
+            assert_eq!(plain, uploaded, "{}", entry.name);
+            compared += 1;
+        }
+    }
+    assert!(compared > 180, "only {compared} values were compared");
+}
+
+#[test]
+fn refused_values_are_rejected_one_by_one_with_their_code() {
+    let (mut bench, tables) = bench();
+    let mut refused = 0;
+    for (table, (_, entries)) in &tables {
+        let numbers = numbers(&mut bench, table);
+        let mut rows = Vec::new();
+        for entry in entries {
+            let state = match entry.refused {
+                Some("OutOfRange") => "22003",
+                Some("TooLong") => "22001",
+                Some("WouldChange" | "WrongType") => "22000",
+                Some("InvalidText") => "22P02",
+                _ => continue,
+            };
+            // Text that is not UTF-8 breaks the grammar: the upload as a whole is refused.
+            let Some(wire) = entry.wire.as_ref().filter(|wire| plimsoll_core::row::check_row(wire).is_ok())
+            else {
+                continue;
+            };
+            rows.push((entry.name, state, row(rows.len() as i64 + 1, numbers, wire)));
+        }
+        let mut upload = BatchWriter::new();
+        rows.iter().for_each(|(_, _, row)| upload.push(row));
+        upload.push(&row(rows.len() as i64 + 1, numbers, &[]));
+        let sql = "SELECT inserted, rejected FROM plimsoll.upload($1, $2, $3::bytea)";
+        let answer = bench
+            .client
+            .query_one(sql, &[&bench.uploaded.id, &format!("public.{table}"), &upload.finish()])
+            .unwrap_or_else(|error| panic!("{table}: {error:?}"));
+        assert_eq!(answer.get::<_, i64>(0), 1, "{table}: the sound row is stored");
+        let rejected: serde_json::Value = answer.get(1);
+        let rejected = rejected.as_array().expect("a list");
+        let found: Vec<_> =
+            rejected.iter().map(|r| (r["ordinal"].as_u64(), r["sqlstate"].as_str())).collect();
+        let expected: Vec<_> = (0..).zip(&rows).map(|(i, (_, state, _))| (Some(i), Some(*state))).collect();
+        let names: Vec<_> = rows.iter().map(|(name, ..)| name).collect();
+        assert_eq!(found, expected, "{table}: {names:?}");
+        refused += rows.len();
+    }
+    assert!(refused > 35, "only {refused} values were refused");
+}
+
+#[test]
+fn what_breaks_the_grammar_is_refused_with_nothing_stored() {
+    let (mut bench, tables) = bench();
+    let (table, _) = tables.iter().find(|(_, (sql, _))| sql == "text").expect("a table of text");
+    let numbers = numbers(&mut bench, table);
+    for hex in ["010502c328", "010580", "0116", "0100", "01050161ff", "0105ffffffff0f"] {
+        let mut upload = BatchWriter::new();
+        upload.push(&row(1, numbers, &[]));
+        upload.push(&row(2, numbers, &bytes(hex)));
+        let error = bench
+            .client
+            .query(
+                "SELECT * FROM plimsoll.upload($1, $2, $3::bytea)",
+                &[&bench.uploaded.id, &format!("public.{table}"), &upload.finish()],
+            )
+            .expect_err(hex);
+        assert_eq!(error.code().map(|code| code.code()), Some("22P03"), "{hex}: {error:?}");
+    }
+    let sql = format!("SELECT count(*) FROM public.{table}");
+    assert_eq!(bench.client.query_one(&sql, &[]).expect("a count").get::<_, i64>(0), 0);
+}
+
+#[test]
+fn types_without_an_encoding_are_refused() {
+    let (mut bench, _) = bench();
+    for sql in ["int4range", "int4multirange", "money", "regclass", "public.pair"] {
+        let owner = &bench.owner;
+        if sql == "public.pair" {
+            bench.client.batch_execute("CREATE TYPE public.pair AS (a int4, b text)").expect("a type");
+        }
+        let create = format!(
+            "CREATE TABLE public.odd (client_id text NOT NULL, database_id uuid NOT NULL,
+                 id int8 NOT NULL, v int8 NOT NULL, value {sql},
+                 PRIMARY KEY (client_id, database_id, id));
+             ALTER TABLE public.odd OWNER TO {owner}"
+        );
+        bench.client.batch_execute(&create).expect("a table");
+        let manage = "SELECT plimsoll.manage_table('public.odd', version_column => 'v')";
+        let error = bench.client.batch_execute(manage).expect_err(sql);
+        assert_eq!(error.code().map(|code| code.code()), Some("0A000"), "{sql}: {error:?}");
+        bench.client.batch_execute("DROP TABLE public.odd").expect("the table goes");
+    }
+}
+
+#[test]
+fn a_domain_is_its_base_type_and_keeps_its_constraint() {
+    let (mut bench, _) = bench();
+    let owner = &bench.owner;
+    let create = format!(
+        "CREATE DOMAIN public.price AS numeric(5,2) CHECK (VALUE > 0);
+         CREATE TABLE public.priced (client_id text NOT NULL, database_id uuid NOT NULL,
+             id int8 NOT NULL, v int8 NOT NULL, value public.price, list public.price[],
+             PRIMARY KEY (client_id, database_id, id));
+         ALTER TABLE public.priced OWNER TO {owner};
+         SELECT plimsoll.manage_table('public.priced', version_column => 'v')"
+    );
+    bench.client.batch_execute(&create).expect("a table");
+    let numbers = numbers(&mut bench, "priced");
+    let list = bench.column_number("priced", "list");
+    let entries = entries();
+    let wire = |name: &str| {
+        let entry = entries.iter().find(|entry| entry.name == name).expect(name);
+        entry.wire.clone().expect("a wire form")
+    };
+    let (good, bad) = (wire("numeric(5,2) fewer digits"), wire("numeric minus one"));
+    let good_list = wire("array of numeric(5,2)");
+    let element = |value: &[u8]| {
+        let mut array = vec![1, 1, 0, 0, 0, 1, 0, 0, 0];
+        array.extend_from_slice(&value[1..]);
+        let mut field = vec![1, 16, array.len() as u8];
+        field.extend_from_slice(&array);
+        field
+    };
+    assert_eq!(element(&good), good_list);
+    let with_list = |id, value: &[u8], array: &[u8]| {
+        let mut row = row(id, numbers, value);
+        put_varint(&mut row, u64::from(list));
+        row.extend_from_slice(&array[1..]);
+        row
+    };
+    let mut upload = BatchWriter::new();
+    upload.push(&with_list(1, &good, &good_list));
+    upload.push(&with_list(2, &bad, &good_list));
+    upload.push(&with_list(3, &good, &element(&bad)));
+    let sql = "SELECT inserted, rejected FROM plimsoll.upload($1, $2, $3::bytea)";
+    let answer = bench
+        .client
+        .query_one(sql, &[&bench.uploaded.id, &"public.priced", &upload.finish()])
+        .expect("an upload");
+    let rejected: serde_json::Value = answer.get(1);
+    let states: Vec<_> =
+        rejected.as_array().expect("a list").iter().map(|r| r["sqlstate"].as_str()).collect();
+    assert_eq!((answer.get::<_, i64>(0), states), (1, vec![Some("23514"); 2]), "{rejected}");
+    // The elements' type, too, is the domain.
+    let sql = "SELECT value::text, list::text, list = ARRAY[1.5]::public.price[] FROM public.priced";
+    let kept = bench.client.query_one(sql, &[]).expect("a row");
+    assert_eq!((kept.get(0), kept.get(1), kept.get(2)), ("1.50", "{1.50}", true));
+}
