@@ -112,10 +112,13 @@ fn a_run_with_nothing_to_do_counts_and_sends_nothing() {
 #[test]
 fn a_window_is_compared_every_run_also_while_rows_stream_in() {
     let mut model = level(3_000, 200);
-    model.settings.run_budget = 2_000_000;
+    model.settings.run_budget = 4_000_000;
     model.settings.max_batch_rows = 100;
+    // The windows have more to do than there is time.
+    model.settings.window_share = 0.5;
+    model.settings.sweep_interval = 60_000_000;
     model.with(|state| {
-        state.cost = (40_000, 1);
+        state.cost = (80_000, 1);
         let mut next = 10_000;
         state.hook = Some(Box::new(move |state, operation| {
             if operation == "read_batch" {
@@ -133,7 +136,7 @@ fn a_window_is_compared_every_run_also_while_rows_stream_in() {
         let before = model.with(|state| state.clock);
         let report = model.run();
         let took = model.with(|state| state.clock) - before - 60_000_000;
-        assert!(took < 3_000_000, "run {run} took {took} us");
+        assert!(took < 5_000_000, "run {run} took {took} us");
         assert!(report.tables[0].windows >= 1, "{report:?}");
         assert_eq!(report.tables[0].status, Status::Different);
         if model.with(|state| state.tables[0].remote[&2_900].value == 2_900) {
@@ -294,4 +297,62 @@ fn rows_to_delete_that_were_left_for_lack_of_time_are_found_by_the_next_run() {
         runs += 1;
         assert!(runs <= 10);
     }
+}
+
+#[test]
+fn a_window_is_compared_even_when_the_budget_is_spent() {
+    let mut model = level(500, 50);
+    model.settings.run_budget = 0;
+    model.insert(0, 900, 900);
+    for _ in 0..12 {
+        let report = model.run();
+        assert!(report.tables[0].windows >= 1, "{report:?}");
+    }
+    assert_eq!(model.with(|state| state.tables[0].remote.len()), 501, "and a batch is sent");
+}
+
+#[test]
+fn the_tail_and_the_second_look_reach_the_last_position() {
+    let model = level(1_000, 50);
+    model.insert(0, 5_000, i64::MAX);
+    model.run();
+    // Far from the window, in place: only the tail can see it. And once more, after it was mended.
+    model.damage(0, 5_000, |row| row.value += 1);
+    model.with(|state| {
+        let (mut sent, mut again) = (false, false);
+        state.hook = Some(Box::new(move |state, operation| {
+            if operation == "change_token" && sent && !again {
+                panic!("concluded without a second look");
+            }
+            if operation == "window" && sent && !again {
+                again = true;
+                state.tables[0].remote.get_mut(&5_000).unwrap().value += 1;
+            }
+            sent |= operation == "upload";
+        }));
+    });
+    model.run();
+    assert!(model.is_equal(0));
+}
+
+#[test]
+fn a_second_look_reaches_the_last_position_of_an_open_window() {
+    let model = level(20, 50);
+    model.insert(0, 5_000, i64::MAX);
+    model.with(|state| state.memories[0].seen = None);
+    model.run();
+    model.damage(0, 5_000, |row| row.value += 1);
+    model.with(|state| {
+        let mut looks = 0;
+        state.hook = Some(Box::new(move |state, operation| {
+            looks += u32::from(operation == "upload");
+            // Behind the tail, the window, and what was mended: just before the second look.
+            if operation == "fingerprint" && looks == 1 {
+                looks = 2;
+                state.tables[0].remote.get_mut(&5_000).unwrap().value += 1;
+            }
+        }));
+    });
+    model.run();
+    assert!(model.is_equal(0));
 }

@@ -4,7 +4,7 @@ use super::step::{Answer, Sides, Step};
 use super::table::Table;
 use super::task::{Part, Until};
 use super::{RunReport, Settings, Status, TableInput, TableMemory};
-use crate::store::{Failure, Outcome, TableId};
+use crate::store::{Failure, FailureKind, Outcome, TableId};
 
 /// The share of the budget kept for deleting, confirming and concluding.
 const CLOSING_SHARE: f64 = 0.1;
@@ -70,8 +70,12 @@ impl Run {
         if !self.asked {
             self.asked = true;
             // Without a token the tables' own signs of change have to do.
-            if let Ok(Answer::Token(token)) = outcome {
-                self.tables.iter_mut().for_each(|table| table.token = token.clone());
+            match outcome {
+                Ok(Answer::Token(token)) => {
+                    self.tables.iter_mut().for_each(|table| table.token = token.clone());
+                }
+                Err(failure) if failure.kind == FailureKind::Run => return Err(failure),
+                _ => {}
             }
         } else if let Some(table) = self.current() {
             self.tables[table].tell(outcome, took, now)?;

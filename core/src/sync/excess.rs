@@ -53,6 +53,15 @@ impl Excess {
         self.rest.len() + self.chunk.len()
     }
 
+    /// Before a step is tried again: what was looked up a while ago says nothing of a delete now.
+    pub fn look_again(&mut self) {
+        if let State::Delete(keyed) = &mut self.state {
+            let keyed = std::mem::take(keyed);
+            let keys = keyed.iter().map(|row| SourceKey::Encoded(row.key.clone())).collect();
+            self.state = State::Lookup { keyed, keys };
+        }
+    }
+
     /// Takes an answer; `Ok(false)` where it is none to the step named.
     ///
     /// # Errors

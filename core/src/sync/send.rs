@@ -137,11 +137,16 @@ impl Send {
             }
             (State::Holders(_), Answer::Found(found)) => {
                 ledger.holder_gone |= found.iter().any(Option::is_none);
+                // A holder whose present content was rejected cannot let go of the value.
+                let movable =
+                    |record: &SourceRecord| ledger.unchanged(record).is_none_or(|known| known.waits);
                 let joined: Vec<SourceRow> = found
                     .into_iter()
+                    .flatten()
+                    .filter(movable)
                     .filter_map(|found| match found {
-                        Some(SourceRecord::Row(row)) => Some(row),
-                        _ => None,
+                        SourceRecord::Row(row) => Some(row),
+                        SourceRecord::Bad(_) => None,
                     })
                     .collect();
                 if !joined.is_empty() {

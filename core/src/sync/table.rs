@@ -205,6 +205,9 @@ impl Table {
         let pause = self.ledger.settings.retry_pause.saturating_mul(factor);
         self.ledger.events.push(Event::Retrying { failure, pause });
         self.pausing = Some(pause);
+        if let Task::Excess(excess) = &mut self.task {
+            excess.look_again();
+        }
     }
 
     /// Gives the answer to the task under way, and goes on to the next where it is done.

@@ -25,6 +25,8 @@ impl World for ModelWorld {
         let mut state = self.0.borrow_mut();
         state.clock += micros as i64;
         state.paused += micros;
+        // What was looked up before a pause says nothing of what is there after it.
+        state.absent.clear();
     }
     fn stopping(&mut self) -> bool {
         let state = self.0.borrow();
