@@ -10,7 +10,7 @@ use plimsoll_core::row::{Fields, check_row, key_of, position_in};
 use plimsoll_core::store::PositionRange;
 
 use crate::access::{Database, authorise};
-use crate::datum::{Caught, IncomingRows, Row, attempt, by_index, execute};
+use crate::datum::{Caught, Ctid, IncomingRows, Row, attempt, by_index, execute};
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::table::{self, ManagedTable, Placeholders};
 use crate::version::{range_of, read_range};
@@ -214,7 +214,7 @@ fn delete(
         report.held = rows;
         return Ok(report);
     }
-    remove(database, table, doomed, &mut report)?;
+    remove(database, table, doomed, &there, &mut report)?;
     guard::count(database, table, report.deleted)?;
     if let Some(run_id) = run_id {
         run::add_counts(run_id, 0, 0, report.deleted, 0)?;
@@ -227,15 +227,16 @@ fn lock_as_named(
     database: &Database,
     table: &mut ManagedTable,
     doomed: &[Doomed],
-) -> Answer<HashMap<usize, Item>> {
+) -> Answer<HashMap<usize, Ctid>> {
     let placeholders = Placeholders::for_tenant(table, database)?;
-    let incoming = key_rows(table, doomed)?;
+    let incoming = key_rows(table, doomed, &HashMap::new())?;
     let sql = format!(
-        "SELECT i.\"plimsoll ordinal\", {} FROM incoming i JOIN {} t ON {} AND {} FOR UPDATE OF t",
+        "SELECT i.\"plimsoll ordinal\", t.\"plimsoll ctid\", {} FROM {}",
         table.column_list("t."),
-        table.name,
-        table.tenant_predicate(),
-        table.key_predicate()
+        table.incoming_with_stored(
+            &format!("t.ctid AS \"plimsoll ctid\", {}", table.column_list("t.")),
+            "FOR UPDATE"
+        )
     );
     let places: HashMap<usize, &Doomed> = doomed.iter().map(|row| (row.ordinal, row)).collect();
     let mut digester = Digester::new(database.fingerprint_key.clone());
@@ -244,15 +245,15 @@ fn lock_as_named(
     let (mut there, mut encoded) = (HashMap::new(), Vec::new());
     let mut take = |row: &Row<'_>| {
         encoded.clear();
-        row.encode(1, &numbers, codecs, &mut encoded)?;
+        row.encode(2, &numbers, codecs, &mut encoded)?;
         let item = Item { position: position_in(&encoded, schema)?, digest: digester.digest(&encoded)? };
         let ordinal = row.int8(0).unwrap_or(-1) as usize;
         if let Some(named) = places.get(&ordinal) {
             let as_named = named.position.is_none_or(|position| position == item.position)
                 && named.digest.is_none_or(|digest| digest == item.digest)
                 && named.key == key_of(&encoded, schema)?;
-            if as_named {
-                there.insert(ordinal, item);
+            if let Some(ctid) = row.ctid(1).filter(|_| as_named) {
+                there.insert(ordinal, ctid);
             }
         }
         Ok(())
@@ -261,12 +262,15 @@ fn lock_as_named(
     Ok(there)
 }
 
-/// Rows of which only the key columns are filled.
-fn key_rows(table: &mut ManagedTable, doomed: &[Doomed]) -> Answer<IncomingRows> {
+/// Rows of which only the key columns are filled, and the ctids of those that are locked.
+fn key_rows(
+    table: &mut ManagedTable,
+    doomed: &[Doomed],
+    places: &HashMap<usize, Ctid>,
+) -> Answer<IncomingRows> {
     let mut incoming = IncomingRows::new(&table.incoming_columns())?;
     for row in doomed {
-        let mut values = vec![None; table.physical.len() + 1];
-        values[0] = Some((row.ordinal as i64).into());
+        let mut values = vec![None; table.physical.len()];
         let mut given = 0;
         for field in Fields::new(&row.key) {
             let field = field?;
@@ -283,7 +287,7 @@ fn key_rows(table: &mut ManagedTable, doomed: &[Doomed]) -> Answer<IncomingRows>
                 Problem::new(state::MALFORMED, format!("row {}: {error}", row.ordinal))
                     .in_column(&column.name, &table.name)
             })?;
-            values[place + 1] = Some(table.codecs[place].make_datum(&field.value)?);
+            values[place] = Some(table.codecs[place].make_datum(&field.value)?);
             given += 1;
         }
         if given != table.schema.key_indexes().len() {
@@ -292,7 +296,7 @@ fn key_rows(table: &mut ManagedTable, doomed: &[Doomed]) -> Answer<IncomingRows>
                 format!("row {}: its key is not complete", row.ordinal),
             ));
         }
-        incoming.push(&values)?;
+        incoming.push_row(row.ordinal, places.get(&row.ordinal).copied(), &values)?;
     }
     Ok(incoming)
 }
@@ -302,6 +306,7 @@ fn remove(
     database: &Database,
     table: &mut ManagedTable,
     mut rows: Vec<Doomed>,
+    places: &HashMap<usize, Ctid>,
     report: &mut Report,
 ) -> Answer<()> {
     if rows.is_empty() {
@@ -309,7 +314,7 @@ fn remove(
     }
     pgrx::check_for_interrupts!();
     let owner = table.owner;
-    match attempt(|| identity::as_owner(owner, || remove_all(database, table, &rows))) {
+    match attempt(|| identity::as_owner(owner, || remove_all(database, table, &rows, places))) {
         Ok(removed) => {
             report.deleted += removed?;
             Ok(())
@@ -321,8 +326,8 @@ fn remove(
         }
         Err(_) => {
             let rest = rows.split_off(rows.len() / 2);
-            remove(database, table, rows, report)?;
-            remove(database, table, rest, report)
+            remove(database, table, rows, places, report)?;
+            remove(database, table, rest, places, report)
         }
     }
 }
@@ -331,14 +336,14 @@ fn is_referred_to(caught: &Caught) -> bool {
     matches!(caught.sqlstate().as_str(), "23503" | "23001")
 }
 
-fn remove_all(database: &Database, table: &mut ManagedTable, rows: &[Doomed]) -> Answer<u64> {
+fn remove_all(
+    database: &Database,
+    table: &mut ManagedTable,
+    rows: &[Doomed],
+    places: &HashMap<usize, Ctid>,
+) -> Answer<u64> {
     let placeholders = Placeholders::for_tenant(table, database)?;
-    let incoming = key_rows(table, rows)?;
-    let sql = format!(
-        "DELETE FROM {} t USING incoming i WHERE {} AND {}",
-        table.name,
-        table.tenant_predicate(),
-        table.key_predicate()
-    );
+    let incoming = key_rows(table, rows, places)?;
+    let sql = format!("DELETE FROM {} t USING incoming i WHERE {}", table.name, table.locked_predicate());
     by_index(|| execute(&sql, placeholders.parameters(), Some(&incoming), &mut |_| Ok(())))
 }

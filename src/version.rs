@@ -33,13 +33,13 @@ pub fn of(database: &Database, table: &ManagedTable) -> Answer<TableVersion> {
         Some(column) => format!("pg_catalog.max(t.{})", pgrx::spi::quote_identifier(&column.name)),
         None => "NULL".to_owned(),
     };
+    let mut placeholders = Placeholders::for_tenant(table, database)?;
+    let predicate = table.range_predicate(None, None, &mut placeholders);
     let sql = format!(
-        "SELECT pg_catalog.count(*), {}, {modified} FROM {} t WHERE {}",
+        "SELECT pg_catalog.count(*), {}, {modified} FROM {} t WHERE {predicate}",
         greatest_position(table),
-        table.name,
-        table.tenant_predicate()
+        table.name
     );
-    let placeholders = Placeholders::for_tenant(table, database)?;
     let mut version = TableVersion::default();
     table.as_owner(|| {
         read_rows(&sql, placeholders.parameters(), &mut |row| {

@@ -3,7 +3,7 @@
 
 use pgrx::pg_sys::{self, Datum, Oid};
 
-use super::c_string;
+use super::{Ctid, c_string};
 use crate::error::{Answer, Problem, state};
 
 /// The name by which statements know the rows.
@@ -54,8 +54,22 @@ impl IncomingRows {
         }
     }
 
-    /// Adds a row, NULL as `None`.
-    pub fn push(&mut self, values: &[Option<Datum>]) -> Answer<()> {
+    /// Adds a row: its place in the upload, its ctid where it is stored and locked, and its columns, NULL as
+    /// `None`.
+    pub fn push_row(
+        &mut self,
+        ordinal: usize,
+        mut ctid: Option<Ctid>,
+        columns: &[Option<Datum>],
+    ) -> Answer<()> {
+        let mut values = Vec::with_capacity(columns.len() + 2);
+        values.push(Some(Datum::from(ordinal as i64)));
+        values.push(ctid.as_mut().map(|ctid| Datum::from(ctid.as_mut_ptr())));
+        values.extend_from_slice(columns);
+        self.push(&values)
+    }
+
+    fn push(&mut self, values: &[Option<Datum>]) -> Answer<()> {
         if values.len() != self.columns {
             return Err(Problem::new(state::INTERNAL, "a row of another width than its table"));
         }

@@ -41,6 +41,12 @@ impl Row<'_> {
         self.datum(column).map(|datum| datum.value() as i64)
     }
 
+    /// A column of type tid.
+    pub fn ctid(&self, column: usize) -> Option<Ctid> {
+        // SAFETY: the statement selects a ctid here: a value of six bytes, by reference.
+        self.datum(column).map(|datum| unsafe { *datum.cast_mut_ptr::<Ctid>() })
+    }
+
     /// Encodes columns `first..` of the result as the columns that `codecs` and `numbers` describe.
     pub fn encode(
         &self,
@@ -60,8 +66,11 @@ impl Row<'_> {
     }
 }
 
-/// Runs `work` with plans that look each incoming row up by index: estimates on a table that grows fast
-/// lead to plans that read all of it for every batch.
+/// A stored row's place, by which it is found again within the transaction that locked it.
+pub type Ctid = [u8; 6];
+
+/// Runs `work` with plans that look each incoming row up by index or ctid: estimates on a table that grows
+/// fast lead to plans that read all of it for every batch.
 pub fn by_index<T>(work: impl FnOnce() -> Answer<T>) -> Answer<T> {
     // SAFETY: the settings hold until the level is closed below, or by the abort that an ERROR leads to.
     let level = unsafe { pg_sys::NewGUCNestLevel() };

@@ -82,7 +82,8 @@ impl ManagedTable {
         Parameter { type_oid, datum: Some(Datum::from(value)) }
     }
 
-    /// The tenant's rows with positions in `[from, to)`, `None` for open.
+    /// The tenant's rows with positions in `[from, to)`, `None` for open. There is always a lower bound: it
+    /// tells the planner that the position is not NULL, which our index asks for.
     pub fn range_predicate(
         &self,
         from: Option<i64>,
@@ -90,7 +91,7 @@ impl ManagedTable {
         placeholders: &mut Placeholders,
     ) -> String {
         let mut predicate = self.tenant_predicate();
-        for (bound, operator) in [(from, ">="), (to, "<")] {
+        for (bound, operator) in [(Some(from.unwrap_or(i64::MIN)), ">="), (to, "<")] {
             if let Some(position) = bound {
                 let placeholder = placeholders.add(self.position_parameter(position));
                 predicate += &format!(
@@ -102,20 +103,51 @@ impl ManagedTable {
         predicate
     }
 
-    /// The columns of incoming rows: the ordinal, then the sent columns.
+    /// Incoming rows joined with the stored rows of the same keys, looked up one by one: without statistics
+    /// the planner would join the other way round and read all of the replica for each incoming row.
+    pub fn incoming_with_stored(&self, columns: &str, fence: &str) -> String {
+        format!(
+            "incoming i CROSS JOIN LATERAL (SELECT {columns} FROM {} t WHERE {} AND {} {fence}) t",
+            self.name,
+            self.tenant_predicate(),
+            self.key_predicate()
+        )
+    }
+
+    /// Locks the stored rows of the incoming rows' keys; answers ordinal and ctid.
+    pub fn lock_statement(&self) -> String {
+        format!(
+            "SELECT i.\"plimsoll ordinal\", t.ctid FROM {}",
+            self.incoming_with_stored("t.ctid", "FOR UPDATE")
+        )
+    }
+
+    /// Which stored row an incoming row is, once it is locked. Tenant and key are there so that a ctid of
+    /// another partition means nothing, in a form that offers the planner no index: it would read the replica.
+    pub fn locked_predicate(&self) -> String {
+        format!(
+            "t.ctid = i.\"plimsoll ctid\" AND ({} AND {}) IS TRUE",
+            self.tenant_predicate(),
+            self.key_predicate()
+        )
+    }
+
+    /// The columns of incoming rows: the ordinal, the stored row's ctid, then the sent columns.
     pub fn incoming_columns(&self) -> Vec<IncomingColumn> {
-        let ordinal = IncomingColumn {
-            name: "plimsoll ordinal".to_owned(),
-            type_oid: pg_sys::INT8OID,
+        let own = |name: &str, type_oid| IncomingColumn {
+            name: name.to_owned(),
+            type_oid,
             typmod: -1,
             collation: pg_sys::InvalidOid,
         };
+        let ordinal = own("plimsoll ordinal", pg_sys::INT8OID);
+        let ctid = own("plimsoll ctid", pg_sys::TIDOID);
         let sent = self.physical.iter().zip(&self.codecs).map(|(column, codec)| IncomingColumn {
             name: column.name.clone(),
             type_oid: codec.type_oid,
             typmod: codec.typmod,
             collation: column.collation,
         });
-        std::iter::once(ordinal).chain(sent).collect()
+        [ordinal, ctid].into_iter().chain(sent).collect()
     }
 }

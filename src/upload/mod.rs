@@ -11,6 +11,7 @@
 
 mod holder;
 mod json;
+mod read_back;
 mod store;
 mod waiting;
 
@@ -20,7 +21,7 @@ use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
 use plimsoll_core::digest::{Digester, RowDigest};
 use plimsoll_core::fingerprint::Fingerprint;
-use plimsoll_core::row::{BatchReader, check_against, key_of, position_in};
+use plimsoll_core::row::{BatchReader, check_against, check_row, key_and_position, key_of};
 
 use crate::access::{Database, authorise};
 use crate::error::{Answer, OrRaise, Problem, state};
@@ -177,7 +178,8 @@ fn take(
         store::store(database, table, incoming, &mut report)?;
     }
     if let Some(run_id) = run_id {
-        run::add_counts(run_id, report.inserted, report.updated, 0, report.refused.len() as u64)?;
+        // Rejected rows are counted when the caller records them.
+        run::add_counts(run_id, report.inserted, report.updated, 0, 0)?;
     }
     Ok(report)
 }
@@ -196,10 +198,9 @@ fn check(
         if ordinal % 1_024 == 0 {
             pgrx::check_for_interrupts!();
         }
-        // Bytes that break the grammar are the sender's mistake: nothing of the upload is stored.
-        plimsoll_core::row::check_row(&row).map_err(|error| malformed(ordinal, &error))?;
         if let Err((column, error)) = check_against(&row, &table.schema) {
-            if column.is_none() {
+            // Bytes that break the grammar are the sender's mistake: nothing of the upload is stored.
+            if let (None, _) | (_, Err(_)) = (&column, check_row(&row)) {
                 return Err(malformed(ordinal, &error));
             }
             report.refused.push(refused_value(ordinal, &row, column, &error, table)?);
@@ -212,7 +213,7 @@ fn check(
                 continue;
             }
         };
-        let (key, position) = (key_of(&row, &table.schema)?, position_in(&row, &table.schema)?);
+        let (key, position) = key_and_position(&row, &table.schema)?;
         let incoming_row = IncomingRow { ordinal, row, key, position, digest };
         match places.get(&incoming_row.key) {
             Some(place) => {

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use pgrx::pg_sys::Datum;
 use plimsoll_core::digest::{Digester, RowDigest};
 use plimsoll_core::row::{Fields, key_of, position_in};
 
+use super::read_back::ReadBack;
 use super::waiting::Waiting;
 use super::{IncomingRow, RefusedRow, Report, holder, may_lower};
 use crate::access::Database;
-use crate::datum::{Caught, IncomingRows, Row, attempt, by_index, execute};
+use crate::datum::{Caught, Ctid, IncomingRows, Row, attempt, by_index, execute};
 use crate::error::{Answer, Problem};
 use crate::guard;
 use crate::manifest::key_json;
@@ -88,11 +88,9 @@ fn probe(
     let placeholders = Placeholders::for_tenant(table, database)?;
     let keys = key_rows(table, rows.iter())?;
     let sql = format!(
-        "SELECT i.\"plimsoll ordinal\", {} FROM incoming i JOIN {} t ON {} AND {}",
+        "SELECT i.\"plimsoll ordinal\", {} FROM {}",
         table.column_list("t."),
-        table.name,
-        table.tenant_predicate(),
-        table.key_predicate()
+        table.incoming_with_stored(&table.column_list("t."), "OFFSET 0")
     );
     let mut digester = Digester::new(database.fingerprint_key.clone());
     let numbers = table.numbers();
@@ -110,14 +108,14 @@ fn probe(
 }
 
 /// Rows as a table of which only the key columns are filled.
-pub fn key_rows<'a>(
+fn key_rows<'a>(
     table: &mut ManagedTable,
     rows: impl Iterator<Item = &'a IncomingRow>,
 ) -> Answer<IncomingRows> {
     let mut keys = IncomingRows::new(&table.incoming_columns())?;
     let key_indexes = table.schema.key_indexes().to_vec();
     for row in rows {
-        push(table, row, Some(&key_indexes), &mut keys)?;
+        push(table, row, Some(&key_indexes), None, &mut keys)?;
     }
     Ok(keys)
 }
@@ -127,11 +125,11 @@ fn push(
     table: &mut ManagedTable,
     row: &IncomingRow,
     only: Option<&[usize]>,
+    ctid: Option<Ctid>,
     rows: &mut IncomingRows,
 ) -> Answer<()> {
     let columns = table.schema.columns();
-    let mut values = vec![None; columns.len() + 1];
-    values[0] = Some(Datum::from(row.ordinal as i64));
+    let mut values = vec![None; columns.len()];
     let mut place = 0;
     for field in Fields::new(&row.row) {
         let field = field?;
@@ -139,15 +137,15 @@ fn push(
             place += 1;
         }
         if only.is_none_or(|only| only.contains(&place)) {
-            values[place + 1] = Some(table.codecs[place].make_datum(&field.value)?);
+            values[place] = Some(table.codecs[place].make_datum(&field.value)?);
         }
     }
-    rows.push(&values)
+    rows.push_row(row.ordinal, ctid, &values)
 }
 
 /// Adds a row with all its columns.
 pub fn push_row(table: &mut ManagedTable, row: &IncomingRow, rows: &mut IncomingRows) -> Answer<()> {
-    push(table, row, None, rows)
+    push(table, row, None, None, rows)
 }
 
 /// Writes the rows of one upload.
@@ -244,18 +242,8 @@ impl Writer<'_> {
         let outcome = attempt(|| {
             let stored = crate::identity::as_owner(owner, || self.write(rows, mode))?;
             for (place, (row, _)) in rows.iter().enumerate() {
-                match stored.get(&row.key) {
-                    Some(digest) if *digest == row.digest => {}
-                    Some(_) => changed_by_server.push((
-                        place,
-                        "the server stored something else than was sent: \
-                        a trigger or default changed the row"
-                            .to_owned(),
-                    )),
-                    None => changed_by_server.push((
-                        place,
-                        "the server stored no such row: a trigger skipped or re-keyed it".to_owned(),
-                    )),
+                if let Some(what) = stored.difference(row, &self.table.schema)? {
+                    changed_by_server.push((place, what));
                 }
             }
             if changed_by_server.is_empty() {
@@ -279,34 +267,53 @@ impl Writer<'_> {
         }
     }
 
-    /// Writes the group; the digest of each row as it was stored, by key.
-    fn write(&mut self, rows: &[(IncomingRow, bool)], mode: Mode) -> Answer<HashMap<Vec<u8>, RowDigest>> {
-        let mut stored = HashMap::with_capacity(rows.len());
+    /// Writes the group, and reads it back.
+    fn write(&mut self, rows: &[(IncomingRow, bool)], mode: Mode) -> Answer<ReadBack> {
+        let mut stored = ReadBack::default();
+        let places = self.lock(rows)?;
         let existing: Vec<&IncomingRow> =
             rows.iter().filter(|(_, exists)| *exists).map(|(row, _)| row).collect();
         let new: Vec<&IncomingRow> = rows.iter().filter(|(_, exists)| !exists).map(|(row, _)| row).collect();
         match mode {
             Mode::Update => {
                 if !existing.is_empty() {
-                    self.run(&self.update_statement(), &existing, &mut stored)?;
+                    self.run(&self.update_statement(), &existing, &places, &mut stored)?;
                 }
                 if !new.is_empty() {
-                    self.run(&self.insert_statement(""), &new, &mut stored)?;
+                    self.run(&self.insert_statement(""), &new, &places, &mut stored)?;
                 }
             }
             Mode::Replace => {
                 let all: Vec<&IncomingRow> = rows.iter().map(|(row, _)| row).collect();
                 let take_out = format!(
-                    "WITH gone AS (DELETE FROM {} t USING incoming i WHERE {} AND {} RETURNING 1),
+                    "WITH gone AS (DELETE FROM {} t USING incoming i WHERE {} RETURNING 1),
                           counted AS (SELECT pg_catalog.count(*) AS gone FROM gone) ",
                     self.table.name,
-                    self.table.tenant_predicate(),
-                    self.table.key_predicate()
+                    self.table.locked_predicate()
                 );
-                self.run(&self.insert_statement(&take_out), &all, &mut stored)?;
+                self.run(&self.insert_statement(&take_out), &all, &places, &mut stored)?;
             }
         }
         Ok(stored)
+    }
+
+    /// Locks the rows that exist, and answers where they are.
+    fn lock(&mut self, rows: &[(IncomingRow, bool)]) -> Answer<HashMap<usize, Ctid>> {
+        let mut places = HashMap::new();
+        let existing = rows.iter().filter(|(_, exists)| *exists).map(|(row, _)| row);
+        if existing.clone().next().is_some() {
+            let placeholders = Placeholders::for_tenant(self.table, self.database)?;
+            let keys = key_rows(self.table, existing)?;
+            let mut take = |row: &Row<'_>| {
+                if let (Some(ordinal), Some(ctid)) = (row.int8(0), row.ctid(1)) {
+                    places.insert(ordinal as usize, ctid);
+                }
+                Ok(())
+            };
+            let sql = self.table.lock_statement();
+            by_index(|| execute(&sql, placeholders.parameters(), Some(&keys), &mut take))?;
+        }
+        Ok(places)
     }
 
     fn insert_statement(&self, take_out: &str) -> String {
@@ -341,11 +348,10 @@ impl Writer<'_> {
             })
             .collect();
         format!(
-            "UPDATE {} t SET {} FROM incoming i WHERE {} AND {} RETURNING {}",
+            "UPDATE {} t SET {} FROM incoming i WHERE {} RETURNING {}",
             table.name,
             set.join(", "),
-            table.tenant_predicate(),
-            table.key_predicate(),
+            table.locked_predicate(),
             table.column_list("t.")
         )
     }
@@ -354,21 +360,33 @@ impl Writer<'_> {
         &mut self,
         sql: &str,
         rows: &[&IncomingRow],
-        stored: &mut HashMap<Vec<u8>, RowDigest>,
+        places: &HashMap<usize, Ctid>,
+        stored: &mut ReadBack,
     ) -> Answer<()> {
         let placeholders = Placeholders::for_tenant(self.table, self.database)?;
         let mut incoming = IncomingRows::new(&self.table.incoming_columns())?;
         for row in rows {
-            push_row(self.table, row, &mut incoming)?;
+            push(self.table, row, None, places.get(&row.ordinal).copied(), &mut incoming)?;
         }
         let mut digester = Digester::new(self.database.fingerprint_key.clone());
         let numbers = self.table.numbers();
         let (schema, codecs) = (&self.table.schema, &mut self.table.codecs);
         let mut encoded = Vec::new();
+        // Rows come back in the order they were written; the few that do not are told apart by their keys.
+        let mut expected = rows.iter().peekable();
         let mut take = |row: &Row<'_>| {
             encoded.clear();
             row.encode(0, &numbers, codecs, &mut encoded)?;
-            stored.insert(key_of(&encoded, schema)?, digester.digest(&encoded)?);
+            let digest = digester.digest(&encoded)?;
+            match expected.next_if(|expected| expected.digest == digest) {
+                Some(as_sent) => {
+                    stored.as_sent.insert(as_sent.ordinal);
+                }
+                None => {
+                    expected.next();
+                    stored.others.insert(key_of(&encoded, schema)?, (digest, encoded.clone()));
+                }
+            }
             Ok(())
         };
         by_index(|| execute(sql, placeholders.parameters(), Some(&incoming), &mut take))?;

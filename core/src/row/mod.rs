@@ -128,6 +128,33 @@ pub fn position_in(row: &[u8], schema: &TableSchema) -> Result<i64> {
     Err(crate::Error::new(crate::ErrorKind::Null, message))
 }
 
+/// The key and the position of a row in wire form, in one pass.
+///
+/// # Errors
+/// As [`key_of`] and [`position_in`].
+pub fn key_and_position(row: &[u8], schema: &TableSchema) -> Result<(Vec<u8>, i64)> {
+    let version = schema.version().number;
+    let (mut fields, mut position) = (Vec::new(), None);
+    let (mut wanted, mut missing) = (schema.key().peekable(), schema.key().len());
+    for field in Fields::new(row) {
+        let field = field?;
+        if field.number == version {
+            position = position_of(&field.value);
+        }
+        if wanted.next_if(|column| column.number == field.number).is_some() {
+            fields.extend_from_slice(field.bytes);
+            missing -= 1;
+        }
+    }
+    let (Some(position), 0) = (position, missing) else {
+        // Something is wrong with the row: say what.
+        return Ok((key_of(row, schema)?, position_in(row, schema)?));
+    };
+    let mut key = Vec::with_capacity(fields.len());
+    digest_form(&fields, &mut key)?;
+    Ok((key, position))
+}
+
 /// Checks a row from the wire against the schema: known columns only, every value one its column stores
 /// exactly, no NULL where none is taken.
 ///

@@ -1,0 +1,52 @@
+//! Stored as sent, or refused: what the statements returned is compared with what was sent.
+
+use std::collections::{HashMap, HashSet};
+
+use plimsoll_core::digest::RowDigest;
+use plimsoll_core::row::{Fields, digest_form};
+use plimsoll_core::schema::TableSchema;
+
+use super::IncomingRow;
+use crate::error::Answer;
+
+/// What statements say they stored.
+#[derive(Default)]
+pub struct ReadBack {
+    /// Ordinals of rows that came back in their place and as they were sent.
+    pub as_sent: HashSet<usize>,
+    /// The rest, by key.
+    pub others: HashMap<Vec<u8>, (RowDigest, Vec<u8>)>,
+}
+
+impl ReadBack {
+    /// How a row was stored otherwise than it was sent.
+    pub fn difference(&self, row: &IncomingRow, schema: &TableSchema) -> Answer<Option<String>> {
+        if self.as_sent.contains(&row.ordinal) {
+            return Ok(None);
+        }
+        let Some((digest, encoded)) = self.others.get(&row.key) else {
+            return Ok(Some("the server stored no such row: a trigger skipped or re-keyed it".to_owned()));
+        };
+        if *digest == row.digest {
+            return Ok(None);
+        }
+        let (sent, stored) = (normal_fields(&row.row)?, normal_fields(encoded)?);
+        let changed = schema.columns().iter().filter(|c| sent.get(&c.number) != stored.get(&c.number));
+        let names: Vec<String> = changed.map(|column| format!("\"{}\"", column.name)).collect();
+        Ok(Some(format!(
+            "the server changed what was sent for {}: a trigger or default does so",
+            names.join(", ")
+        )))
+    }
+}
+
+/// Each field of a row in digest form, by column number.
+fn normal_fields(row: &[u8]) -> Answer<HashMap<u32, Vec<u8>>> {
+    Fields::new(row)
+        .map(|field| {
+            let (field, mut form) = (field?, Vec::new());
+            digest_form(field.bytes, &mut form)?;
+            Ok((field.number, form))
+        })
+        .collect()
+}
