@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 
 use super::server_of;
 use crate::config::Config;
+use crate::names::Relation;
 use crate::report::{StatusResult, TableState};
 use crate::state;
 
@@ -25,6 +26,11 @@ pub fn status(config: &Config) -> Outcome<StatusResult> {
     for replica in replicas {
         let relation = replica.get("relation").and_then(Json::as_str).unwrap_or_default().to_owned();
         let memory = remembered.remove(&relation);
+        // The view lists every managed table of the server, also those that no agent fills for this database.
+        let rows = replica.get("row_count").and_then(Json::as_i64).unwrap_or_default();
+        if memory.is_none() && rows == 0 && !is_configured(config, &relation) {
+            continue;
+        }
         let state = TableState { relation: relation.clone(), server: Some(replica), remembered: memory };
         tables.insert(relation, state);
     }
@@ -33,4 +39,13 @@ pub fn status(config: &Config) -> Outcome<StatusResult> {
         tables.insert(relation, state);
     }
     Ok(StatusResult { tables: tables.into_values().collect(), failure })
+}
+
+fn is_configured(config: &Config, relation: &str) -> bool {
+    let relation = Relation::parse(relation);
+    config.tables.iter().any(|table| {
+        let own = table.relation();
+        let own = own.unwrap_or_else(|| Relation { schema: None, table: table.name.clone() });
+        own.means(&relation, str::eq_ignore_ascii_case)
+    })
 }
