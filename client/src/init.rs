@@ -27,13 +27,13 @@ pub fn init(path: &Path, arguments: &InitArgs) -> Outcome<()> {
     }
     let address = Address::parse(&arguments.server)?;
     if address.is_exposed() {
-        eprintln!(
+        errln!(
             "warning: the connection to {} is not protected: add sslmode=verify-full to the url",
             address.display()
         );
     }
     if has_password(&arguments.server) {
-        eprintln!("warning: the url holds a password, and the configuration will: PGPASSWORD keeps it out");
+        errln!("warning: the url holds a password, and the configuration will: PGPASSWORD keeps it out");
     }
     let local = LocalDatabase::open(&arguments.source)?;
     let (tables, left_out, indexes) = find_tables(&local, arguments)?;
@@ -57,15 +57,15 @@ pub fn init(path: &Path, arguments: &InitArgs) -> Outcome<()> {
         path: path.to_owned(),
     };
     write_config(path, &config.to_toml()?)?;
-    println!("{} tables are in {}", count, path.display());
+    outln!("{} tables are in {}", count, path.display());
     for (table, reason) in &left_out {
-        println!("left out: {table}: {reason}");
+        outln!("left out: {table}: {reason}");
     }
     if !indexes.is_empty() {
-        println!("\nThese indexes on the local database let it be read without sorting:");
-        indexes.iter().for_each(|statement| println!("  {statement};"));
+        outln!("\nThese indexes on the local database let it be read without sorting:");
+        indexes.iter().for_each(|statement| outln!("  {statement};"));
     }
-    println!("\nNext: plimsoll schema | psql ... (the managed tables), then plimsoll sync");
+    outln!("\nNext: plimsoll schema | psql ... (the managed tables), then plimsoll sync");
     Ok(())
 }
 

@@ -12,6 +12,22 @@
 //! | `fault` | where tests end the process |
 //! | `progress`, `report` | what the user sees |
 
+/// Prints a line on standard output. Who closed it does not want it: that is no reason to end.
+macro_rules! outln {
+    ($($text:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
+/// The same on standard error.
+macro_rules! errln {
+    ($($text:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
 mod agent;
 mod cli;
 mod config;
@@ -58,7 +74,7 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             if as_json {
-                println!("{}", report::failure_json(&failure));
+                outln!("{}", report::failure_json(&failure));
             }
             report::print_failure(&failure);
             ExitCode::from(NOT_DONE)
@@ -76,7 +92,7 @@ fn perform(cli: Cli) -> Outcome<u8> {
                 None => Some(load()?),
                 Some(_) => None,
             };
-            print!("{}", schema_sql::schema_sql(config.as_ref(), &arguments)?);
+            outln!("{}", schema_sql::schema_sql(config.as_ref(), &arguments)?.trim_end());
             Ok(0)
         }
         Command::Sync(arguments) => {
@@ -107,7 +123,7 @@ fn perform(cli: Cli) -> Outcome<u8> {
                 Ok(result) => report::print_run(&result, as_json),
                 Err(failure) => {
                     if as_json {
-                        println!("{}", report::failure_json(&failure));
+                        outln!("{}", report::failure_json(&failure));
                     }
                     report::print_failure(&failure);
                 }

@@ -112,7 +112,7 @@ impl Progress {
             Event::Finished { status } => bar.finish_with_message(status.to_string()),
             other => {
                 if let Some(text) = notice(other) {
-                    bar.suspend(|| eprintln!("{}: {text}", self.name(table)));
+                    bar.suspend(|| errln!("{}: {text}", self.name(table)));
                 }
             }
         }
@@ -137,7 +137,7 @@ impl Progress {
                 None => return,
             },
         };
-        eprintln!("{}: {text}", self.name(table));
+        errln!("{}: {text}", self.name(table));
     }
 
     fn line_is_due(&mut self, table: TableId) -> bool {

@@ -47,9 +47,9 @@ pub fn failure_json(failure: &Failure) -> serde_json::Value {
 
 /// Prints a failure where errors go, its hint on a line of its own.
 pub fn print_failure(failure: &Failure) {
-    eprintln!("error: {}", failure.message);
+    errln!("error: {}", failure.message);
     if let Some(hint) = &failure.hint {
-        eprintln!("hint: {hint}");
+        errln!("hint: {hint}");
     }
 }
 
@@ -61,7 +61,7 @@ pub fn print_run(result: &RunResult, as_json: bool) {
             .failure
             .as_ref()
             .map_or(serde_json::Value::Null, |failure| failure_json(failure)["error"].clone());
-        println!("{object}");
+        outln!("{object}");
         return;
     }
     let header = match result.dry_run {
@@ -96,13 +96,13 @@ pub fn print_run(result: &RunResult, as_json: bool) {
         }
         table.add_row(row);
     }
-    println!("{table}");
+    outln!("{table}");
     result.tables.iter().for_each(print_remarks);
     let seconds = result.seconds;
     match (&result.failure, result.stopped) {
         (Some(failure), _) => print_failure(failure),
-        (None, true) => println!("stopped after {seconds:.1} s; the next run goes on from here"),
-        (None, false) => println!("done in {seconds:.1} s"),
+        (None, true) => outln!("stopped after {seconds:.1} s; the next run goes on from here"),
+        (None, false) => outln!("done in {seconds:.1} s"),
     }
 }
 
@@ -110,9 +110,9 @@ pub fn print_run(result: &RunResult, as_json: bool) {
 fn print_remarks(table: &TableResult) {
     let (name, report) = (&table.table, &table.report);
     if let Some(failure) = &report.failure {
-        println!("{name}: {}", failure.message);
+        outln!("{name}: {}", failure.message);
         if let Some(hint) = &failure.hint {
-            println!("    {hint}");
+            outln!("    {hint}");
         }
     }
     let proof = || match time(report.proved_at) {
@@ -120,7 +120,7 @@ fn print_remarks(table: &TableResult) {
         None => "not every row was compared yet".to_owned(),
     };
     if report.failure.is_none() && report.status == plimsoll_core::sync::Status::CountsAgree {
-        println!("{name}: counts agree; {}", proof());
+        outln!("{name}: counts agree; {}", proof());
     }
     for (rows, what) in [
         (report.rejected, "rejected: plimsoll.rejected_rows says why; they are tried again when they change"),
@@ -130,7 +130,7 @@ fn print_remarks(table: &TableResult) {
         (report.stale, "stored in an older version, because the newer one is rejected"),
     ] {
         if rows > 0 {
-            println!("{name}: {rows} {} {what}", if rows == 1 { "row" } else { "rows" });
+            outln!("{name}: {rows} {} {what}", if rows == 1 { "row" } else { "rows" });
         }
     }
 }
@@ -138,7 +138,7 @@ fn print_remarks(table: &TableResult) {
 /// Prints a comparison's outcome.
 pub fn print_verdict(verdict: &Verdict, as_json: bool) {
     if as_json {
-        println!("{}", json!(verdict));
+        outln!("{}", json!(verdict));
         return;
     }
     let header = ["table", "verdict", "compared", "missing", "excess", "altered", "rejected"];
@@ -157,7 +157,7 @@ pub fn print_verdict(verdict: &Verdict, as_json: bool) {
         };
         table.add_row(row);
     }
-    println!("{table}");
+    outln!("{table}");
     for verdict in &verdict.tables {
         for difference in &verdict.differences {
             let what = match difference.kind {
@@ -166,13 +166,13 @@ pub fn print_verdict(verdict: &Verdict, as_json: bool) {
                 DifferenceKind::Altered => "altered    ",
                 DifferenceKind::Rejected => "rejected   ",
             };
-            println!("{}: {what} {}", verdict.table, difference.key);
+            outln!("{}: {what} {}", verdict.table, difference.key);
         }
         if verdict.more_differences > 0 {
-            println!("{}: and {} more (--limit shows more)", verdict.table, verdict.more_differences);
+            outln!("{}: and {} more (--limit shows more)", verdict.table, verdict.more_differences);
         }
         if let Some(failure) = &verdict.failure {
-            println!("{}: {failure}", verdict.table);
+            outln!("{}: {failure}", verdict.table);
         }
     }
 }

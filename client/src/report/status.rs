@@ -51,7 +51,7 @@ impl StatusResult {
     /// Prints it.
     pub fn print(&self, as_json: bool) {
         if as_json {
-            println!("{}", json!(self));
+            outln!("{}", json!(self));
             return;
         }
         let header = [
@@ -84,9 +84,9 @@ impl StatusResult {
                 Cell::new(dash(window)),
             ]);
         }
-        println!("{table}");
+        outln!("{table}");
         if let Some(failure) = &self.failure {
-            println!("the server's part is missing: {failure}");
+            outln!("the server's part is missing: {failure}");
         }
     }
 }
