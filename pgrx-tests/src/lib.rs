@@ -1,10 +1,15 @@
 //! Support for tests against a running Postgres: a private server with the extension in it ([`TestCluster`]),
-//! databases and roles in it, and the client's binary run as a user would ([`ClientHome`]).
+//! databases and roles in it, the client's binary run as a user would ([`ClientHome`]), both brought together
+//! ([`Site`], [`Agent`]), and a judge of equality that shares nothing with the product ([`Comparison`]).
 //!
 //! Everything here panics when it does not work: a test that cannot be set up has failed.
 
 mod client;
 mod cluster;
+mod compare;
+mod site;
 
 pub use client::{ClientHome, Finished, Running};
 pub use cluster::{Login, Registered, TestCluster, shared};
+pub use compare::{Comparison, assert_equal};
+pub use site::{Agent, LOCAL, Site, table_of};
