@@ -17,7 +17,7 @@ mod subtransaction;
 mod write;
 
 pub use relation::{IncomingColumn, IncomingRows};
-pub use statement::{Parameter, Row, by_index, execute, read_rows};
+pub use statement::{Ctid, Parameter, Row, by_index, execute, read_rows};
 pub use subtransaction::{Caught, attempt};
 
 use std::ffi::{CStr, CString};
@@ -165,6 +165,16 @@ fn scalar_type(type_oid: Oid, typmod: i32, output: Oid) -> Answer<ColumnType> {
         pg_sys::INTERVALOID => return Err(unsupported(type_oid, "an interval with restricted fields")),
         pg_sys::JSONOID => ColumnType::Json,
         pg_sys::JSONBOID => ColumnType::Jsonb,
+        pg_sys::POINTOID
+        | pg_sys::LINEOID
+        | pg_sys::LSEGOID
+        | pg_sys::BOXOID
+        | pg_sys::PATHOID
+        | pg_sys::POLYGONOID
+        | pg_sys::CIRCLEOID => {
+            // The catalogue calls their output immutable all the same.
+            return Err(unsupported(type_oid, "its text output depends on extra_float_digits"));
+        }
         _ => return other_type(type_oid, output),
     })
 }
