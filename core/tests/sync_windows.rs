@@ -341,14 +341,13 @@ fn a_second_look_reaches_the_last_position_of_an_open_window() {
     model.insert(0, 5_000, i64::MAX);
     model.with(|state| state.memories[0].seen = None);
     model.run();
-    model.damage(0, 5_000, |row| row.value += 1);
     model.with(|state| {
-        let mut looks = 0;
+        let (mut looks, mut sent) = (0, 0);
         state.hook = Some(Box::new(move |state, operation| {
-            looks += u32::from(operation == "upload");
-            // Behind the tail, the window, and what was mended: just before the second look.
-            if operation == "fingerprint" && looks == 1 {
-                looks = 2;
+            sent += u32::from(operation == "upload");
+            looks += u32::from(operation == "fingerprint");
+            // Behind the tail, so that the window finds it; and again, behind what was mended.
+            if operation == "fingerprint" && (looks == 2 || (looks == 3 && sent == 1)) {
                 state.tables[0].remote.get_mut(&5_000).unwrap().value += 1;
             }
         }));
