@@ -186,7 +186,7 @@ fn a_row_is_checked_against_its_table() {
     assert_eq!(key_and_position(&good, &schema), key_of(&good, &schema).map(|key| (key, 9)));
     let no_version = row(&[(1, Value::Numeric(id.borrow()))]);
     assert_eq!(key_and_position(&no_version, &schema).map_err(|e| e.kind()), Err(crate::ErrorKind::Null));
-    assert_eq!(key_and_position(&good[1..], &schema).is_err(), true);
+    assert!(key_and_position(&good[1..], &schema).is_err());
     assert_eq!(key_of(&good, &schema), key_of(&row(&[(1, Value::Numeric(short.borrow()))]), &schema));
     let column = |fields: &[(u32, Value<'_>)]| {
         let refused = check_against(&row(fields), &schema).expect_err("refused");

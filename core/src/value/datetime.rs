@@ -140,10 +140,10 @@ impl<'a> Reader<'a> {
             }
         }
         let total = (hours * 60 + minutes) * 60_000_000 + micros;
-        if minutes >= 60 || total > MICROSECONDS_PER_DAY {
+        if minutes >= 60 {
             return self.bad();
         }
-        Ok(total)
+        if total > MICROSECONDS_PER_DAY { self.out_of_range() } else { Ok(total) }
     }
 
     /// `Z`, `+HH`, `+HHMM`, `+HH:MM[:SS]`: seconds east of UTC, `None` where there is no zone.
@@ -169,7 +169,7 @@ impl<'a> Reader<'a> {
             seconds += self.digits(2, 2)? * 60;
         }
         if seconds >= 57_600 {
-            return self.bad();
+            return self.out_of_range();
         }
         Ok(Some(sign * seconds))
     }
@@ -206,7 +206,8 @@ pub fn parse_date(text: &str) -> Result<i32> {
 /// Microseconds since midnight of `HH:MM[:SS[.ffffff]]`.
 ///
 /// # Errors
-/// `InvalidText` where it is no time of day, `WouldChange` where it is finer than a microsecond.
+/// `InvalidText` where it is no time of day, `OutOfRange` beyond 24:00, `WouldChange` where it is finer than a
+/// microsecond.
 pub fn parse_time(text: &str) -> Result<i64> {
     let mut reader = Reader { text, at: 0, what: "time" };
     let micros = reader.time()?;
@@ -217,7 +218,7 @@ pub fn parse_time(text: &str) -> Result<i64> {
 /// Microseconds since midnight and seconds west of UTC of a time with a zone; no zone means UTC.
 ///
 /// # Errors
-/// As [`parse_time`].
+/// As [`parse_time`]; `OutOfRange` also for a zone of 16 hours or more.
 pub fn parse_timetz(text: &str) -> Result<(i64, i32)> {
     let mut reader = Reader { text, at: 0, what: "timetz" };
     let micros = reader.time()?;

@@ -1,9 +1,9 @@
 //! Reads the golden corpus, `encoding-v1.tsv`. Included by the tests of core, extension and client.
+#![allow(dead_code, reason = "each test that includes this file uses what it needs of it")]
 
 use plimsoll_core::value::ColumnType;
 
 /// One line of the corpus: a row of one field, column number 1.
-#[allow(dead_code, reason = "each test that includes this file reads the fields that it needs")]
 #[derive(Debug)]
 pub struct Entry {
     /// What the case is about.
