@@ -2,6 +2,7 @@
 
 mod convert;
 mod find;
+mod golden;
 mod plan;
 mod read;
 
