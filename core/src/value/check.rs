@@ -232,4 +232,12 @@ mod tests {
         assert_eq!(refused("enum('a')", Value::Enum("b")), Some(ErrorKind::InvalidText));
         assert_eq!(refused("date", Value::Date(DATE_MAX + 1)), Some(ErrorKind::OutOfRange));
     }
+
+    #[test]
+    fn values_over_1_gb_are_refused() {
+        // Pages that nobody touches cost nothing.
+        let large = vec![0; MAX_VALUE_BYTES + 1];
+        assert_eq!(refused("bytea", Value::Bytea(&large)), Some(ErrorKind::TooLarge));
+        assert_eq!(refused("bytea", Value::Bytea(&large[1..])), None);
+    }
 }
