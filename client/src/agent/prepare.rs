@@ -13,6 +13,7 @@ use crate::config::{Config, TableConfig};
 use crate::failure::{Advise, run as no_run, table as refused};
 use crate::names::Relation;
 use crate::server::{RemoteTable, Run, RunEnd, Server};
+use crate::source::ahead::ReadAhead;
 use crate::source::sqlite::plan::TablePlan;
 use crate::source::sqlite::{LocalDatabase, SqliteSource};
 
@@ -21,7 +22,7 @@ pub struct Prepared {
     /// Its number.
     pub run_id: i64,
     /// The source over the tables that go on; none where none does.
-    pub source: Option<SqliteSource>,
+    pub source: Option<ReadAhead<SqliteSource>>,
     /// The tables that go on.
     pub tables: Vec<PreparedTable>,
     /// The tables that cannot.
@@ -133,7 +134,7 @@ fn prepare_tables(
         }
     }
     if !plans.is_empty() {
-        prepared.source = Some(local.into_source(plans, fingerprint_key(server)?));
+        prepared.source = Some(ReadAhead::new(local.into_source(plans, fingerprint_key(server)?))?);
     }
     Ok(prepared)
 }

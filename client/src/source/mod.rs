@@ -1,3 +1,4 @@
 //! Local databases: each kind implements the core's `Source`.
 
+pub mod ahead;
 pub mod sqlite;
