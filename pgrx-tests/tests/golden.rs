@@ -328,3 +328,41 @@ fn a_domain_is_its_base_type_and_keeps_its_constraint() {
     let kept = bench.client.query_one(sql, &[]).expect("a row");
     assert_eq!((kept.get(0), kept.get(1), kept.get(2)), ("1.50", "{1.50}", true));
 }
+
+#[test]
+fn text_that_its_type_refuses_rejects_its_row_alone_in_the_key_too() {
+    let (mut bench, _) = bench();
+    let owner = &bench.owner;
+    let create = format!(
+        "CREATE TABLE public.hosts (client_id text NOT NULL, database_id uuid NOT NULL,
+             id inet NOT NULL, v int8 NOT NULL, value cidr,
+             PRIMARY KEY (client_id, database_id, id));
+         ALTER TABLE public.hosts OWNER TO {owner};
+         SELECT plimsoll.manage_table('public.hosts', version_column => 'v')"
+    );
+    bench.client.batch_execute(&create).expect("a table");
+    let numbers = numbers(&mut bench, "hosts");
+    let mut upload = BatchWriter::new();
+    for (id, value) in [("10.0.0.1", "10.0.0.0/8"), ("nowhere", "10.0.0.0/8"), ("10.0.0.2", "10.0.0.1/8")] {
+        let mut row = Vec::new();
+        let mut writer = RowWriter::new(&mut row);
+        writer.field(numbers[0], &Value::Other(id));
+        writer.field(numbers[1], &Value::Int(1));
+        writer.field(numbers[2], &Value::Other(value));
+        upload.push(&row);
+    }
+    let sql = "SELECT inserted, rejected FROM plimsoll.upload($1, $2, $3::bytea)";
+    let answer = bench
+        .client
+        .query_one(sql, &[&bench.uploaded.id, &"public.hosts", &upload.finish()])
+        .expect("an upload");
+    let rejected: serde_json::Value = answer.get(1);
+    let found: Vec<_> = rejected
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|row| (row["ordinal"].as_u64(), row["sqlstate"].as_str()))
+        .collect();
+    assert_eq!(found, [(Some(1), Some("22P02")), (Some(2), Some("22P02"))], "{rejected}");
+    assert_eq!(answer.get::<_, i64>(0), 1);
+}

@@ -12,6 +12,7 @@
 mod holder;
 mod json;
 mod read_back;
+mod readable;
 mod store;
 mod waiting;
 

@@ -6,6 +6,7 @@ use plimsoll_core::digest::{Digester, RowDigest};
 use plimsoll_core::row::{Fields, key_of, position_in};
 
 use super::read_back::ReadBack;
+use super::readable::with_readable_keys;
 use super::waiting::Waiting;
 use super::{IncomingRow, RefusedRow, Report, holder, may_lower};
 use crate::access::Database;
@@ -48,6 +49,7 @@ pub fn store(
 ) -> Answer<()> {
     let owner = table.owner;
     let may_replace = !holder::has_cascading_references(table)?;
+    let rows = with_readable_keys(table, rows, report)?;
     let existing = crate::identity::as_owner(owner, || probe(database, table, &rows))?;
     let mut lowering = 0u64;
     let (mut new, mut changed) = (Vec::new(), Vec::new());
@@ -158,7 +160,7 @@ pub struct Writer<'a> {
 }
 
 /// Whether rows are at fault, and whether they may fit later; `None`: something else is.
-fn fault(caught: &Caught) -> Option<bool> {
+pub fn fault(caught: &Caught) -> Option<bool> {
     let sqlstate = caught.sqlstate();
     match sqlstate.as_str() {
         "23503" | "23505" | "23P01" => Some(true),
