@@ -41,14 +41,25 @@ struct Column {
 /// How many slices a table is cut into: one for each kind of change, so that no row is touched twice.
 const SLICES: i64 = 5;
 
+/// Opens the user's database for reading, and reads from it: a file that is none is found only then.
+fn open(original: &Path) -> Result<Connection> {
+    let readable = || {
+        let source = Connection::open_with_flags(original, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        source.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+        rusqlite::Result::Ok(source)
+    };
+    readable().with_context(|| format!("{} is not a SQLite database that can be read", original.display()))
+}
+
 impl Copy {
+    /// Checks that a file can be copied, before anything else is done.
+    pub(super) fn check(original: &Path) -> Result<()> {
+        open(original).map(drop)
+    }
+
     /// Copies the database; the original is opened for reading only.
     pub(super) fn make(original: &Path, path: PathBuf) -> Result<Self> {
-        let source = Connection::open_with_flags(original, OpenFlags::SQLITE_OPEN_READ_ONLY)
-            .and_then(|source| {
-                source.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map(|()| source)
-            })
-            .with_context(|| format!("{} is not a SQLite database that can be read", original.display()))?;
+        let source = open(original)?;
         source.backup("main", &path, None)?;
         let connection = Connection::open(&path)?;
         // The copy stands for a database whose application enforces its own rules.

@@ -157,13 +157,13 @@ impl Material for Shop {
             "UPDATE invoices SET paid_on = date(issued_on, '+9 days')
               WHERE branch = 'GDN' AND paid_on IS NULL AND number % 11 = 0",
             "UPDATE customers SET street = street || ' 7a', remark = NULL WHERE customer_id % 97 = 0",
-            "UPDATE invoice_lines SET unit_price = unit_price + 0.5 WHERE branch = 'KBH' AND number % 199 = 0",
+            "UPDATE invoice_lines SET unit_price = round(unit_price + 0.5, 2) WHERE branch = 'KBH' AND number % 199 = 0",
         ] {
             updated += transaction.execute(statement, [])?;
         }
         let mut deleted = 0;
         for table in ["invoice_lines", "invoices"] {
-            let statement = format!("DELETE FROM {table} WHERE branch = 'KBH' AND number % 251 = 7");
+            let statement = format!("DELETE FROM {table} WHERE branch = 'HH' AND number % 503 = 7");
             deleted += transaction.execute(&statement, [])?;
         }
         transaction.commit()?;
@@ -180,7 +180,7 @@ impl Material for Shop {
         let altered = run("invoices", "UPDATE {} SET total = total + 1000 WHERE number % 4999 = 17")?
             + run(
                 "customers",
-                "UPDATE {} SET family_name = upper(family_name) WHERE customer_id % 1009 = 5",
+                "UPDATE {} SET family_name = family_name || '?' WHERE customer_id % 1009 = 5",
             )?;
         Ok(format!("{deleted} rows deleted and {altered} altered by hand in Postgres"))
     }
