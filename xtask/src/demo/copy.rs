@@ -43,10 +43,10 @@ const SLICES: i64 = 5;
 
 /// Opens the user's database for reading, and reads from it: a file that is none is found only then.
 fn open(original: &Path) -> Result<Connection> {
-    let readable = || {
+    let readable = || -> rusqlite::Result<Connection> {
         let source = Connection::open_with_flags(original, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         source.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
-        rusqlite::Result::Ok(source)
+        Ok(source)
     };
     readable().with_context(|| format!("{} is not a SQLite database that can be read", original.display()))
 }
