@@ -370,8 +370,9 @@ pub trait Target {
     /// Stores rows.
     fn upload(&mut self, table: TableId, rows: &[SourceRow]) -> Outcome<Uploaded>;
 
-    /// Deletes exactly these rows; one that is not there as named is left alone.
-    fn delete(&mut self, table: TableId, rows: &[KeyedItem]) -> Outcome<Deleted>;
+    /// Deletes exactly these rows; one that is not there as named is left alone. `planned`: about how many
+    /// rows this run deletes from here on, these among them; what the guard against destruction weighs.
+    fn delete(&mut self, table: TableId, rows: &[KeyedItem], planned: u64) -> Outcome<Deleted>;
 
     /// The rows rejected or waiting from earlier runs.
     fn rejected(&mut self, table: TableId) -> Outcome<Vec<Rejected>>;

@@ -130,6 +130,8 @@ fn a_hold_stops_deletes_and_lowering_rows_but_new_rows_arrive() {
     let report = model.run();
     assert_eq!(report.tables[0].status, Status::Different);
     assert!(report.tables[0].held > 0);
+    // The person who is asked is told of all that the run would delete, not of one call's rows.
+    assert_eq!(model.with(|state| state.tables[0].planned), 1_500);
     assert_eq!((report.tables[0].inserted, report.tables[0].deleted), (1, 0));
     for key in 6_000..6_003 {
         // Counts that change do not make it sweep for what is held.

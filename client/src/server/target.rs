@@ -226,15 +226,18 @@ impl Target for RunTarget<'_> {
         Ok(uploaded)
     }
 
-    fn delete(&mut self, table: TableId, rows: &[KeyedItem]) -> Outcome<Deleted> {
+    fn delete(&mut self, table: TableId, rows: &[KeyedItem], planned: u64) -> Outcome<Deleted> {
         let mut writer = ItemsWriter::new(true);
         rows.iter().for_each(|row| writer.push(&row.item, &row.key));
         let bytes = writer.finish(None);
         let run_id = self.run_id;
         let sql = "SELECT deleted, held, blocked
-                   FROM plimsoll.delete_rows($1, $2, $3::pg_catalog.bytea, $4)";
+                   FROM plimsoll.delete_rows($1, $2, $3::pg_catalog.bytea, $4, $5)";
         fault_point("before-delete");
-        let answer = self.call(table, sql, vec![(&bytes, Type::BYTEA), (&run_id, Type::INT8)])?;
+        let planned = i64::try_from(planned).unwrap_or(i64::MAX);
+        let parameters: Vec<Parameter<'_>> =
+            vec![(&bytes, Type::BYTEA), (&run_id, Type::INT8), (&planned, Type::INT8)];
+        let answer = self.call(table, sql, parameters)?;
         fault_point("after-delete");
         let row = answer.first().ok_or_else(|| malformed("the answer to a delete", "it has no row"))?;
         let blocked: Option<Json> = cell(Some(row), 2)?;

@@ -26,7 +26,7 @@ pub fn digest_form(row: &[u8], out: &mut Vec<u8>) -> Result<()> {
 /// Whether the wire form is the digest form already. Nested values are always rewritten.
 fn is_normal(value: &Value<'_>) -> bool {
     match value {
-        Value::Numeric(number) => number.scale() == 0,
+        Value::Numeric(number) => usize::from(number.scale()) == number.fraction_digits(),
         Value::Float(number) => number.to_bits() == normal_float(*number).to_bits(),
         Value::Jsonb(_) | Value::Array(_) | Value::Range(_) | Value::Multirange(_) | Value::Composite(_) => {
             false
@@ -45,8 +45,11 @@ fn normal_float(number: f64) -> f64 {
 
 fn put_normal(out: &mut Vec<u8>, value: &Value<'_>) -> Result<()> {
     match value {
-        // Scale 0 stands for "as many digits as there are": only the digest form has digits beyond it.
-        Value::Numeric(number) => put_tagged(out, Some(&Value::Numeric(Numeric { scale: 0, ..*number }))),
+        // No more digits than the value has. A scale is 16383 at most, so that the cast loses nothing.
+        Value::Numeric(number) => {
+            let scale = number.fraction_digits() as u16;
+            put_tagged(out, Some(&Value::Numeric(Numeric { scale, ..*number })));
+        }
         Value::Float(number) => put_tagged(out, Some(&Value::Float(normal_float(*number)))),
         Value::Jsonb(text) => {
             let mut canonical = Vec::with_capacity(text.len());

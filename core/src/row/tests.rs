@@ -183,6 +183,10 @@ fn a_row_is_checked_against_its_table() {
     let good = row(&[(1, Value::Numeric(id.borrow())), (3, Value::Int(9)), (7, Value::Text("abc"))]);
     assert_eq!(check_against(&good, &schema), Ok(()));
     assert_eq!(position_in(&good, &schema), Ok(9));
+    // A key is a row by the grammar: what it names can be looked up.
+    let key = key_of(&good, &schema).expect("a key");
+    let values: Vec<_> = Fields::new(&key).map(|field| field.expect("a field").value).collect();
+    assert_eq!(values, [Value::Numeric(short.borrow())]);
     assert_eq!(key_and_position(&good, &schema), key_of(&good, &schema).map(|key| (key, 9)));
     let no_version = row(&[(1, Value::Numeric(id.borrow()))]);
     assert_eq!(key_and_position(&no_version, &schema).map_err(|e| e.kind()), Err(crate::ErrorKind::Null));

@@ -23,12 +23,20 @@ pub(super) struct Excess {
     rest: Vec<Item>,
     chunk: Vec<Item>,
     send: Vec<SourceRecord>,
+    /// Rows looked up so far, and how many of them the source did not have.
+    looked_up: (u64, u64),
     state: State,
 }
 
 impl Excess {
     pub fn new(items: Vec<Item>, ledger: &mut Ledger) -> Self {
-        let mut excess = Excess { rest: items, chunk: Vec::new(), send: Vec::new(), state: State::Done };
+        let mut excess = Excess {
+            rest: items,
+            chunk: Vec::new(),
+            send: Vec::new(),
+            looked_up: (0, 0),
+            state: State::Done,
+        };
         excess.settle(ledger);
         excess
     }
@@ -37,7 +45,7 @@ impl Excess {
         match &self.state {
             State::Keys => Some(Step::KeysOf(&self.chunk)),
             State::Lookup { keys, .. } => Some(Step::Lookup(keys)),
-            State::Delete(rows) => Some(Step::Delete(rows)),
+            State::Delete(rows) => Some(Step::Delete { rows, planned: self.planned(rows.len()) }),
             State::Send(send) => send.step(),
             State::Done => None,
         }
@@ -46,6 +54,14 @@ impl Excess {
     /// Whether it stands between two chunks, where a run may stop.
     pub fn between(&self) -> bool {
         matches!(self.state, State::Keys)
+    }
+
+    /// How many rows are still to be deleted, with the `now` at hand: of the rest as large a share as of what
+    /// was looked up so far.
+    fn planned(&self, now: usize) -> u64 {
+        let (looked_up, gone) = self.looked_up;
+        let rest = u128::from(gone) * self.rest.len() as u128 / u128::from(looked_up.max(1));
+        u64::try_from(rest).unwrap_or(u64::MAX).saturating_add(now as u64)
     }
 
     /// Rows not yet dealt with.
@@ -123,6 +139,7 @@ impl Excess {
         ledger: &mut Ledger,
     ) -> Vec<KeyedItem> {
         let mut gone = Vec::new();
+        self.looked_up.0 += keyed.len() as u64;
         for (row, found) in keyed.into_iter().zip(found) {
             let Some(record) = found else {
                 gone.push(row);
@@ -140,6 +157,7 @@ impl Excess {
             }
             self.send.push(record);
         }
+        self.looked_up.1 += gone.len() as u64;
         gone
     }
 

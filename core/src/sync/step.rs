@@ -60,7 +60,12 @@ pub enum Step<'a> {
     /// Target: store rows.
     Upload(&'a [SourceRow]),
     /// Target: delete rows.
-    Delete(&'a [KeyedItem]),
+    Delete {
+        /// The rows.
+        rows: &'a [KeyedItem],
+        /// About how many are still to be deleted, these among them.
+        planned: u64,
+    },
     /// Target: the rows that were not stored in earlier runs.
     Rejected,
     /// Target: remember rows that were not stored.
@@ -139,7 +144,7 @@ impl Sides<'_> {
             Step::ReadManifest { range, rows } => Answer::Manifest(target.manifest(table, range, rows)?),
             Step::KeysOf(items) => Answer::Keys(target.keys_of(table, items)?),
             Step::Upload(rows) => Answer::Uploaded(target.upload(table, rows)?),
-            Step::Delete(rows) => Answer::Deleted(target.delete(table, rows)?),
+            Step::Delete { rows, planned } => Answer::Deleted(target.delete(table, rows, planned)?),
             Step::Rejected => Answer::Rejected(target.rejected(table)?),
             Step::Reject(rows) => done(target.reject(table, rows)?),
             Step::ClearRejected(keys) => done(target.clear_rejected(table, keys)?),

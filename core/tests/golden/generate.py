@@ -375,7 +375,7 @@ def stored(item, column_type):
 def normal(item):
     def change(item):
         if item[0] == "numeric":
-            return (*item[:2], 0, *item[3:])
+            return (*item[:2], max(0, -item[4]) if item[1] < 2 else 0, *item[3:])
         if item[0] == "float":
             number = struct.unpack("<d", item[1])[0] if isinstance(item[1], bytes) else item[1]
             if number != number:

@@ -244,10 +244,12 @@ impl Target for ModelTarget {
         state.after("upload")?;
         Ok(uploaded)
     }
-    fn delete(&mut self, table: TableId, rows: &[KeyedItem]) -> Outcome<Deleted> {
+    fn delete(&mut self, table: TableId, rows: &[KeyedItem], planned: u64) -> Outcome<Deleted> {
         let mut state = self.0.borrow_mut();
         let numbers: Vec<u64> = rows.iter().map(|row| key_of(&row.key)).collect();
         state.before("delete", table, &numbers, rows.len())?;
+        assert!(planned >= rows.len() as u64, "a plan of fewer rows than are to be deleted");
+        state.tables[table].planned = state.tables[table].planned.max(planned);
         let mut deleted = Deleted::default();
         for (at, row) in rows.iter().enumerate() {
             let key = key_of(&row.key);

@@ -117,6 +117,8 @@ pub struct Table {
     pub history: Vec<BatchRecord>,
     /// Whether deletes and lowering upserts are held.
     pub hold: bool,
+    /// The most rows that a delete said were planned.
+    pub planned: u64,
     /// Whether the target keeps the digest sum of its rows.
     pub keeps_sum: bool,
 }
