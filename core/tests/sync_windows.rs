@@ -35,6 +35,22 @@ fn equal_max_with_unequal_count_sweeps_the_whole_table_in_this_run() {
     assert_eq!(report.tables[0].windows, 30);
 }
 
+/// Found by killing agents: the agent died in its last window, rows were lost, and the forced sweep never came
+/// upon a window that begins where it began; it went round until its time was up, and the rows to delete that
+/// each round found anew put the replica on hold.
+#[test]
+fn a_forced_sweep_that_begins_within_the_last_window_goes_round_once() {
+    let model = level(3_000, 100);
+    model.with(|state| {
+        state.memories[0].window_from = Some(2_950);
+        state.tables[0].remote.insert(9_000, RemoteRow { version: 5, value: 1, unique: None, parent: None });
+    });
+    let report = model.run();
+    assert!(report.tables[0].windows <= 32, "{report:?}");
+    assert_eq!((report.tables[0].found_excess, report.tables[0].deleted, report.tables[0].held), (1, 1, 0));
+    assert!(model.is_equal(0));
+}
+
 #[test]
 fn counts_that_cannot_be_brought_together_do_not_sweep_every_run() {
     let model = level(3_000, 100);

@@ -332,7 +332,12 @@ impl Table {
                 micros: took,
             });
         }
-        self.candidates.extend(piece.excess);
+        if !piece.excess.is_empty() {
+            // Tail and windows overlap; a row counts once, toward the guard too.
+            self.candidates.extend(piece.excess);
+            self.candidates.sort_unstable();
+            self.candidates.dedup();
+        }
         let send = Send::items(piece.missing, piece.bad, &mut self.ledger);
         if send.step().is_some() {
             self.task = Task::Send(send);

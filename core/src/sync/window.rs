@@ -121,6 +121,10 @@ impl Windows {
         memory.window_from = piece.range.to;
         memory.window_rows = self.next_rows(memory, settings, piece.rows, took, snapshot);
         if piece.range.to.is_none() {
+            if self.wrapped {
+                // The whole axis, whatever lies between the last window's ends: where the circle began may.
+                self.start = None;
+            }
             self.wrapped = true;
             self.swept_for = memory.sweep_counts;
             let ended = memory.sweep_started.take().filter(|_| memory.sweep_clean);
