@@ -156,7 +156,7 @@ impl Material for Shop {
         for statement in [
             "UPDATE invoices SET paid_on = date(issued_on, '+9 days')
               WHERE branch = 'GDN' AND paid_on IS NULL AND number % 11 = 0",
-            "UPDATE customers SET street = street || ' 7a', remark = NULL WHERE customer_id % 97 = 0",
+            "UPDATE customers SET street = street || ' 7a', remark = NULL WHERE customer_id % 97 = 0 AND customer_id <= 12000",
             "UPDATE invoice_lines SET unit_price = round(unit_price + 0.5, 2) WHERE branch = 'KBH' AND number % 199 = 0",
         ] {
             updated += transaction.execute(statement, [])?;
