@@ -14,7 +14,7 @@ use crate::datum::{Caught, Ctid, IncomingRows, Row, attempt, by_index, execute};
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::table::{self, ManagedTable, Placeholders};
 use crate::version::{range_of, read_range};
-use crate::{guard, identity, run};
+use crate::{cascade, guard, identity, run};
 
 /// What a delete did.
 #[derive(Default)]
@@ -209,13 +209,34 @@ fn delete(
     let there = identity::as_owner(owner, || lock_as_named(database, table, &doomed))?;
     let doomed: Vec<Doomed> = doomed.into_iter().filter(|row| there.contains_key(&row.ordinal)).collect();
     let rows = doomed.len() as u64;
-    let planned = planned.unwrap_or(0).max(rows);
-    if guard::ask(database, table, rows, planned)? == guard::Verdict::Held {
+    let taken = {
+        let incoming = key_rows(table, &doomed, &there)?;
+        cascade::taken(database, table, &incoming)?
+    };
+    // Rows of tables that are not managed count as if they were this replica's.
+    let mut more = 0;
+    for along in &taken {
+        match &along.table {
+            None => more += along.rows,
+            Some(child) if guard::ask(database, child, along.rows, along.rows)? == guard::Verdict::Held => {
+                report.held = rows;
+                return Ok(report);
+            }
+            Some(_) => {}
+        }
+    }
+    let planned = planned.unwrap_or(0).max(rows) + more;
+    if guard::ask(database, table, rows + more, planned)? == guard::Verdict::Held {
         report.held = rows;
         return Ok(report);
     }
     remove(database, table, doomed, &there, &mut report)?;
-    guard::count(database, table, report.deleted)?;
+    guard::count(database, table, report.deleted + more)?;
+    for along in &taken {
+        if let Some(child) = &along.table {
+            guard::count(database, child, along.rows)?;
+        }
+    }
     if let Some(run_id) = run_id {
         run::add_counts(run_id, 0, 0, report.deleted, 0)?;
     }

@@ -6,6 +6,9 @@
 //! | `database`, `setting` | registered databases, their tokens, grants and options |
 //! | `run`, `lease`, `replica` | runs, whose turn it is, what a run finds and leaves of each replica |
 //! | `history`, `rejected`, `hold` | batches, rows that could not be stored, holds and their release |
+//! | `table`, `version`, `manifest` | managed tables, what a replica says of itself, row manifests, downloads |
+//! | `upload`, `delete`, `guard`, `cascade` | rows stored and deleted, and how many may be destroyed |
+//! | `datum` | between Postgres' memory and the core's values: where `unsafe` lives |
 //! | `view`, `argument` | whose databases the views show; arguments as SQL hands them over |
 //!
 //! SQL names, privileges and settings of all functions are in `sql/`. A function that SQL calls is a thin
@@ -13,6 +16,7 @@
 
 mod access;
 mod argument;
+mod cascade;
 mod database;
 mod datum;
 mod delete;

@@ -44,7 +44,8 @@ impl Runner {
     /// A command that runs as this user, from a directory that every user can enter.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(program.as_ref());
-        command.current_dir("/").stdin(Stdio::null());
+        // A server that inherits this puts backtraces into the DETAIL of every error.
+        command.current_dir("/").stdin(Stdio::null()).env_remove("RUST_BACKTRACE");
         if let Some((uid, gid)) = self.other {
             command.uid(uid).gid(gid);
         }

@@ -185,7 +185,12 @@ pub fn load(registration: &Registration) -> Answer<ManagedTable> {
             column_type: codec.column_type.clone(),
             not_null: attribute.not_null,
         });
-        physical.push(PhysicalColumn { name: column, collation: attribute.collation, equality });
+        physical.push(PhysicalColumn {
+            name: column,
+            collation: attribute.collation,
+            equality,
+            always_identity: attribute.always_identity,
+        });
         codecs.push(codec);
     }
     let modified = registration.modified_column.as_deref().filter(|m| found.iter().any(|a| a.name == *m));
@@ -243,6 +248,7 @@ pub struct Attribute {
     pub not_null: bool,
     pub collation: Oid,
     pub generated: bool,
+    pub always_identity: bool,
 }
 
 /// The columns of a table, in their order.
@@ -250,7 +256,7 @@ pub fn attributes(oid: Oid) -> Answer<Vec<Attribute>> {
     Spi::connect(|client| {
         let rows = client.select(
             "SELECT a.attname::pg_catalog.text, a.atttypid, a.atttypmod, a.attnotnull, a.attcollation,
-                    a.attgenerated OPERATOR(pg_catalog.<>) ''
+                    a.attgenerated OPERATOR(pg_catalog.<>) '', a.attidentity OPERATOR(pg_catalog.=) 'a'
              FROM pg_catalog.pg_attribute a
              WHERE a.attrelid OPERATOR(pg_catalog.=) $1 AND a.attnum OPERATOR(pg_catalog.>) 0
                AND NOT a.attisdropped ORDER BY a.attnum",
@@ -265,6 +271,7 @@ pub fn attributes(oid: Oid) -> Answer<Vec<Attribute>> {
                 not_null: row.get(4)?.unwrap_or(false),
                 collation: row.get(5)?.unwrap_or(Oid::INVALID),
                 generated: row.get(6)?.unwrap_or(false),
+                always_identity: row.get(7)?.unwrap_or(false),
             })
         })
         .collect()

@@ -8,6 +8,7 @@ mod catalog;
 mod manage;
 mod sql;
 
+pub use catalog::quoted;
 pub use sql::Placeholders;
 
 use pgrx::pg_sys::{self, Oid};
@@ -26,6 +27,8 @@ pub struct PhysicalColumn {
     pub collation: Oid,
     /// `OPERATOR(schema.=)` by which the unique index compares it, for key columns.
     pub equality: Option<String>,
+    /// Whether it is an identity column that no UPDATE may set.
+    pub always_identity: bool,
 }
 
 /// A column that the server sets to the client's or the database's id.

@@ -340,11 +340,16 @@ impl Writer<'_> {
     fn update_statement(&self) -> String {
         let table = &self.table;
         let key = table.schema.key_indexes();
-        // A table that is all key has no row that could be changed; a statement needs a column all the same.
-        let all_key = key.len() == table.physical.len();
-        let columns = table.physical.iter().enumerate().filter(|(i, _)| all_key || !key.contains(i));
+        let columns = table.physical.iter().enumerate();
+        let may_change = columns.filter(|(i, column)| !key.contains(i) && !column.always_identity);
+        let mut columns: Vec<_> = may_change.map(|(_, column)| column).collect();
+        if columns.is_empty() {
+            // Such a table has no row that could be changed; a statement needs a column all the same.
+            columns.extend(table.physical.first());
+        }
         let set: Vec<String> = columns
-            .map(|(_, column)| {
+            .into_iter()
+            .map(|column| {
                 let name = pgrx::spi::quote_identifier(&column.name);
                 format!("{name} = i.{name}")
             })
