@@ -9,6 +9,7 @@
 //! Each attempt is a subtransaction. One that fails because of its rows is halved until the rows at fault
 //! stand alone.
 
+mod fresh;
 mod holder;
 mod json;
 mod read_back;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use plimsoll_core::digest::{Digester, RowDigest};
 use plimsoll_core::row::{Fields, key_of, position_in};
 
+use super::fresh::store_as_new;
 use super::read_back::ReadBack;
 use super::readable::with_readable_keys;
 use super::waiting::Waiting;
@@ -25,7 +26,7 @@ struct Stored {
 
 /// How changed rows are written.
 #[derive(Clone, Copy, PartialEq)]
-enum Mode {
+pub enum Mode {
     /// Row by row in one UPDATE.
     Update,
     /// Taken out and put in again in one statement: unique values may be swapped between rows.
@@ -50,6 +51,10 @@ pub fn store(
     let owner = table.owner;
     let may_replace = !holder::has_cascading_references(table)?;
     let rows = with_readable_keys(table, rows, report)?;
+    let rows = match store_as_new(database, table, rows, report)? {
+        Some(rows) => rows,
+        None => return Ok(()),
+    };
     let existing = crate::identity::as_owner(owner, || probe(database, table, &rows))?;
     let mut lowering = 0u64;
     let (mut new, mut changed) = (Vec::new(), Vec::new());
@@ -154,8 +159,8 @@ pub fn push_row(table: &mut ManagedTable, row: &IncomingRow, rows: &mut Incoming
 pub struct Writer<'a> {
     pub(super) database: &'a Database,
     pub(super) table: &'a mut ManagedTable,
-    may_replace: bool,
-    report: &'a mut Report,
+    pub(super) may_replace: bool,
+    pub(super) report: &'a mut Report,
     pub(super) waiting: Vec<Waiting>,
 }
 
@@ -238,7 +243,7 @@ impl Writer<'_> {
     }
 
     /// Writes the group in a subtransaction and compares what was stored with what was sent.
-    fn attempt(&mut self, rows: &[(IncomingRow, bool)], mode: Mode) -> Answer<Result<(), Failed>> {
+    pub(super) fn attempt(&mut self, rows: &[(IncomingRow, bool)], mode: Mode) -> Answer<Result<(), Failed>> {
         let mut changed_by_server = Vec::new();
         let owner = self.table.owner;
         let outcome = attempt(|| {
