@@ -99,6 +99,12 @@ pub fn take(database: &Database, agent: &Agent) -> Answer<(i64, TimestampWithTim
     let user = identity::role_name(database.user);
     identity::as_extension(|| {
         Spi::connect_mut(|client| {
+            // Told at once: the row stays locked as long as the other agent's step goes on.
+            if let Some(other) =
+                read(client, database.id)?.filter(|lease| lease.live && lease.agent_id != agent.id)
+            {
+                return Err(held(&other));
+            }
             let earlier = match lock_row(client, database.id)? {
                 Some(earlier) => earlier,
                 None => {
