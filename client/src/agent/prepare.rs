@@ -67,15 +67,24 @@ pub fn prepare(
 /// Schemas by the managed table's name.
 type Schemas = HashMap<String, TableSchema>;
 
-/// The schemas of managed tables whose full names the configuration gives: asked for before the run begins,
+/// The schemas of the managed tables, as far as they are found by name: asked for before the run begins,
 /// because that tells the server the highest local versions. What fails here is asked for again.
 fn known_schemas(server: &mut Server, tables: &[&TableConfig]) -> Outcome<Schemas> {
-    let relations = tables.iter().filter_map(|table| table.relation());
-    let named: Vec<String> =
-        relations.filter(|relation| relation.schema.is_some()).map(|relation| relation.text()).collect();
-    let asked: Vec<&str> = named.iter().map(String::as_str).collect();
+    let mut names: Vec<String> = Vec::new();
+    let (full, partial): (Vec<&TableConfig>, Vec<&TableConfig>) =
+        tables.iter().partition(|table| wanted(table).schema.is_some());
+    names.extend(full.into_iter().map(|table| wanted(table).text()));
+    if !partial.is_empty() {
+        let managed = server.managed_tables()?;
+        for table in partial {
+            if let [found] = matching(table, &managed)[..] {
+                names.push(found.clone());
+            }
+        }
+    }
+    let asked: Vec<&str> = names.iter().map(String::as_str).collect();
     let schemas = server.table_schemas(&asked)?;
-    let found = named.into_iter().zip(schemas);
+    let found = names.into_iter().zip(schemas);
     Ok(found.filter_map(|(name, schema)| Some((name, schema.ok()?))).collect())
 }
 
@@ -187,8 +196,8 @@ pub fn choose<'c>(config: &'c Config, wanted: &[String]) -> Outcome<Vec<&'c Tabl
 fn local_versions(local: &LocalDatabase, tables: &[&TableConfig], known: &Schemas) -> Map<String, Json> {
     let mut versions = Map::new();
     for table in tables {
-        let relation = table.relation().map(|relation| relation.text());
-        let Some((remote, schema)) = relation.and_then(|name| known.get_key_value(&name)) else { continue };
+        let [remote] = matching(table, known.keys())[..] else { continue };
+        let Some(schema) = known.get(remote) else { continue };
         // What cannot be read is reported by the table itself.
         let Ok(found) = local.table(&table.name) else { continue };
         let Some(column) = found.column(&schema.version().name) else { continue };
@@ -220,19 +229,30 @@ pub fn match_tables<'c, 'r>(
     matched
 }
 
+/// The managed table's name as configured: the local table's own where nothing is said.
+fn wanted(table: &TableConfig) -> Relation {
+    table.relation().unwrap_or_else(|| Relation { schema: None, table: table.name.clone() })
+}
+
+/// The managed tables that a configured one can mean; letter case counts only where it decides.
+fn matching<'n>(table: &TableConfig, names: impl IntoIterator<Item = &'n String>) -> Vec<&'n String> {
+    let wanted = wanted(table);
+    let names: Vec<&String> = names.into_iter().collect();
+    let alike = |same: &dyn Fn(&str, &str) -> bool| -> Vec<&'n String> {
+        names.iter().copied().filter(|name| wanted.means(&Relation::parse(name), same)).collect()
+    };
+    let exact = alike(&|a, b| a == b);
+    if exact.is_empty() { alike(&|a, b| a.to_lowercase() == b.to_lowercase()) } else { exact }
+}
+
 fn find_remote<'r>(table: &TableConfig, remote: &'r [RemoteTable]) -> Outcome<&'r RemoteTable> {
-    let wanted = match table.relation() {
-        Some(relation) => relation,
-        None => Relation { schema: None, table: table.name.clone() },
-    };
-    let matching = |same: &dyn Fn(&str, &str) -> bool| -> Vec<&'r RemoteTable> {
-        remote.iter().filter(|other| wanted.means(&Relation::parse(&other.relation), same)).collect()
-    };
-    let exact = matching(&|a, b| a == b);
-    let named = if exact.is_empty() { matching(&|a, b| a.to_lowercase() == b.to_lowercase()) } else { exact };
-    let wanted = wanted.text();
-    match named[..] {
-        [found] => Ok(found),
+    let names: Vec<&String> = matching(table, remote.iter().map(|remote| &remote.relation));
+    let wanted = wanted(table).text();
+    match names[..] {
+        [name] => remote
+            .iter()
+            .find(|remote| remote.relation == *name)
+            .ok_or_else(|| refused(format!("the server has no managed table {wanted}"))),
         [] => Err(refused(format!("the server has no managed table {wanted} for this database"))
             .advise("\"plimsoll schema\" prints the SQL that makes it; remote = \"schema.table\" names it")),
         _ => Err(refused(format!("the server has several managed tables {wanted}"))

@@ -144,6 +144,16 @@ impl Server {
         self.call(Place::Run, sql, parameters).map(|_| fault_point("after-end"))
     }
 
+    /// The names of all managed tables.
+    ///
+    /// # Errors
+    /// As the server says.
+    pub fn managed_tables(&mut self) -> Outcome<Vec<String>> {
+        let rows =
+            self.call(Place::Run, "SELECT relation FROM plimsoll.tables WHERE is_there", Vec::new())?;
+        rows.iter().map(|row| cell(Some(row), 0)).collect()
+    }
+
     /// The managed tables without beginning a run.
     ///
     /// # Errors
