@@ -112,5 +112,28 @@ pub fn as_owner<T>(owner: Oid, work: impl FnOnce() -> Answer<T>) -> Answer<T> {
         | pg_sys::SECURITY_RESTRICTED_OPERATION
         | pg_sys::SECURITY_NOFORCE_RLS;
     let _restored = Restored::switch_to(owner, flags);
+    let _settings = Settings::keep();
     work()
+}
+
+/// Undoes settings that code of the table's owner changed: left as they are, a `search_path` set by a trigger
+/// would be the caller's afterwards, who may be a superuser.
+struct Settings {
+    level: i32,
+}
+
+impl Settings {
+    fn keep() -> Self {
+        // SAFETY: the level is closed by `drop`, or by the abort that an ERROR leads to.
+        Settings { level: unsafe { pg_sys::NewGUCNestLevel() } }
+    }
+}
+
+impl Drop for Settings {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: closes the level opened by `keep`; levels within it are closed already.
+            unsafe { pg_sys::AtEOXact_GUC(false, self.level) };
+        }
+    }
 }
