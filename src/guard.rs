@@ -32,7 +32,10 @@ pub fn ask(database: &Database, table: &ManagedTable, rows: u64, planned: u64) -
     }
     let rows = i64::try_from(rows).unwrap_or(i64::MAX);
     let planned = i64::try_from(planned).unwrap_or(i64::MAX).max(rows);
-    let known = identity::as_extension(|| known(database, table))?;
+    let known = identity::as_extension(|| {
+        lock(database, table)?;
+        known(database, table)
+    })?;
     if known.on_hold {
         identity::as_extension(|| hold(database, table, planned))?;
         return Ok(Verdict::Held);
@@ -58,6 +61,17 @@ pub fn ask(database: &Database, table: &ManagedTable, rows: u64, planned: u64) -
     })
 }
 
+/// Lets one transaction at a time ask about a replica. It writes the replica's row, so that one that looks at
+/// an old snapshot fails instead of counting what was true then.
+fn lock(database: &Database, table: &ManagedTable) -> Answer<()> {
+    Spi::run_with_args(
+        "INSERT INTO plimsoll.replica_record AS r (database_id, table_id) VALUES ($1, $2)
+         ON CONFLICT (database_id, table_id) DO UPDATE SET status = r.status",
+        &[database.id.into(), table.table_id.into()],
+    )?;
+    Ok(())
+}
+
 struct Known {
     touched: i64,
     largest: i64,
@@ -77,10 +91,10 @@ fn known(database: &Database, table: &ManagedTable) -> Answer<Known> {
                        AND r.hold_since IS NOT NULL),
                     COALESCE((SELECT r.released_rows FROM plimsoll.replica_record r
                      WHERE r.database_id OPERATOR(pg_catalog.=) $1 AND r.table_id OPERATOR(pg_catalog.=) $2
-                       AND r.released_until OPERATOR(pg_catalog.>) pg_catalog.now()), 0)
+                       AND r.released_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()), 0)
              FROM plimsoll.guard_record g
              WHERE g.database_id OPERATOR(pg_catalog.=) $1 AND g.table_id OPERATOR(pg_catalog.=) $2
-               AND g.hour OPERATOR(pg_catalog.>) (pg_catalog.now() OPERATOR(pg_catalog.-) '24:00'::pg_catalog.interval)",
+               AND g.hour OPERATOR(pg_catalog.>) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '24:00'::pg_catalog.interval)",
             Some(1),
             &[database.id.into(), table.table_id.into()],
         )?;
@@ -98,7 +112,7 @@ fn known(database: &Database, table: &ManagedTable) -> Answer<Known> {
 fn hold(database: &Database, table: &ManagedTable, planned: i64) -> Answer<()> {
     Spi::run_with_args(
         "INSERT INTO plimsoll.replica_record AS r (database_id, table_id, status, hold_since, hold_reason, hold_planned)
-         VALUES ($1, $2, 'different', pg_catalog.now(), 'more rows to delete or set back than the guard allows', $3)
+         VALUES ($1, $2, 'different', pg_catalog.clock_timestamp(), 'more rows to delete or set back than the guard allows', $3)
          ON CONFLICT (database_id, table_id) DO UPDATE
          SET hold_since = COALESCE(r.hold_since, excluded.hold_since),
              hold_reason = COALESCE(r.hold_reason, excluded.hold_reason),
@@ -126,7 +140,7 @@ pub fn count(database: &Database, table: &ManagedTable, touched: u64) -> Answer<
     identity::as_extension(|| {
         Spi::run_with_args(
             "INSERT INTO plimsoll.guard_record AS g (database_id, table_id, hour, touched, largest)
-             VALUES ($1, $2, pg_catalog.date_trunc('hour', pg_catalog.now()), $3,
+             VALUES ($1, $2, pg_catalog.date_trunc('hour', pg_catalog.clock_timestamp()), $3,
                      COALESCE((SELECT r.row_count FROM plimsoll.replica_record r
                                WHERE r.database_id OPERATOR(pg_catalog.=) $1 AND r.table_id OPERATOR(pg_catalog.=) $2), 0))
              ON CONFLICT (database_id, table_id, hour) DO UPDATE
@@ -137,7 +151,7 @@ pub fn count(database: &Database, table: &ManagedTable, touched: u64) -> Answer<
         Spi::run_with_args(
             "DELETE FROM plimsoll.guard_record g
              WHERE g.database_id OPERATOR(pg_catalog.=) $1 AND g.table_id OPERATOR(pg_catalog.=) $2
-               AND g.hour OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) '25:00'::pg_catalog.interval)",
+               AND g.hour OPERATOR(pg_catalog.<) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '25:00'::pg_catalog.interval)",
             &[database.id.into(), table.table_id.into()],
         )?;
         Ok(())
