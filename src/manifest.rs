@@ -222,16 +222,24 @@ fn download(
         if let Some((position, _)) = &after {
             range.from = Some(range.from.map_or(*position, |from| from.max(*position)));
         }
-        let mut skipping = after.is_some();
+        let is_after = |position: i64, key: &[u8]| {
+            after.as_ref().is_some_and(|(last, last_key)| position == *last && key == last_key)
+        };
+        // A cursor whose row is gone says nothing of the rows at its position: they are all read again.
+        let mut skipping = false;
+        if let Some((last, _)) = &after {
+            let tied = PositionRange { from: Some(*last), to: last.checked_add(1) };
+            read_range(&database, &mut table, tied, true, &mut |_, row| {
+                skipping = is_after(position_in(row, &schema)?, &key_of(row, &schema)?);
+                Ok(!skipping)
+            })?;
+        }
         let mut rows = Vec::new();
         read_range(&database, &mut table, range, true, &mut |_, row| {
             let (position, key) = (position_in(row, &schema)?, key_of(row, &schema)?);
-            if let (true, Some((last, last_key))) = (skipping, &after) {
-                if position == *last {
-                    skipping = key != *last_key;
-                    return Ok(true);
-                }
-                skipping = false;
+            if skipping {
+                skipping = !is_after(position, &key);
+                return Ok(true);
             }
             let mut cursor = position.to_le_bytes().to_vec();
             cursor.extend_from_slice(&key);
