@@ -193,9 +193,25 @@ pub fn load(registration: &Registration) -> Answer<ManagedTable> {
         });
         codecs.push(codec);
     }
+    let server_filled = found
+        .iter()
+        .filter(|a| !a.generated && !registration.tenant_columns.contains(&a.name))
+        .filter(|a| !physical.iter().any(|column: &PhysicalColumn| column.name == a.name))
+        .map(|a| a.name.clone())
+        .collect();
     let modified = registration.modified_column.as_deref().filter(|m| found.iter().any(|a| a.name == *m));
     let schema = schema_of(columns, &registration.key_columns, &registration.version_column, modified)?;
-    Ok(ManagedTable { table_id: registration.table_id, name, oid, owner, schema, physical, codecs, tenant })
+    Ok(ManagedTable {
+        table_id: registration.table_id,
+        name,
+        oid,
+        owner,
+        schema,
+        physical,
+        codecs,
+        server_filled,
+        tenant,
+    })
 }
 
 /// The table's oid and owner, by its registered name.

@@ -55,6 +55,8 @@ pub struct ManagedTable {
     pub physical: Vec<PhysicalColumn>,
     /// How their values are read and written.
     pub codecs: Vec<Codec>,
+    /// Columns that the server fills: neither sent nor tenant columns. Generated ones are not among them.
+    pub server_filled: Vec<String>,
     /// The columns that hold the tenant.
     pub tenant: Vec<TenantColumn>,
 }

@@ -1,6 +1,6 @@
 //! Rows that are likely new, stored without looking each of them up.
 
-use super::store::{Mode, Writer};
+use super::store::{Failed, Mode, Writer, fault};
 use super::{IncomingRow, Report};
 use crate::access::Database;
 use crate::datum::{Row, by_index, execute};
@@ -24,6 +24,8 @@ pub fn store_as_new(
     let mut writer = Writer { database, table, may_replace: false, report, waiting: Vec::new() };
     match writer.attempt(&rows, Mode::Update)? {
         Ok(()) => Ok(None),
+        // A cancelled statement, a serialization failure and the like are not for a second try.
+        Err(Failed::Raised(caught)) if fault(&caught).is_none() => caught.raise(),
         Err(_) => Ok(Some(rows.into_iter().map(|(row, _)| row).collect())),
     }
 }

@@ -10,7 +10,7 @@ use crate::access::Database;
 use crate::datum::{IncomingRows, execute};
 use crate::error::{Answer, Problem};
 use crate::identity;
-use crate::table::{ManagedTable, Placeholders};
+use crate::table::{ManagedTable, Placeholders, quoted};
 
 /// Whether a foreign key to the table deletes or changes the rows that refer to it.
 pub fn has_cascading_references(table: &ManagedTable) -> Answer<bool> {
@@ -23,41 +23,60 @@ pub fn has_cascading_references(table: &ManagedTable) -> Answer<bool> {
     Ok(cascades.unwrap_or(false))
 }
 
-/// Column lists of the table's unique indexes over plain columns, tenant columns left out.
-fn unique_column_lists(table: &ManagedTable) -> Answer<Vec<Vec<String>>> {
-    let mut lists: Vec<Vec<String>> = Spi::connect(|client| {
+/// Columns of a unique index, each with the operator by which the index compares it.
+type UniqueColumns = Vec<(String, String)>;
+
+/// The columns of the table's unique indexes over plain columns, tenant columns left out.
+fn unique_columns(table: &ManagedTable) -> Answer<Vec<UniqueColumns>> {
+    let mut lists: Vec<UniqueColumns> = Spi::connect(|client| {
         let rows = client.select(
-            "SELECT (SELECT pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY k.place)
-                     FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS k (attnum, place)
-                     JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid
-                          AND a.attnum OPERATOR(pg_catalog.=) k.attnum
-                     WHERE k.place OPERATOR(pg_catalog.<=) i.indnkeyatts)
-             FROM pg_catalog.pg_index i
+            "SELECT k.columns, k.operators FROM pg_catalog.pg_index i
+             CROSS JOIN LATERAL (
+                 SELECT pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY u.place) AS columns,
+                     pg_catalog.array_agg(pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname)
+                                          ORDER BY u.place) AS operators
+                 FROM ROWS FROM (pg_catalog.unnest(i.indkey::pg_catalog.int2[]),
+                      pg_catalog.unnest(i.indclass::pg_catalog.oid[])) WITH ORDINALITY AS u (attnum, class, place)
+                 JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid
+                      AND a.attnum OPERATOR(pg_catalog.=) u.attnum
+                 JOIN pg_catalog.pg_opclass c ON c.oid OPERATOR(pg_catalog.=) u.class
+                 JOIN pg_catalog.pg_amop m ON m.amopfamily OPERATOR(pg_catalog.=) c.opcfamily
+                      AND m.amopstrategy OPERATOR(pg_catalog.=) 3
+                      AND m.amoplefttype OPERATOR(pg_catalog.=) c.opcintype
+                      AND m.amoprighttype OPERATOR(pg_catalog.=) c.opcintype
+                 JOIN pg_catalog.pg_operator o ON o.oid OPERATOR(pg_catalog.=) m.amopopr
+                 JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) o.oprnamespace
+                 WHERE u.place OPERATOR(pg_catalog.<=) i.indnkeyatts) k
              WHERE i.indrelid OPERATOR(pg_catalog.=) $1 AND i.indisunique AND i.indexprs IS NULL",
             None,
             &[table.oid.into()],
         )?;
-        rows.map(|row| Ok::<_, Problem>(row.get(1)?.unwrap_or_default())).collect::<Answer<_>>()
+        rows.map(|row| {
+            let columns: Vec<String> = row.get(1)?.unwrap_or_default();
+            let operators: Vec<String> = row.get(2)?.unwrap_or_default();
+            Ok::<_, Problem>(columns.into_iter().zip(operators).collect())
+        })
+        .collect::<Answer<_>>()
     })?;
     for list in &mut lists {
-        list.retain(|column| !table.tenant.iter().any(|tenant| tenant.name == *column));
+        list.retain(|(column, _)| !table.tenant.iter().any(|tenant| tenant.name == *column));
     }
     Ok(lists)
 }
 
 /// The encoded key of a row of this replica that has the same unique value as `row`, under another key.
 pub fn find(database: &Database, table: &mut ManagedTable, row: &IncomingRow) -> Answer<Option<Vec<u8>>> {
-    for list in unique_column_lists(table)? {
+    for list in unique_columns(table)? {
         if list.is_empty()
-            || !list.iter().all(|name| table.physical.iter().any(|column| column.name == *name))
+            || !list.iter().all(|(name, _)| table.physical.iter().any(|column| column.name == *name))
         {
             continue;
         }
         let equal: Vec<String> = list
             .iter()
-            .map(|name| {
-                let name = pgrx::spi::quote_identifier(name);
-                format!("t.{name} = i.{name}")
+            .map(|(name, operator)| {
+                let name = quoted(name);
+                format!("t.{name} {operator} i.{name}")
             })
             .collect();
         let sql = format!(

@@ -11,11 +11,11 @@ use super::readable::with_readable_keys;
 use super::waiting::Waiting;
 use super::{IncomingRow, RefusedRow, Report, holder, may_lower};
 use crate::access::Database;
-use crate::datum::{Caught, Ctid, IncomingRows, Row, attempt, by_index, execute};
+use crate::datum::{Caught, Ctid, IncomingRows, Row, Scratch, attempt, by_index, execute};
 use crate::error::{Answer, Problem};
 use crate::guard;
 use crate::manifest::key_json;
-use crate::table::{ManagedTable, Placeholders};
+use crate::table::{ManagedTable, Placeholders, quoted};
 
 /// What the probe found under a row's key.
 #[derive(Clone, Copy)]
@@ -168,7 +168,7 @@ pub struct Writer<'a> {
 pub fn fault(caught: &Caught) -> Option<bool> {
     let sqlstate = caught.sqlstate();
     match sqlstate.as_str() {
-        "23503" | "23505" | "23P01" => Some(true),
+        "23001" | "23503" | "23505" | "23P01" => Some(true),
         "23502" | "23514" => Some(false),
         other if other.starts_with("22") || other.starts_with("54") => Some(false),
         _ => None,
@@ -246,19 +246,23 @@ impl Writer<'_> {
     pub(super) fn attempt(&mut self, rows: &[(IncomingRow, bool)], mode: Mode) -> Answer<Result<(), Failed>> {
         let mut changed_by_server = Vec::new();
         let owner = self.table.owner;
-        let outcome = attempt(|| {
-            let stored = crate::identity::as_owner(owner, || self.write(rows, mode))?;
-            for (place, (row, _)) in rows.iter().enumerate() {
-                if let Some(what) = stored.difference(row, &self.table.schema)? {
-                    changed_by_server.push((place, what));
+        // Halving tries each row many times: what one attempt took from Postgres is freed before the next.
+        let scratch = Scratch::new();
+        let outcome = scratch.within(|| {
+            attempt(|| {
+                let stored = crate::identity::as_owner(owner, || self.write(rows, mode))?;
+                for (place, (row, _)) in rows.iter().enumerate() {
+                    if let Some(what) = stored.difference(row, &self.table.schema)? {
+                        changed_by_server.push((place, what));
+                    }
                 }
-            }
-            if changed_by_server.is_empty() {
-                Ok(())
-            } else {
-                // Rolls the subtransaction back; the problem itself is not shown.
-                Err(Problem::new(crate::error::state::NOT_IN_STATE, "rows changed by the server"))
-            }
+                if changed_by_server.is_empty() {
+                    Ok(())
+                } else {
+                    // Rolls the subtransaction back; the problem itself is not shown.
+                    Err(Problem::new(crate::error::state::NOT_IN_STATE, "rows changed by the server"))
+                }
+            })
         });
         match outcome {
             Err(caught) => Ok(Err(Failed::Raised(caught))),
@@ -282,24 +286,12 @@ impl Writer<'_> {
             rows.iter().filter(|(_, exists)| *exists).map(|(row, _)| row).collect();
         let new: Vec<&IncomingRow> = rows.iter().filter(|(_, exists)| !exists).map(|(row, _)| row).collect();
         match mode {
-            Mode::Update => {
-                if !existing.is_empty() {
-                    self.run(&self.update_statement(), &existing, &places, &mut stored)?;
-                }
-                if !new.is_empty() {
-                    self.run(&self.insert_statement(""), &new, &places, &mut stored)?;
-                }
-            }
-            Mode::Replace => {
-                let all: Vec<&IncomingRow> = rows.iter().map(|(row, _)| row).collect();
-                let take_out = format!(
-                    "WITH gone AS (DELETE FROM {} t USING incoming i WHERE {} RETURNING 1),
-                          counted AS (SELECT pg_catalog.count(*) AS gone FROM gone) ",
-                    self.table.name,
-                    self.table.locked_predicate()
-                );
-                self.run(&self.insert_statement(&take_out), &all, &places, &mut stored)?;
-            }
+            _ if existing.is_empty() => {}
+            Mode::Update => self.run(&self.update_statement(), &existing, &places, &mut stored)?,
+            Mode::Replace => self.run(&self.replace_statement(), &existing, &places, &mut stored)?,
+        }
+        if !new.is_empty() {
+            self.run(&self.insert_statement(), &new, &places, &mut stored)?;
         }
         Ok(stored)
     }
@@ -323,21 +315,49 @@ impl Writer<'_> {
         Ok(places)
     }
 
-    fn insert_statement(&self, take_out: &str) -> String {
+    /// The tenant columns, quoted, and the placeholders of their values.
+    fn tenant_lists(&self) -> (String, String) {
+        let columns: Vec<String> = self.table.tenant.iter().map(|column| quoted(&column.name)).collect();
+        let values: Vec<String> = (1..=columns.len()).map(|i| format!("${i}")).collect();
+        (columns.join(", "), values.join(", "))
+    }
+
+    fn insert_statement(&self) -> String {
         let table = &self.table;
-        let tenant: Vec<String> =
-            table.tenant.iter().map(|column| pgrx::spi::quote_identifier(&column.name)).collect();
-        let values: Vec<String> = (1..=tenant.len()).map(|i| format!("${i}")).collect();
-        // The join waits until every row to be replaced is gone.
-        let after = if take_out.is_empty() { "" } else { " CROSS JOIN counted WHERE counted.gone >= 0" };
+        let (tenant, values) = self.tenant_lists();
         format!(
-            "{take_out}INSERT INTO {} AS t ({}, {}) OVERRIDING SYSTEM VALUE
-             SELECT {}, {} FROM incoming i{after} RETURNING {}",
+            "INSERT INTO {} AS t ({tenant}, {}) OVERRIDING SYSTEM VALUE
+             SELECT {values}, {} FROM incoming i RETURNING {}",
             table.name,
-            tenant.join(", "),
             table.column_list(""),
-            values.join(", "),
             table.column_list("i."),
+            table.column_list("t.")
+        )
+    }
+
+    /// Takes rows out and puts them in again, with what the server had filled in.
+    fn replace_statement(&self) -> String {
+        let table = &self.table;
+        let (tenant, values) = self.tenant_lists();
+        let sent = table.physical.iter().map(|column| ("i", &column.name));
+        let columns: Vec<_> = sent.chain(table.server_filled.iter().map(|name| ("t", name))).collect();
+        let list = |of: &dyn Fn(usize, &str, &str) -> String| {
+            let items = columns.iter().enumerate().map(|(i, (from, name))| of(i, from, &quoted(name)));
+            items.collect::<Vec<_>>().join(", ")
+        };
+        // The join waits until every row to be replaced is gone.
+        format!(
+            "WITH gone AS (DELETE FROM {} t USING incoming i WHERE {} RETURNING {}),
+                  counted AS (SELECT pg_catalog.count(*) AS gone FROM gone)
+             INSERT INTO {} AS t ({tenant}, {}) OVERRIDING SYSTEM VALUE
+             SELECT {values}, {} FROM gone g CROSS JOIN counted c WHERE c.gone OPERATOR(pg_catalog.>=) 0
+             RETURNING {}",
+            table.name,
+            table.locked_predicate(),
+            list(&|i, from, name| format!("{from}.{name} AS c{i}")),
+            table.name,
+            list(&|_, _, name| name.to_owned()),
+            list(&|i, _, _| format!("g.c{i}")),
             table.column_list("t.")
         )
     }

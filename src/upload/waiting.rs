@@ -32,9 +32,10 @@ impl Writer<'_> {
             }
         }
         for Waiting { row: (row, _), caught, holder } in std::mem::take(&mut self.waiting) {
+            // An exclusion constraint's detail shows the other row, which may be of another database.
             let message = match &caught.detail {
-                Some(detail) => format!("{}: {detail}", caught.message),
-                None => caught.message.clone(),
+                Some(detail) if caught.sqlstate() != "23P01" => format!("{}: {detail}", caught.message),
+                _ => caught.message.clone(),
             };
             self.refuse(&row, true, holder, caught.sqlstate(), message)?;
         }
