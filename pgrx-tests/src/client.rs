@@ -84,6 +84,16 @@ impl ClientHome {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Takes such a variable away again.
+    pub fn unset_env(&mut self, name: &str) {
+        self.environment.retain(|(found, _)| found != name);
+    }
+
+    /// Takes another build of the client from now on.
+    pub fn set_binary(&mut self, binary: PathBuf) {
+        self.binary = binary;
+    }
+
     /// Writes `plimsoll.toml`, which the client finds by itself, and the token's file.
     pub fn configure(&self, url: &str, database: &Registered, sqlite: &str, tables: &[(&str, &str)]) {
         self.write("token", &database.token);
