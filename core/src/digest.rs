@@ -62,6 +62,11 @@ impl Digester {
     pub fn digest(&mut self, row: &[u8]) -> Result<RowDigest> {
         self.form.clear();
         digest_form(row, &mut self.form)?;
-        Ok(RowDigest(*blake3::keyed_hash(&self.key.0, &self.form).as_bytes()))
+        Ok(self.digest_of_form(&self.form))
+    }
+
+    /// The digest of a row given in digest form.
+    pub fn digest_of_form(&self, form: &[u8]) -> RowDigest {
+        RowDigest(*blake3::keyed_hash(&self.key.0, form).as_bytes())
     }
 }

@@ -23,7 +23,7 @@ use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
 use plimsoll_core::digest::{Digester, RowDigest};
 use plimsoll_core::fingerprint::Fingerprint;
-use plimsoll_core::row::{BatchReader, check_against, check_row, key_and_position, key_of};
+use plimsoll_core::row::{BatchReader, Examined, check_row, examine, key_of};
 
 use crate::access::{Database, authorise};
 use crate::error::{Answer, OrRaise, Problem, state};
@@ -193,30 +193,29 @@ fn check(
     rows: impl Iterator<Item = Vec<u8>>,
     report: &mut Report,
 ) -> Answer<Vec<IncomingRow>> {
-    let mut digester = Digester::new(database.fingerprint_key.clone());
+    let digester = Digester::new(database.fingerprint_key.clone());
+    let mut form = Vec::new();
     let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
     let mut incoming: Vec<IncomingRow> = Vec::new();
     for (ordinal, row) in rows.enumerate() {
         if ordinal % 1_024 == 0 {
             pgrx::check_for_interrupts!();
         }
-        if let Err((column, error)) = check_against(&row, &table.schema) {
-            // Bytes that break the grammar are the sender's mistake: nothing of the upload is stored.
-            if let (None, _) | (_, Err(_)) = (&column, check_row(&row)) {
-                return Err(malformed(ordinal, &error));
-            }
-            report.refused.push(refused_value(ordinal, &row, column, &error, table)?);
-            continue;
-        }
-        let digest = match digester.digest(&row) {
-            Ok(digest) => digest,
-            Err(error) => {
-                report.refused.push(refused_value(ordinal, &row, None, &error, table)?);
+        form.clear();
+        let examined = match examine(&row, &table.schema, &mut form) {
+            Ok(examined) => examined,
+            Err((column, error)) => {
+                // Bytes that break the grammar are the sender's mistake: nothing of the upload is stored.
+                if let (None, _) | (_, Err(_)) = (&column, check_row(&row)) {
+                    return Err(malformed(ordinal, &error));
+                }
+                report.refused.push(refused_value(ordinal, &row, column, &error, table)?);
                 continue;
             }
         };
-        let (key, position) = key_and_position(&row, &table.schema)?;
-        let incoming_row = IncomingRow { ordinal, row, key, position, digest };
+        let Examined { key, position } = examined;
+        let incoming_row =
+            IncomingRow { ordinal, row, key, position, digest: digester.digest_of_form(&form) };
         match places.get(&incoming_row.key) {
             Some(place) => {
                 report.unchanged += 1;

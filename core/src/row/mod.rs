@@ -128,41 +128,31 @@ pub fn position_in(row: &[u8], schema: &TableSchema) -> Result<i64> {
     Err(crate::Error::new(crate::ErrorKind::Null, message))
 }
 
-/// The key and the position of a row in wire form, in one pass.
-///
-/// # Errors
-/// As [`key_of`] and [`position_in`].
-pub fn key_and_position(row: &[u8], schema: &TableSchema) -> Result<(Vec<u8>, i64)> {
-    let version = schema.version().number;
-    let (mut fields, mut position) = (Vec::new(), None);
-    let (mut wanted, mut missing) = (schema.key().peekable(), schema.key().len());
-    for field in Fields::new(row) {
-        let field = field?;
-        if field.number == version {
-            position = position_of(&field.value);
-        }
-        if wanted.next_if(|column| column.number == field.number).is_some() {
-            fields.extend_from_slice(field.bytes);
-            missing -= 1;
-        }
-    }
-    let (Some(position), 0) = (position, missing) else {
-        // Something is wrong with the row: say what.
-        return Ok((key_of(row, schema)?, position_in(row, schema)?));
-    };
-    let mut key = Vec::with_capacity(fields.len());
-    digest_form(&fields, &mut key)?;
-    Ok((key, position))
+/// What one pass over a row finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Examined {
+    /// As [`key_of`].
+    pub key: Vec<u8>,
+    /// As [`position_in`].
+    pub position: i64,
 }
 
 /// Checks a row from the wire against the schema: known columns only, every value one its column stores
-/// exactly, no NULL where none is taken.
+/// exactly, no NULL where none is taken. Appends the row's digest form to `form`, all in one pass.
 ///
 /// # Errors
-/// As [`crate::value::ColumnType::check`], and `Null`; with the column's name.
-pub fn check_against(row: &[u8], schema: &TableSchema) -> Result<(), (Option<String>, crate::Error)> {
+/// As [`crate::value::ColumnType::check`], and `Null`; with the column's name, which bytes that break the
+/// grammar have not.
+pub fn examine(
+    row: &[u8],
+    schema: &TableSchema,
+    form: &mut Vec<u8>,
+) -> Result<Examined, (Option<String>, crate::Error)> {
     use crate::{Error, ErrorKind};
     let mut columns = schema.columns().iter();
+    let version = schema.version().number;
+    let mut wanted = schema.key().peekable();
+    let (mut key, mut position) = (Vec::new(), None);
     let null = |column: &crate::schema::Column| {
         let message = format!("column \"{}\" takes no NULL", column.name);
         (Some(column.name.clone()), Error::new(ErrorKind::Null, message))
@@ -183,12 +173,22 @@ pub fn check_against(row: &[u8], schema: &TableSchema) -> Result<(), (Option<Str
                 }
             }
         };
-        column.column_type.check(&field.value).map_err(|error| (Some(column.name.clone()), error))?;
+        let in_column = |error| (Some(column.name.clone()), error);
+        column.column_type.check(&field.value).map_err(in_column)?;
+        let start = form.len();
+        normal::put_field(form, &field).map_err(in_column)?;
+        if wanted.next_if(|wanted| wanted.number == field.number).is_some() {
+            key.extend_from_slice(&form[start..]);
+        }
+        if field.number == version {
+            position = position_of(&field.value);
+        }
     }
-    match columns.find(|column| column.not_null) {
-        Some(column) => Err(null(column)),
-        None => Ok(()),
+    if let Some(column) = columns.find(|column| column.not_null).or(wanted.next()) {
+        return Err(null(column));
     }
+    let position = position.ok_or_else(|| null(schema.version()))?;
+    Ok(Examined { key, position })
 }
 
 #[cfg(test)]

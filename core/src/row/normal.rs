@@ -2,7 +2,7 @@
 
 use super::encode::sized;
 use super::json::canonical_json;
-use super::{Fields, Tag, put_tagged, put_varint};
+use super::{Field, Fields, Tag, put_tagged, put_varint};
 use crate::error::Result;
 use crate::value::{Array, Composite, Multirange, Numeric, Range, Value};
 
@@ -11,16 +11,17 @@ use crate::value::{Array, Composite, Multirange, Numeric, Range, Value};
 /// # Errors
 /// `Malformed` or `InvalidText` where the row breaks the grammar or holds jsonb that is no JSON.
 pub fn digest_form(row: &[u8], out: &mut Vec<u8>) -> Result<()> {
-    for field in Fields::new(row) {
-        let field = field?;
-        if is_normal(&field.value) {
-            out.extend_from_slice(field.bytes);
-        } else {
-            put_varint(out, u64::from(field.number));
-            put_normal(out, &field.value)?;
-        }
+    Fields::new(row).try_for_each(|field| put_field(out, &field?))
+}
+
+/// Appends the digest form of one field.
+pub(super) fn put_field(out: &mut Vec<u8>, field: &Field<'_>) -> Result<()> {
+    if is_normal(&field.value) {
+        out.extend_from_slice(field.bytes);
+        return Ok(());
     }
-    Ok(())
+    put_varint(out, u64::from(field.number));
+    put_normal(out, &field.value)
 }
 
 /// Whether the wire form is the digest form already. Nested values are always rewritten.

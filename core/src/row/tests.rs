@@ -181,19 +181,20 @@ fn a_row_is_checked_against_its_table() {
     let id = NumericBuf::parse("1.50").expect("a number");
     let short = NumericBuf::parse("1.5").expect("a number");
     let good = row(&[(1, Value::Numeric(id.borrow())), (3, Value::Int(9)), (7, Value::Text("abc"))]);
-    assert_eq!(check_against(&good, &schema), Ok(()));
     assert_eq!(position_in(&good, &schema), Ok(9));
     // A key is a row by the grammar: what it names can be looked up.
     let key = key_of(&good, &schema).expect("a key");
     let values: Vec<_> = Fields::new(&key).map(|field| field.expect("a field").value).collect();
     assert_eq!(values, [Value::Numeric(short.borrow())]);
-    assert_eq!(key_and_position(&good, &schema), key_of(&good, &schema).map(|key| (key, 9)));
-    let no_version = row(&[(1, Value::Numeric(id.borrow()))]);
-    assert_eq!(key_and_position(&no_version, &schema).map_err(|e| e.kind()), Err(crate::ErrorKind::Null));
-    assert!(key_and_position(&good[1..], &schema).is_err());
+    let (mut form, mut digested) = (Vec::new(), Vec::new());
+    let examined = examine(&good, &schema, &mut form);
+    assert_eq!(examined, Ok(Examined { key, position: 9 }));
+    digest_form(&good, &mut digested).expect("a sound row");
+    assert_eq!(form, digested);
+    assert_eq!(examine(&good[1..], &schema, &mut form).map_err(|(column, _)| column), Err(None));
     assert_eq!(key_of(&good, &schema), key_of(&row(&[(1, Value::Numeric(short.borrow()))]), &schema));
     let column = |fields: &[(u32, Value<'_>)]| {
-        let refused = check_against(&row(fields), &schema).expect_err("refused");
+        let refused = examine(&row(fields), &schema, &mut Vec::new()).expect_err("refused");
         (refused.0, refused.1.kind())
     };
     let id = (1, Value::Numeric(id.borrow()));
