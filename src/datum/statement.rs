@@ -197,17 +197,18 @@ pub fn read_rows(
             pg_sys::SPI_cursor_fetch(portal, true, FETCH);
             (pg_sys::SPI_tuptable, pg_sys::SPI_processed)
         };
-        more = fetched == FETCH as u64;
         // SAFETY: a table of this connection, or null.
         unsafe {
             hand_over(table, &mut |row| {
-                if more || fetched > 0 {
-                    more = take(row)? && more;
+                // Once `take` has had enough it is asked no more: the rest of what was fetched is dropped.
+                if more {
+                    more = take(row)?;
                 }
                 Ok(())
             })?;
             pg_sys::SPI_freetuptable(table);
         }
+        more &= fetched == FETCH as u64;
     }
     // SAFETY: the portal is open.
     unsafe { pg_sys::SPI_cursor_close(portal) };
