@@ -381,6 +381,12 @@ CREATE FUNCTION plimsoll.unmanage_table(relation regclass) RETURNS void
     AS 'MODULE_PATHNAME', 'unmanage_table_wrapper';
 COMMENT ON FUNCTION plimsoll.unmanage_table(regclass) IS 'Ends the management of a table; its rows stay';
 
+CREATE FUNCTION plimsoll.unmanage_table(relation text) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'unmanage_table_by_name_wrapper';
+COMMENT ON FUNCTION plimsoll.unmanage_table(text) IS
+    'Ends the management of a table by its registered name, which may be gone; its rows stay';
+
 CREATE FUNCTION plimsoll.table_versions(database_id uuid, OUT relation text, OUT row_count bigint,
         OUT max_version bigint, OUT max_modified timestamptz, OUT fingerprint bytea) RETURNS SETOF record
     LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
@@ -668,7 +674,7 @@ GRANT EXECUTE ON FUNCTION
 -- Administration.
 GRANT EXECUTE ON FUNCTION
     plimsoll.manage_table(regclass, name[], name, name, text, name[], name[], boolean),
-    plimsoll.unmanage_table(regclass),
+    plimsoll.unmanage_table(regclass), plimsoll.unmanage_table(text),
     plimsoll.register_database(text, text), plimsoll.rotate_token(uuid), plimsoll.suspend_database(uuid),
     plimsoll.resume_database(uuid), plimsoll.forget_database(uuid), plimsoll.grant_database(uuid, name),
     plimsoll.revoke_database(uuid, name), plimsoll.set_option(uuid, text, text)

@@ -126,7 +126,8 @@ fn forget(database_id: Option<Uuid>) -> Answer<i64> {
     let database = access::authorise(required(database_id, "database_id")?)?;
     // A step of its agent that is under way ends first, and no other begins.
     lease::lock(&database)?;
-    let tables = table::all()?;
+    // A table that was renamed still holds rows: leaving it out would leave them behind, of nobody.
+    let tables = table::all_as_registered()?;
     let mut order: Vec<(u32, usize)> = table::ranks(&tables)?.into_iter().zip(0..).collect();
     order.sort_unstable();
     let mut removed = 0;

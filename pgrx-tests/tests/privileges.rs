@@ -10,7 +10,7 @@ const EVERY_GROUP: &str = "batch_history login login_challenge manifest range_fi
 const ADMINS_AND_AGENTS: &str = "begin_run clear_rejected clear_rejected delete_all delete_range delete_rows \
     delete_rows download end_run packed_keys packed_manifest record_batch reject_rows release_hold upload upload";
 const ADMINS: &str = "forget_database grant_database manage_table register_database resume_database \
-    revoke_database rotate_token set_option suspend_database unmanage_table";
+    revoke_database rotate_token set_option suspend_database unmanage_table unmanage_table";
 
 #[test]
 fn each_group_may_call_what_it_is_for_and_nobody_else_anything() {

@@ -1,4 +1,4 @@
-//! `manage_table` and `unmanage_table`: what a table must have, each refusal with what to run.
+//! `manage_table`: what a table must have, each refusal with what to run.
 
 use std::ffi::CStr;
 
@@ -58,22 +58,22 @@ fn manage_table(
 }
 
 /// What the catalogue says of the relation.
-struct Relation {
-    schema: String,
-    name: String,
+pub struct Relation {
+    pub schema: String,
+    pub name: String,
     kind: u8,
     persistence: u8,
     is_partition: bool,
-    owner: Oid,
+    pub owner: Oid,
 }
 
 impl Relation {
-    fn shown(&self) -> String {
+    pub fn shown(&self) -> String {
         qualified(&self.schema, &self.name)
     }
 }
 
-fn relation_of(oid: Oid) -> Answer<Relation> {
+pub fn relation_of(oid: Oid) -> Answer<Relation> {
     let found = Spi::connect(|client| {
         let rows = client.select(
             "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relkind::pg_catalog.text,
@@ -449,37 +449,5 @@ fn ensure_position_index(oid: Oid, registration: &Registration, owner: Oid) -> A
         ))?;
         Spi::run(&format!("ALTER INDEX {qualified_index} DEPENDS ON EXTENSION plimsoll"))?;
         Ok(())
-    })
-}
-
-#[pg_extern(sql = false)]
-fn unmanage_table(relation: Oid) {
-    unmanage(relation).or_raise();
-}
-
-/// Ends the management of a table: rows, index and history stay, the registration is kept aside so that
-/// column numbers are the same when it is managed again.
-fn unmanage(oid: Oid) -> Answer<()> {
-    let user = access::authorise_admin()?;
-    identity::as_extension(|| {
-        let relation = relation_of(oid)?;
-        if !identity::may_act_as(user, relation.owner) {
-            return Err(Problem::new(
-                state::NOT_AUTHORISED,
-                format!("table {} is not yours", relation.shown()),
-            ));
-        }
-        let ended = Spi::get_one_with_args::<i64>(
-            "WITH ended AS (
-                 UPDATE plimsoll.table_record t SET unmanaged_at = pg_catalog.now()
-                 WHERE t.unmanaged_at IS NULL AND t.schema_name OPERATOR(pg_catalog.=) $1::pg_catalog.name
-                   AND t.table_name OPERATOR(pg_catalog.=) $2::pg_catalog.name RETURNING t.table_id)
-             SELECT pg_catalog.count(*) FROM ended",
-            &[relation.schema.as_str().into(), relation.name.as_str().into()],
-        )?;
-        match ended {
-            Some(1) => Ok(()),
-            _ => Err(Problem::new(state::NOT_MANAGED, format!("{} is no managed table", relation.shown()))),
-        }
     })
 }

@@ -7,6 +7,7 @@
 mod catalog;
 mod manage;
 mod sql;
+mod unmanage;
 
 pub use catalog::quoted;
 pub use sql::Placeholders;
@@ -131,6 +132,14 @@ pub fn all() -> Answer<Vec<ManagedTable>> {
         }
         Ok(tables)
     })
+}
+
+/// All tables that are managed now.
+///
+/// # Errors
+/// `NOT_IN_STATE` where one of them is not as it was registered.
+pub fn all_as_registered() -> Answer<Vec<ManagedTable>> {
+    identity::as_extension(|| catalog::registrations()?.iter().map(catalog::load).collect())
 }
 
 /// How deep each table stands below those its foreign keys refer to: parents before children on upload.

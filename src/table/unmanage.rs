@@ -1,0 +1,79 @@
+//! `unmanage_table`: by the table, or by the name it was registered under.
+
+use pgrx::pg_sys::Oid;
+use pgrx::prelude::*;
+use pgrx::spi::Spi;
+
+use super::catalog::{self, qualified};
+use super::manage::relation_of;
+use crate::argument::required;
+use crate::error::{Answer, OrRaise, Problem, state};
+use crate::{access, identity};
+
+#[pg_extern(sql = false)]
+fn unmanage_table(relation: Oid) {
+    unmanage(relation).or_raise();
+}
+
+/// Ends the management of a table: rows, index and history stay, the registration is kept aside so that
+/// column numbers are the same when it is managed again.
+fn unmanage(oid: Oid) -> Answer<()> {
+    let user = access::authorise_admin()?;
+    identity::as_extension(|| {
+        let relation = relation_of(oid)?;
+        check_owner(user, relation.owner, &relation.shown())?;
+        end_management(&relation.schema, &relation.name)
+    })
+}
+
+#[pg_extern(sql = false)]
+fn unmanage_table_by_name(relation: Option<&str>) {
+    unmanage_by_name(relation).or_raise();
+}
+
+/// As [`unmanage`], by the registered name: the table may have been renamed or dropped.
+fn unmanage_by_name(relation: Option<&str>) -> Answer<()> {
+    let user = access::authorise_admin()?;
+    let relation = required(relation, "relation")?;
+    identity::as_extension(|| {
+        let registration = catalog::registration_by_name(relation)?;
+        let owner = Spi::get_one_with_args::<Oid>(
+            "SELECT (SELECT c.relowner FROM pg_catalog.pg_class c
+                     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+                     WHERE n.nspname OPERATOR(pg_catalog.=) $1::pg_catalog.name
+                       AND c.relname OPERATOR(pg_catalog.=) $2::pg_catalog.name)",
+            &[registration.schema_name.as_str().into(), registration.table_name.as_str().into()],
+        )?;
+        if let Some(owner) = owner {
+            check_owner(user, owner, &registration.name())?;
+        }
+        end_management(&registration.schema_name, &registration.table_name)
+    })
+}
+
+fn check_owner(user: Oid, owner: Oid, shown: &str) -> Answer<()> {
+    if identity::may_act_as(user, owner) {
+        return Ok(());
+    }
+    Err(Problem::new(state::NOT_AUTHORISED, format!("table {shown} is not yours"))
+        .hint("Only its owner, or a member of its owner, takes a table back."))
+}
+
+fn end_management(schema: &str, table: &str) -> Answer<()> {
+    let ended = Spi::get_one_with_args::<i64>(
+        "WITH ended AS (
+             UPDATE plimsoll.table_record t SET unmanaged_at = pg_catalog.now()
+             WHERE t.unmanaged_at IS NULL AND t.schema_name OPERATOR(pg_catalog.=) $1::pg_catalog.name
+               AND t.table_name OPERATOR(pg_catalog.=) $2::pg_catalog.name RETURNING t.table_id)
+         SELECT pg_catalog.count(*) FROM ended",
+        &[schema.into(), table.into()],
+    )?;
+    match ended {
+        Some(1) => Ok(()),
+        _ => {
+            let shown = qualified(schema, table);
+            Err(Problem::new(state::NOT_MANAGED, format!("{shown} is no managed table"))
+                .hint("See plimsoll.tables."))
+        }
+    }
+}
