@@ -1,10 +1,12 @@
 //! Arguments as SQL hands them over: what is missing, malformed or out of bounds gets a clear error.
 
+use std::collections::BTreeMap;
 use std::ffi::CStr;
 
 use pgrx::datum::AnyElement;
 use pgrx::{direct_function_call, pg_sys};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::error::{Answer, Problem, state};
 
@@ -43,18 +45,47 @@ pub fn count(number: Option<i64>, name: &str) -> Answer<i64> {
     Ok(number)
 }
 
-/// The value of a `jsonb` argument. pgrx's `JsonB` would panic on numbers that Rust cannot hold.
-pub fn json(argument: AnyElement, name: &str) -> Answer<Value> {
+/// The text of a `jsonb` argument.
+fn json_text<'a>(argument: AnyElement, name: &str) -> Answer<&'a [u8]> {
     // SAFETY: the install script declares the argument as jsonb, and the function calls nothing but
-    // `jsonb_out`, which reads one.
+    // `jsonb_out`, which reads one. The text lives as long as the call.
     let text: Option<&CStr> = unsafe { direct_function_call(pg_sys::jsonb_out, &[Some(argument.datum())]) };
     let text = text.unwrap_or_default().to_bytes();
     if text.len() > JSON_LIMIT {
         let message = format!("{name} has {} bytes; at most {JSON_LIMIT} are taken", text.len());
         return Err(Problem::new(state::TOO_LARGE, message).hint("Send it in smaller parts."));
     }
-    serde_json::from_slice(text)
-        .map_err(|error| Problem::new(state::BAD_ARGUMENT, format!("{name} cannot be read: {error}")))
+    Ok(text)
+}
+
+fn unreadable(name: &str, error: &serde_json::Error) -> Problem {
+    Problem::new(state::BAD_ARGUMENT, format!("{name} cannot be read: {error}"))
+}
+
+/// The value of a `jsonb` argument. pgrx's `JsonB` would panic on numbers that Rust cannot hold.
+pub fn json(argument: AnyElement, name: &str) -> Answer<Value> {
+    serde_json::from_slice(json_text(argument, name)?).map_err(|error| unreadable(name, &error))
+}
+
+/// The members of a JSON object as they are written: a number keeps every digit.
+pub type Members = BTreeMap<String, Box<RawValue>>;
+
+/// The objects of a `jsonb` argument that is an array of them, their members as they are written.
+pub fn objects(argument: AnyElement, name: &str) -> Answer<Vec<Members>> {
+    let text = json_text(argument, name)?;
+    if !text.starts_with(b"[") {
+        return Err(Problem::new(state::BAD_ARGUMENT, format!("{name} is no array")));
+    }
+    let items: Vec<&RawValue> = serde_json::from_slice(text).map_err(|error| unreadable(name, &error))?;
+    let object = |(ordinal, item): (usize, &RawValue)| {
+        members(item).ok_or_else(|| Problem::new(state::BAD_ARGUMENT, format!("row {ordinal} is no object")))
+    };
+    items.into_iter().enumerate().map(object).collect()
+}
+
+/// The members of a value that is an object.
+pub fn members(value: &RawValue) -> Option<Members> {
+    serde_json::from_str(value.get()).ok()
 }
 
 /// The entries of a JSON array, at most `limit`.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use pgrx::datum::AnyElement;
 use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
 use plimsoll_core::digest::{Digester, RowDigest};
@@ -10,6 +11,7 @@ use plimsoll_core::row::{Fields, check_row, key_of, position_in};
 use plimsoll_core::store::PositionRange;
 
 use crate::access::{Database, authorise};
+use crate::argument::{members, objects, required};
 use crate::datum::{Caught, Ctid, IncomingRows, Row, attempt, by_index, execute};
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::table::{self, ManagedTable, Placeholders};
@@ -42,15 +44,15 @@ struct Doomed {
 
 #[pg_extern(sql = false)]
 fn delete_rows(
-    database_id: Uuid,
-    relation: &str,
-    rows: &[u8],
+    database_id: Option<Uuid>,
+    relation: Option<&str>,
+    rows: Option<&[u8]>,
     run_id: Option<i64>,
     planned: Option<i64>,
 ) -> TableIterator<'static, (name!(deleted, i64), name!(held, i64), name!(blocked, JsonB))> {
     let answer = || {
         let (database, mut table, run_id) = begin(database_id, relation, run_id)?;
-        let (rows, _) = read_keyed(rows)?;
+        let (rows, _) = read_keyed(required(rows, "rows")?)?;
         let doomed = rows.into_iter().enumerate().map(|(ordinal, KeyedItem { item, key })| Doomed {
             ordinal,
             key,
@@ -65,14 +67,14 @@ fn delete_rows(
 
 #[pg_extern(sql = false)]
 fn delete_rows_json(
-    database_id: Uuid,
-    relation: &str,
-    rows: JsonB,
+    database_id: Option<Uuid>,
+    relation: Option<&str>,
+    rows: Option<AnyElement>,
     run_id: Option<i64>,
 ) -> TableIterator<'static, (name!(deleted, i64), name!(held, i64), name!(blocked, JsonB))> {
     let answer = || {
         let (database, mut table, run_id) = begin(database_id, relation, run_id)?;
-        let doomed = doomed_of(&rows.0, &mut table)?;
+        let doomed = doomed_of(required(rows, "rows")?, &mut table)?;
         delete(&database, &mut table, doomed, None, run_id).map(Report::row)
     };
     TableIterator::once(answer().or_raise())
@@ -80,14 +82,14 @@ fn delete_rows_json(
 
 #[pg_extern(sql = false)]
 fn delete_range(
-    database_id: Uuid,
-    relation: &str,
-    range: pgrx::Range<i64>,
+    database_id: Option<Uuid>,
+    relation: Option<&str>,
+    range: Option<pgrx::Range<i64>>,
     run_id: Option<i64>,
 ) -> TableIterator<'static, (name!(deleted, i64), name!(held, i64), name!(blocked, JsonB))> {
     let answer = || {
         let (database, mut table, run_id) = begin(database_id, relation, run_id)?;
-        let Some(range) = range_of(&range) else { return Ok(Report::default().row()) };
+        let Some(range) = range_of(&required(range, "range")?) else { return Ok(Report::default().row()) };
         let doomed = rows_in(&database, &mut table, range)?;
         delete(&database, &mut table, doomed, None, run_id).map(Report::row)
     };
@@ -96,8 +98,8 @@ fn delete_range(
 
 #[pg_extern(sql = false)]
 fn delete_all(
-    database_id: Uuid,
-    relation: &str,
+    database_id: Option<Uuid>,
+    relation: Option<&str>,
     run_id: Option<i64>,
 ) -> TableIterator<'static, (name!(deleted, i64), name!(held, i64), name!(blocked, JsonB))> {
     let answer = || {
@@ -109,12 +111,12 @@ fn delete_all(
 }
 
 fn begin(
-    database_id: Uuid,
-    relation: &str,
+    database_id: Option<Uuid>,
+    relation: Option<&str>,
     run_id: Option<i64>,
 ) -> Answer<(Database, ManagedTable, Option<i64>)> {
-    let database = authorise(database_id)?;
-    let table = table::resolve(relation)?;
+    let database = authorise(required(database_id, "database_id")?)?;
+    let table = table::resolve(required(relation, "relation")?)?;
     let run_id = run::renew(run_id, &database)?;
     Ok((database, table, run_id))
 }
@@ -145,34 +147,26 @@ fn rows_in(database: &Database, table: &mut ManagedTable, range: PositionRange) 
 
 /// Rows named by people: an array of objects with the key columns, and where wanted `version` (a position)
 /// and `digest` (hexadecimal) under those names, unless a key column has them.
-fn doomed_of(rows: &serde_json::Value, table: &mut ManagedTable) -> Answer<Vec<Doomed>> {
-    let bad = |message: String| {
-        Problem::new(state::BAD_ARGUMENT, message)
-            .hint("Pass an array of objects: {\"key\": {...}, \"version\": n, \"digest\": \"hex\"}; the last two are optional.")
-    };
-    let rows = rows.as_array().ok_or_else(|| bad("rows is no array".to_owned()))?;
+fn doomed_of(rows: AnyElement, table: &mut ManagedTable) -> Answer<Vec<Doomed>> {
+    const HINT: &str = "Pass an array of objects: {\"key\": {...}, \"version\": n, \"digest\": \"hex\"}; the last two are optional.";
+    let bad = |message: String| Problem::new(state::BAD_ARGUMENT, message).hint(HINT);
+    let rows = objects(rows, "rows").map_err(|problem| problem.hint(HINT))?;
     let mut doomed = Vec::new();
     for (ordinal, row) in rows.iter().enumerate() {
-        let key = row.get("key").and_then(|key| key.as_object());
+        let member = |name: &str| row.get(name).map(|value| value.get()).filter(|value| *value != "null");
+        let key = row.get("key").and_then(|key| members(key));
         let key = key.ok_or_else(|| bad(format!("row {ordinal} has no object \"key\"")))?;
-        let key = crate::upload::encode_key(ordinal, key, table)?;
-        let position = match row.get("version") {
-            None | Some(serde_json::Value::Null) => None,
-            Some(version) => Some(
-                version.as_i64().ok_or_else(|| bad(format!("row {ordinal}: version is no whole number")))?,
-            ),
-        };
-        let digest = match row.get("digest") {
-            None | Some(serde_json::Value::Null) => None,
-            Some(digest) => {
-                let digest = digest.as_str().and_then(unhex);
-                Some(RowDigest(
-                    digest
-                        .ok_or_else(|| bad(format!("row {ordinal}: digest is not 64 hexadecimal digits")))?,
-                ))
-            }
-        };
-        doomed.push(Doomed { ordinal, key, position, digest });
+        let key = crate::upload::encode_key(ordinal, &key, table)?;
+        let position = member("version").map(|version| {
+            let version = version.parse::<i64>();
+            version.map_err(|_| bad(format!("row {ordinal}: version is no whole number")))
+        });
+        let digest = member("digest").map(|digest| {
+            let digest = serde_json::from_str::<String>(digest).ok().and_then(|digest| unhex(&digest));
+            let wrong = || bad(format!("row {ordinal}: digest is not 64 hexadecimal digits"));
+            digest.map(RowDigest).ok_or_else(wrong)
+        });
+        doomed.push(Doomed { ordinal, key, position: position.transpose()?, digest: digest.transpose()? });
     }
     Ok(doomed)
 }

@@ -16,6 +16,7 @@ use pgrx::{JsonB, Uuid};
 use plimsoll_core::token::StoredKey;
 
 use crate::access::{self, no_such_database, suspended_database};
+use crate::argument::required;
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::identity;
 
@@ -118,17 +119,19 @@ fn challenge() -> Answer<Vec<u8>> {
 
 #[pg_extern(sql = false)]
 fn login(
-    database_id: Uuid,
+    database_id: Option<Uuid>,
     proof: Option<Vec<u8>>,
 ) -> TableIterator<'static, (name!(client_id, String), name!(fingerprint_key, Vec<u8>), name!(settings, JsonB))>
 {
-    let row = match proof {
-        Some(proof) => log_in(database_id, &proof),
-        None => access::authorise(database_id).map(drop),
-    }
-    .and_then(|()| settings_of(database_id))
-    .or_raise();
-    TableIterator::once(row)
+    let row = || {
+        let database_id = required(database_id, "database_id")?;
+        match proof {
+            Some(proof) => log_in(database_id, &proof)?,
+            None => drop(access::authorise(database_id)?),
+        }
+        settings_of(database_id)
+    };
+    TableIterator::once(row().or_raise())
 }
 
 fn log_in(database_id: Uuid, proof: &[u8]) -> Answer<()> {

@@ -11,6 +11,7 @@ use plimsoll_core::store::PositionRange;
 use plimsoll_core::value::{NumericKind, Value, datetime};
 
 use crate::access::{Database, authorise};
+use crate::argument::required;
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::table::{self, ManagedTable};
 use crate::version::{range_of, read_range, timestamptz};
@@ -198,21 +199,22 @@ fn packed_keys(database_id: Uuid, relation: &str, items: &[u8]) -> Vec<u8> {
 
 #[pg_extern(sql = false)]
 fn download(
-    database_id: Uuid,
-    relation: &str,
-    range: pgrx::Range<i64>,
-    row_limit: i32,
+    database_id: Option<Uuid>,
+    relation: Option<&str>,
+    range: Option<pgrx::Range<i64>>,
+    row_limit: Option<i32>,
     after: Option<&[u8]>,
 ) -> TableIterator<'static, (name!(row, Vec<u8>), name!(cursor, Vec<u8>))> {
     let rows = || {
-        let database = authorise(database_id)?;
+        let database = authorise(required(database_id, "database_id")?)?;
+        let row_limit = required(row_limit, "row_limit")?;
         if !(1..=MAX_ANSWER_ROWS).contains(&row_limit) {
             let message = format!("row_limit {row_limit} is not between 1 and {MAX_ANSWER_ROWS}");
             return Err(Problem::new(state::BAD_ARGUMENT, message));
         }
-        let mut table = table::resolve(relation)?;
+        let mut table = table::resolve(required(relation, "relation")?)?;
         let schema = table.schema.clone();
-        let Some(mut range) = range_of(&range) else { return Ok(Vec::new()) };
+        let Some(mut range) = range_of(&required(range, "range")?) else { return Ok(Vec::new()) };
         // A cursor is the position and the key of the last row read: 8 bytes, then the encoded key.
         let after = match after.map(<[u8]>::split_first_chunk::<8>) {
             None => None,

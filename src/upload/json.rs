@@ -1,36 +1,39 @@
 //! Uploads as jsonb, for people and scripts: an array of objects, made into rows in wire form.
 
+use std::borrow::Cow;
+
+use pgrx::datum::AnyElement;
 use plimsoll_core::row::RowWriter;
 use plimsoll_core::value::{ArrayBuilder, ColumnType, NumericBuf, Value};
-use serde_json::Value as Json;
+use serde_json::value::RawValue;
 
+use crate::argument::{Members, objects};
 use crate::datum::Codec;
 use crate::error::{Answer, Problem, state};
 use crate::table::ManagedTable;
 
-fn bad(message: String) -> Problem {
-    Problem::new(state::BAD_ARGUMENT, message)
-        .hint("Pass an array of objects, one a row, with the table's columns as names.")
+const HINT: &str = "Pass an array of objects, one a row, with the table's columns as names.";
+
+fn bad(message: &str) -> Problem {
+    Problem::new(state::BAD_ARGUMENT, message).hint(HINT)
 }
 
 /// The rows of a jsonb array, in wire form. Columns that are not named are NULL.
-pub fn encode_rows(rows: &Json, table: &mut ManagedTable) -> Answer<Vec<Vec<u8>>> {
-    let Json::Array(rows) = rows else { return Err(bad("rows is no array".to_owned())) };
+pub fn encode_rows(rows: AnyElement, table: &mut ManagedTable) -> Answer<Vec<Vec<u8>>> {
+    let rows = objects(rows, "rows").map_err(|problem| problem.hint(HINT))?;
     rows.iter()
         .enumerate()
-        .map(|(ordinal, row)| {
-            let Json::Object(values) = row else { return Err(bad(format!("row {ordinal} is no object"))) };
+        .map(|(ordinal, values)| {
+            if ordinal % 1_024 == 0 {
+                pgrx::check_for_interrupts!();
+            }
             encode(ordinal, values, table)
         })
         .collect()
 }
 
 /// One row, or as much of it as is given, in wire form.
-pub fn encode(
-    ordinal: usize,
-    values: &serde_json::Map<String, Json>,
-    table: &mut ManagedTable,
-) -> Answer<Vec<u8>> {
+pub fn encode(ordinal: usize, values: &Members, table: &mut ManagedTable) -> Answer<Vec<u8>> {
     let unknown =
         values.keys().find(|name| !table.schema.columns().iter().any(|column| column.name == **name));
     if let Some(name) = unknown {
@@ -43,7 +46,8 @@ pub fn encode(
     let mut writer = RowWriter::new(&mut encoded);
     for (column, codec) in table.schema.columns().iter().zip(&mut table.codecs) {
         match values.get(&column.name) {
-            None | Some(Json::Null) => {}
+            None => {}
+            Some(value) if value.get() == "null" => {}
             Some(value) => put(column.number, value, codec, &mut writer)
                 .map_err(|problem| problem.in_column(&column.name, &table.name))?,
         }
@@ -51,24 +55,25 @@ pub fn encode(
     Ok(encoded)
 }
 
-fn put(number: u32, value: &Json, codec: &mut Codec, writer: &mut RowWriter<'_>) -> Answer<()> {
+fn put(number: u32, value: &RawValue, codec: &mut Codec, writer: &mut RowWriter<'_>) -> Answer<()> {
     with_value(value, codec, &mut |value| writer.field(number, value))
 }
 
 /// Hands `take` the value that a JSON value stands for in a column of the codec's type.
-fn with_value(value: &Json, codec: &mut Codec, take: &mut dyn FnMut(&Value<'_>)) -> Answer<()> {
-    let text = match value {
-        Json::String(text) => text.clone(),
-        other => other.to_string(),
+fn with_value(value: &RawValue, codec: &mut Codec, take: &mut dyn FnMut(&Value<'_>)) -> Answer<()> {
+    let written = value.get();
+    let text: Cow<'_, str> = match written.starts_with('"') {
+        true => serde_json::from_str::<String>(written).map_err(|_| bad("a text that is none"))?.into(),
+        false => written.into(),
     };
-    match (&codec.column_type, value) {
+    match &codec.column_type {
         // These keep what was written; an input function would round it to the column's limits.
-        (ColumnType::Numeric(_), _) => take(&Value::Numeric(NumericBuf::parse(&text)?.borrow())),
-        (ColumnType::Text | ColumnType::Citext | ColumnType::Varchar(_), _) => take(&Value::Text(&text)),
-        (ColumnType::Char(_), _) => take(&Value::Text(text.trim_end_matches(' '))),
-        (ColumnType::Json, _) => take(&Value::Json(&value.to_string())),
-        (ColumnType::Jsonb, _) => take(&Value::Jsonb(&value.to_string())),
-        (ColumnType::Array(_), Json::Array(items)) => return with_array(items, codec, take),
+        ColumnType::Numeric(_) => take(&Value::Numeric(NumericBuf::parse(&text)?.borrow())),
+        ColumnType::Text | ColumnType::Citext | ColumnType::Varchar(_) => take(&Value::Text(&text)),
+        ColumnType::Char(_) => take(&Value::Text(text.trim_end_matches(' '))),
+        ColumnType::Json => take(&Value::Json(written)),
+        ColumnType::Jsonb => take(&Value::Jsonb(written)),
+        ColumnType::Array(_) if written.starts_with('[') => return with_array(written, codec, take),
         _ => {
             let datum = codec.unlimited_input(&text)?;
             // SAFETY: the datum was just made by the type's own input function.
@@ -79,19 +84,20 @@ fn with_value(value: &Json, codec: &mut Codec, take: &mut dyn FnMut(&Value<'_>))
 }
 
 /// A JSON array for an array column: one dimension; others are given as text, as SQL writes them.
-fn with_array(items: &[Json], codec: &mut Codec, take: &mut dyn FnMut(&Value<'_>)) -> Answer<()> {
+fn with_array(written: &str, codec: &mut Codec, take: &mut dyn FnMut(&Value<'_>)) -> Answer<()> {
+    let items: Vec<&RawValue> = serde_json::from_str(written).map_err(|_| bad("an array that is none"))?;
     let dimension = [(items.len() as u32, 1)];
     let mut builder = ArrayBuilder::new(if items.is_empty() { &[] } else { &dimension });
     let Some(element) = codec.element() else {
-        return Err(bad("an array for a column that is none".to_owned()));
+        return Err(bad("an array for a column that is none"));
     };
     for item in items {
-        match item {
-            Json::Null => builder.push(None),
-            Json::Array(_) => {
-                return Err(bad("an array within an array: give it as text, '{{...}}'".to_owned()));
+        match item.get() {
+            "null" => builder.push(None),
+            nested if nested.starts_with('[') => {
+                return Err(bad("an array within an array: give it as text, '{{...}}'"));
             }
-            item => with_value(item, element, &mut |value| builder.push(Some(value)))?,
+            _ => with_value(item, element, &mut |value| builder.push(Some(value)))?,
         }
     }
     take(&Value::Array(builder.array()));

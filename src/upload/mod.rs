@@ -19,6 +19,7 @@ mod waiting;
 
 use std::collections::HashMap;
 
+use pgrx::datum::AnyElement;
 use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
 use plimsoll_core::digest::{Digester, RowDigest};
@@ -26,6 +27,7 @@ use plimsoll_core::fingerprint::Fingerprint;
 use plimsoll_core::row::{BatchReader, Examined, check_row, examine, key_of};
 
 use crate::access::{Database, authorise};
+use crate::argument::{Members, required};
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::manifest::{hex, key_json};
 use crate::table::{self, ManagedTable};
@@ -103,9 +105,9 @@ impl Report {
 
 #[pg_extern(sql = false)]
 fn upload(
-    database_id: Uuid,
-    relation: &str,
-    rows: &[u8],
+    database_id: Option<Uuid>,
+    relation: Option<&str>,
+    rows: Option<&[u8]>,
     run_id: Option<i64>,
 ) -> TableIterator<
     'static,
@@ -119,8 +121,8 @@ fn upload(
     ),
 > {
     let answer = || {
-        let database = authorise(database_id)?;
-        let mut table = table::resolve(relation)?;
+        let (database, mut table) = begin(database_id, relation)?;
+        let rows = required(rows, "rows")?;
         let limit =
             database.number_option("max_upload_bytes").map_or(MAX_UPLOAD_BYTES, |limit| limit as usize);
         if rows.len() > limit {
@@ -141,9 +143,9 @@ fn upload(
 
 #[pg_extern(sql = false)]
 fn upload_json(
-    database_id: Uuid,
-    relation: &str,
-    rows: JsonB,
+    database_id: Option<Uuid>,
+    relation: Option<&str>,
+    rows: Option<AnyElement>,
     run_id: Option<i64>,
 ) -> TableIterator<
     'static,
@@ -157,12 +159,17 @@ fn upload_json(
     ),
 > {
     let answer = || {
-        let database = authorise(database_id)?;
-        let mut table = table::resolve(relation)?;
-        let encoded = json::encode_rows(&rows.0, &mut table)?;
+        let (database, mut table) = begin(database_id, relation)?;
+        let encoded = json::encode_rows(required(rows, "rows")?, &mut table)?;
         take(&database, &mut table, encoded.into_iter(), run_id).map(Report::row)
     };
     TableIterator::once(answer().or_raise())
+}
+
+fn begin(database_id: Option<Uuid>, relation: Option<&str>) -> Answer<(Database, ManagedTable)> {
+    let database = authorise(required(database_id, "database_id")?)?;
+    let table = table::resolve(required(relation, "relation")?)?;
+    Ok((database, table))
 }
 
 /// Stores rows in wire form.
@@ -257,11 +264,7 @@ fn may_lower(database: &Database, table: &ManagedTable, rows: u64) -> Answer<boo
 }
 
 /// The encoded key of a row that a person names by its key columns.
-pub fn encode_key(
-    ordinal: usize,
-    key: &serde_json::Map<String, serde_json::Value>,
-    table: &mut ManagedTable,
-) -> Answer<Vec<u8>> {
+pub fn encode_key(ordinal: usize, key: &Members, table: &mut ManagedTable) -> Answer<Vec<u8>> {
     let row = json::encode(ordinal, key, table)?;
     key_of(&row, &table.schema).map_err(|error| {
         Problem::new(state::BAD_ARGUMENT, format!("row {ordinal} of {}: {error}", table.name))
