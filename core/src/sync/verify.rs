@@ -13,7 +13,7 @@ use crate::store::{BadRow, Failure, FailureKind, Outcome, PositionRange, SourceK
 /// Rows whose keys are asked for at once.
 const KEYS_AT_ONCE: usize = 1_000;
 /// How long `verify` waits before it reads a difference a second time, in microseconds.
-const SECOND_LOOK: u64 = 1_000_000;
+const SECOND_LOOK: u64 = 100_000;
 
 /// A comparison of one whole table.
 struct Survey<'a, 'b> {
