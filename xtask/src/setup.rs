@@ -58,6 +58,12 @@ fn missing() -> Result<Vec<Need>> {
             reason: "OpenSSL, for the client's TLS",
         });
     }
+    if !runs("kill", &["-l"]) {
+        needs.push(Need {
+            packages: vec!["procps".into()],
+            reason: "the tests end clients and servers with `kill`",
+        });
+    }
     Ok(needs)
 }
 
