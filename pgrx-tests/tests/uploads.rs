@@ -350,3 +350,26 @@ fn rows_that_a_cascade_takes_count_for_their_own_table() {
         shop.value("SELECT hold_since IS NOT NULL FROM plimsoll.replicas WHERE relation = 'shop.invoice'");
     assert!(held, "the table that would lose its rows is on hold");
 }
+
+#[test]
+fn a_column_added_later_gets_a_number_of_its_own_and_is_named_to_agents() {
+    let (mut shop, till, mut agent) = shop_with("item", "name text, gone text");
+    let columns = |agent: &mut Client| -> Vec<(i32, String)> {
+        let sql = "SELECT column_number, column_name FROM plimsoll.table_schema($1, 'shop.item')";
+        let rows = agent.query(sql, &[&till.id]).expect("a schema");
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    };
+    let before = columns(&mut agent);
+    shop.superuser
+        .batch_execute("ALTER TABLE shop.item DROP COLUMN gone, ADD COLUMN taste text")
+        .expect("a change");
+    let after = columns(&mut agent);
+    let highest = before.iter().map(|(number, _)| *number).max();
+    let taste = after.iter().find(|(_, name)| name == "taste").expect("the new column");
+    assert!(Some(taste.0) > highest, "{before:?} {after:?}");
+    assert!(!after.iter().any(|(_, name)| name == "gone"));
+    let kept = |columns: &[(i32, String)]| -> Vec<(i32, String)> {
+        columns.iter().filter(|(_, name)| name != "gone" && name != "taste").cloned().collect()
+    };
+    assert_eq!(kept(&before), kept(&after), "the others keep their numbers");
+}

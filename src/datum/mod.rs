@@ -58,6 +58,12 @@ pub fn type_name(type_oid: Oid) -> String {
     unsafe { CStr::from_ptr(pg_sys::format_type_be_qualified(type_oid)) }.to_string_lossy().into_owned()
 }
 
+/// Whether this transaction may write.
+pub fn may_write() -> bool {
+    // SAFETY: reads a variable of the backend.
+    !unsafe { pg_sys::XactReadOnly }
+}
+
 /// Base type and modifier of a type that may be a domain.
 fn base_type(type_oid: Oid, typmod: i32) -> (Oid, i32) {
     let mut typmod = typmod;

@@ -5,7 +5,7 @@ use pgrx::spi::{Spi, SpiHeapTupleData};
 use plimsoll_core::schema::Column;
 
 use super::{ManagedTable, PhysicalColumn, TenantColumn, schema_of};
-use crate::datum::Codec;
+use crate::datum::{Codec, may_write};
 use crate::error::{Answer, Problem, state};
 use crate::identity;
 
@@ -154,8 +154,13 @@ pub fn load(registration: &Registration) -> Answer<ManagedTable> {
         )
         .hint("ALTER TABLE ... OWNER TO a role without superuser rights, then plimsoll.manage_table."));
     }
-    let numbers = column_numbers(registration.table_id)?;
+    let mut numbers = column_numbers(registration.table_id)?;
     let found = attributes(oid)?;
+    if may_write() && !found.iter().all(|a| numbers.iter().any(|(_, column)| *column == a.name)) {
+        // A column that was added since gets its number at the first call that meets it.
+        number_columns(registration.table_id, oid)?;
+        numbers = column_numbers(registration.table_id)?;
+    }
     let missing = |column: &str| {
         Problem::new(state::NO_COLUMN, format!("managed table {name} has no column \"{column}\" any more"))
             .hint("Add the column again, or run plimsoll.manage_table with the columns it has.")
@@ -318,7 +323,8 @@ pub fn number_columns(table_id: i32, oid: Oid) -> Answer<()> {
          WHERE a.attrelid OPERATOR(pg_catalog.=) $2 AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped
            AND NOT EXISTS (SELECT FROM plimsoll.column_record c
                            WHERE c.table_id OPERATOR(pg_catalog.=) $1
-                             AND c.column_name OPERATOR(pg_catalog.=) a.attname)",
+                             AND c.column_name OPERATOR(pg_catalog.=) a.attname)
+         ON CONFLICT DO NOTHING",
         &[table_id.into(), oid.into()],
     )?;
     Ok(())
