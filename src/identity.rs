@@ -113,7 +113,39 @@ pub fn as_owner<T>(owner: Oid, work: impl FnOnce() -> Answer<T>) -> Answer<T> {
         | pg_sys::SECURITY_NOFORCE_RLS;
     let _restored = Restored::switch_to(owner, flags);
     let _settings = Settings::keep();
+    let _hidden = TemporarySchema::hide();
     work()
+}
+
+/// Hides the session's temporary relations: a table that a trigger names without its schema would otherwise be
+/// found among them, and the triggers that the caller gave it would run with the owner's rights.
+struct TemporarySchema {
+    schema: Oid,
+    toast_schema: Oid,
+}
+
+impl TemporarySchema {
+    fn hide() -> Self {
+        let mut hidden = TemporarySchema { schema: pg_sys::InvalidOid, toast_schema: pg_sys::InvalidOid };
+        // SAFETY: the pointers are to locals; what was read is set back by `drop`. Both only change which
+        // schemas names are looked up in, and no temporary relation can be made meanwhile.
+        unsafe {
+            pg_sys::GetTempNamespaceState(&mut hidden.schema, &mut hidden.toast_schema);
+            if hidden.schema != pg_sys::InvalidOid {
+                pg_sys::SetTempNamespaceState(pg_sys::InvalidOid, pg_sys::InvalidOid);
+            }
+        }
+        hidden
+    }
+}
+
+impl Drop for TemporarySchema {
+    fn drop(&mut self) {
+        if self.schema != pg_sys::InvalidOid {
+            // SAFETY: the values were read when the scope began; nothing is raised.
+            unsafe { pg_sys::SetTempNamespaceState(self.schema, self.toast_schema) };
+        }
+    }
 }
 
 /// Undoes settings that code of the table's owner changed: left as they are, a `search_path` set by a trigger

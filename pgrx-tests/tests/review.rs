@@ -57,6 +57,38 @@ fn settings_that_an_owners_trigger_changes_are_not_the_callers() {
 }
 
 #[test]
+fn an_agents_temporary_table_is_not_found_by_an_owners_trigger() {
+    let mut shop = Shop::open();
+    let till = shop.register("acme", 0);
+    let owner = owner(&mut shop);
+    shop.superuser
+        .batch_execute(&format!(
+            "SET ROLE {owner};
+             CREATE FUNCTION shop.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 IF NEW.name = 'rare' THEN INSERT INTO audit VALUES (NEW.id); END IF;
+                 RETURN NULL; END $$;
+             CREATE TRIGGER note AFTER INSERT ON shop.customer FOR EACH ROW EXECUTE FUNCTION shop.note();
+             RESET ROLE"
+        ))
+        .expect("a trigger that forgets the schema");
+    let mut agent = shop.agent(&till);
+    agent
+        .batch_execute(
+            "CREATE TEMP TABLE audit (id int); GRANT ALL ON audit TO PUBLIC;
+             CREATE FUNCTION pg_temp.mine() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 DELETE FROM shop.customer; RETURN NEW; END $$;
+             CREATE TRIGGER mine BEFORE INSERT ON audit FOR EACH ROW EXECUTE FUNCTION pg_temp.mine()",
+        )
+        .expect("a trap");
+    assert_eq!(upload(&mut agent, &till, "shop.customer", &json!([{"id": 1, "version": 1}])).0, 1);
+    let rare = json!([{"id": 2, "name": "rare", "version": 2}]);
+    refused(agent.query_one(UPLOAD, &[&till.id, &"shop.customer", &rare]), "42P01");
+    assert_eq!(shop.value::<i64>("SELECT count(*) FROM shop.customer"), 1);
+    let mine: i64 = agent.query_one("SELECT count(*) FROM audit", &[]).expect("it is there still").get(0);
+    assert_eq!(mine, 0);
+}
+
+#[test]
 fn a_conflict_with_a_row_of_another_database_does_not_show_it() {
     let mut shop = Shop::open();
     manage(&mut shop, "span", "low int, high int, EXCLUDE USING gist (int4range(low, high) WITH &&)", "{}");
