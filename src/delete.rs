@@ -14,6 +14,7 @@ use crate::access::{Database, authorise};
 use crate::argument::{members, objects, required};
 use crate::datum::{Caught, Ctid, IncomingRows, Row, attempt, by_index, execute};
 use crate::error::{Answer, OrRaise, Problem, state};
+use crate::guard::Verdict;
 use crate::table::{self, ManagedTable, Placeholders};
 use crate::version::{range_of, read_range};
 use crate::{cascade, guard, identity, run};
@@ -208,28 +209,21 @@ fn delete(
         cascade::taken(database, table, &incoming)?
     };
     // Rows of tables that are not managed count as if they were this replica's.
-    let mut more = 0;
-    for along in &taken {
-        match &along.table {
-            None => more += along.rows,
-            Some(child) if guard::ask(database, child, along.rows, along.rows)? == guard::Verdict::Held => {
-                report.held = rows;
-                return Ok(report);
-            }
-            Some(_) => {}
-        }
+    let more: u64 = taken.iter().filter(|along| along.table.is_none()).map(|along| along.rows).sum();
+    let mut verdicts = Vec::new();
+    for (child, rows) in taken.iter().filter_map(|along| Some((along.table.as_ref()?, along.rows))) {
+        verdicts.push((child, rows, guard::ask(database, child, rows, rows)?));
     }
     let planned = planned.unwrap_or(0).max(rows) + more;
-    if guard::ask(database, table, rows + more, planned)? == guard::Verdict::Held {
+    let verdict = guard::ask(database, table, rows + more, planned)?;
+    if verdict == Verdict::Held || verdicts.iter().any(|(_, _, verdict)| *verdict == Verdict::Held) {
         report.held = rows;
         return Ok(report);
     }
     remove(database, table, doomed, &there, &mut report)?;
-    guard::count(database, table, report.deleted + more)?;
-    for along in &taken {
-        if let Some(child) = &along.table {
-            guard::count(database, child, along.rows)?;
-        }
+    guard::count(database, table, report.deleted + more, verdict)?;
+    for (child, rows, verdict) in verdicts {
+        guard::count(database, child, rows, verdict)?;
     }
     if let Some(run_id) = run_id {
         run::add_counts(run_id, 0, 0, report.deleted, 0)?;

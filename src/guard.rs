@@ -17,8 +17,10 @@ const FREE: f64 = 1_000.0;
 /// Whether planned deletes, or planned upserts that lower a version, may be carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// They may.
+    /// They may, and count.
     Allowed,
+    /// They may, because a person agreed: they do not count.
+    Released,
     /// They may not: the replica is on hold.
     Held,
 }
@@ -27,8 +29,11 @@ pub enum Verdict {
 /// refusal puts the replica on hold with the planned count, in this transaction: the caller answers it, and
 /// does not raise. Admins are not held.
 pub fn ask(database: &Database, table: &ManagedTable, rows: u64, planned: u64) -> Answer<Verdict> {
-    if rows == 0 || database.admin {
+    if rows == 0 {
         return Ok(Verdict::Allowed);
+    }
+    if database.admin {
+        return Ok(Verdict::Released);
     }
     let rows = i64::try_from(rows).unwrap_or(i64::MAX);
     let planned = i64::try_from(planned).unwrap_or(i64::MAX).max(rows);
@@ -42,7 +47,12 @@ pub fn ask(database: &Database, table: &ManagedTable, rows: u64, planned: u64) -
     }
     let row_count = match known.row_count {
         Some(row_count) => row_count,
-        None => i64::try_from(version::of(database, table)?.row_count).unwrap_or(i64::MAX),
+        None => {
+            // No run has counted yet: what it is before anything is touched is what the guard goes by.
+            let counted = i64::try_from(version::of(database, table)?.row_count).unwrap_or(i64::MAX);
+            identity::as_extension(|| remember_rows(database, table, counted))?;
+            counted
+        }
     };
     let largest = known.largest.max(row_count);
     let fraction = database.number_option("guard_fraction").unwrap_or(FRACTION).clamp(0.0, 1.0);
@@ -54,7 +64,7 @@ pub fn ask(database: &Database, table: &ManagedTable, rows: u64, planned: u64) -
         }
         if known.released >= planned {
             use_release(database, table, rows)?;
-            return Ok(Verdict::Allowed);
+            return Ok(Verdict::Released);
         }
         hold(database, table, planned)?;
         Ok(Verdict::Held)
@@ -68,6 +78,15 @@ fn lock(database: &Database, table: &ManagedTable) -> Answer<()> {
         "INSERT INTO plimsoll.replica_record AS r (database_id, table_id) VALUES ($1, $2)
          ON CONFLICT (database_id, table_id) DO UPDATE SET status = r.status",
         &[database.id.into(), table.table_id.into()],
+    )?;
+    Ok(())
+}
+
+fn remember_rows(database: &Database, table: &ManagedTable, rows: i64) -> Answer<()> {
+    Spi::run_with_args(
+        "UPDATE plimsoll.replica_record r SET row_count = $3
+         WHERE r.database_id OPERATOR(pg_catalog.=) $1 AND r.table_id OPERATOR(pg_catalog.=) $2",
+        &[database.id.into(), table.table_id.into(), rows.into()],
     )?;
     Ok(())
 }
@@ -131,9 +150,9 @@ fn use_release(database: &Database, table: &ManagedTable, rows: i64) -> Answer<(
     Ok(())
 }
 
-/// Counts rows that were touched.
-pub fn count(database: &Database, table: &ManagedTable, touched: u64) -> Answer<()> {
-    if touched == 0 {
+/// Counts rows that were touched with this leave.
+pub fn count(database: &Database, table: &ManagedTable, touched: u64, verdict: Verdict) -> Answer<()> {
+    if touched == 0 || verdict != Verdict::Allowed {
         return Ok(());
     }
     let touched = i64::try_from(touched).unwrap_or(i64::MAX);

@@ -58,8 +58,9 @@ impl Codec {
                 ColumnType::Timestamp(_) => Value::Timestamp(datum.value() as i64),
                 ColumnType::Timestamptz(_) => Value::Timestamptz(datum.value() as i64),
                 ColumnType::Timetz(_) => {
-                    let time = &*datum.cast_mut_ptr::<pg_sys::TimeTzADT>();
-                    Value::Timetz(time.time, time.zone)
+                    // Field by field: the datum is shorter than the padded struct.
+                    let time = datum.cast_mut_ptr::<pg_sys::TimeTzADT>();
+                    Value::Timetz((&raw const (*time).time).read(), (&raw const (*time).zone).read())
                 }
                 ColumnType::Interval(_) => {
                     let interval = &*datum.cast_mut_ptr::<pg_sys::Interval>();

@@ -30,8 +30,8 @@ use crate::access::{Database, authorise};
 use crate::argument::{Members, required};
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::manifest::{hex, key_json};
+use crate::run;
 use crate::table::{self, ManagedTable};
-use crate::{guard, run};
 
 /// The largest upload taken, in bytes, where the database has no option `max_upload_bytes`.
 const MAX_UPLOAD_BYTES: usize = 64 << 20;
@@ -256,11 +256,6 @@ fn refused_value(
     let key = key_json(row, &table.schema)?;
     let sqlstate = error.kind().sqlstate().to_owned();
     Ok(RefusedRow { ordinal, waits: false, holder: None, sqlstate, column, key, message })
-}
-
-/// Asks the guard for leave to set rows back to older versions.
-fn may_lower(database: &Database, table: &ManagedTable, rows: u64) -> Answer<bool> {
-    Ok(guard::ask(database, table, rows, rows)? == guard::Verdict::Allowed)
 }
 
 /// The encoded key of a row that a person names by its key columns.

@@ -16,16 +16,30 @@ pub struct ReadBack {
     pub as_sent: HashSet<usize>,
     /// The rest, by key.
     pub others: HashMap<Vec<u8>, (RowDigest, Vec<u8>)>,
+    /// Ordinals of rows that were there when they were looked up, and were not when they were to be changed.
+    pub gone: HashSet<usize>,
+}
+
+/// Why a row is not stored as it was sent.
+pub enum Difference {
+    /// Somebody deleted it meanwhile: it is new now.
+    Gone,
+    /// The server did something to it.
+    Changed(String),
 }
 
 impl ReadBack {
     /// How a row was stored otherwise than it was sent.
-    pub fn difference(&self, row: &IncomingRow, schema: &TableSchema) -> Answer<Option<String>> {
+    pub fn difference(&self, row: &IncomingRow, schema: &TableSchema) -> Answer<Option<Difference>> {
         if self.as_sent.contains(&row.ordinal) {
             return Ok(None);
         }
+        if self.gone.contains(&row.ordinal) {
+            return Ok(Some(Difference::Gone));
+        }
         let Some((digest, encoded)) = self.others.get(&row.key) else {
-            return Ok(Some("the server stored no such row: a trigger skipped or re-keyed it".to_owned()));
+            let what = "the server stored no such row: a trigger skipped or re-keyed it";
+            return Ok(Some(Difference::Changed(what.to_owned())));
         };
         if *digest == row.digest {
             return Ok(None);
@@ -33,10 +47,9 @@ impl ReadBack {
         let (sent, stored) = (normal_fields(&row.row)?, normal_fields(encoded)?);
         let changed = schema.columns().iter().filter(|c| sent.get(&c.number) != stored.get(&c.number));
         let names: Vec<String> = changed.map(|column| format!("\"{}\"", column.name)).collect();
-        Ok(Some(format!(
-            "the server changed what was sent for {}: a trigger or default does so",
-            names.join(", ")
-        )))
+        let names = names.join(", ");
+        let what = format!("the server changed what was sent for {names}: a trigger or default does so");
+        Ok(Some(Difference::Changed(what)))
     }
 }
 

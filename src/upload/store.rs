@@ -6,10 +6,10 @@ use plimsoll_core::digest::{Digester, RowDigest};
 use plimsoll_core::row::{Fields, key_of, position_in};
 
 use super::fresh::store_as_new;
-use super::read_back::ReadBack;
+use super::read_back::{Difference, ReadBack};
 use super::readable::with_readable_keys;
 use super::waiting::Waiting;
-use super::{IncomingRow, RefusedRow, Report, holder, may_lower};
+use super::{IncomingRow, RefusedRow, Report, holder};
 use crate::access::Database;
 use crate::datum::{Caught, Ctid, IncomingRows, Row, Scratch, attempt, by_index, execute};
 use crate::error::{Answer, Problem};
@@ -38,7 +38,7 @@ pub enum Failed {
     /// An ERROR of the database.
     Raised(Caught),
     /// The server stored something else than was sent: these places of the group, with what differs.
-    Changed(Vec<(usize, String)>),
+    Changed(Vec<(usize, Difference)>),
 }
 
 /// Stores the rows; adds to the report what was done with each.
@@ -72,10 +72,10 @@ pub fn store(
             }
         }
     }
-    if lowering > 0 && !may_lower(database, table, lowering)? {
+    let verdict = guard::ask(database, table, lowering, lowering)?;
+    if verdict == guard::Verdict::Held {
         report.held += lowering;
         changed.retain(|(_, lowers)| !lowers);
-        lowering = 0;
     }
     let changed: Vec<IncomingRow> = changed.into_iter().map(|(row, _)| row).collect();
     let rows: Vec<(IncomingRow, bool)> =
@@ -83,7 +83,7 @@ pub fn store(
     let mut writer = Writer { database, table, may_replace, report, waiting: Vec::new() };
     writer.group(rows)?;
     writer.retry_waiting()?;
-    guard::count(database, table, lowering)
+    guard::count(database, table, lowering, verdict)
 }
 
 /// Looks up every key at once.
@@ -230,12 +230,19 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn refuse_changed(&mut self, rows: Vec<(IncomingRow, bool)>, places: Vec<(usize, String)>) -> Answer<()> {
-        let places: HashMap<usize, String> = places.into_iter().collect();
+    fn refuse_changed(
+        &mut self,
+        rows: Vec<(IncomingRow, bool)>,
+        places: Vec<(usize, Difference)>,
+    ) -> Answer<()> {
+        let places: HashMap<usize, Difference> = places.into_iter().collect();
         let mut rest = Vec::new();
         for (place, (row, exists)) in rows.into_iter().enumerate() {
             match places.get(&place) {
-                Some(what) => self.refuse(&row, false, None, "22000".to_owned(), what.clone())?,
+                Some(Difference::Changed(what)) => {
+                    self.refuse(&row, false, None, "22000".to_owned(), what.clone())?;
+                }
+                Some(Difference::Gone) => rest.push((row, false)),
                 None => rest.push((row, exists)),
             }
         }
@@ -282,6 +289,8 @@ impl Writer<'_> {
     fn write(&mut self, rows: &[(IncomingRow, bool)], mode: Mode) -> Answer<ReadBack> {
         let mut stored = ReadBack::default();
         let places = self.lock(rows)?;
+        let vanished = rows.iter().filter(|(row, exists)| *exists && !places.contains_key(&row.ordinal));
+        stored.gone.extend(vanished.map(|(row, _)| row.ordinal));
         let existing: Vec<&IncomingRow> =
             rows.iter().filter(|(_, exists)| *exists).map(|(row, _)| row).collect();
         let new: Vec<&IncomingRow> = rows.iter().filter(|(_, exists)| !exists).map(|(row, _)| row).collect();
