@@ -83,7 +83,8 @@ pub(super) fn create(site: &Site, rows: u64) -> Result<()> {
 
 /// Registers a new database and points the client at it, with nothing remembered.
 pub(super) fn configure(site: &Site) -> Result<()> {
-    let (database_id, token) = site.register("bench", "bookings")?;
+    let count: i64 = site.superuser()?.query_one("SELECT count(*) FROM plimsoll.databases", &[])?.get(0);
+    let (database_id, token) = site.register("bench", &format!("bookings {}", count + 1))?;
     // The copy fills the same tenant columns from their defaults, with values of the same size.
     site.superuser()?.batch_execute(&format!(
         "ALTER TABLE {RELATION} ALTER database_id SET DEFAULT '{database_id}'::uuid"
