@@ -12,7 +12,7 @@ use plimsoll_core::fingerprint::Fingerprint;
 use plimsoll_core::store::PositionRange;
 
 use crate::access::{Database, authorise};
-use crate::datum::{Row, read_rows};
+use crate::datum::{Row, read_all, read_rows};
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::table::{self, ManagedTable, Placeholders};
 
@@ -117,12 +117,15 @@ pub fn read_range(
     let numbers = table.numbers();
     let mut encoded = Vec::new();
     let (owner, codecs) = (table.owner, &mut table.codecs);
-    crate::identity::as_owner(owner, || {
-        read_rows(&sql, placeholders.parameters(), &mut |row| {
-            encoded.clear();
-            row.encode(0, &numbers, codecs, &mut encoded)?;
-            take(row, &encoded)
-        })
+    let mut take = |row: &Row<'_>| {
+        encoded.clear();
+        row.encode(0, &numbers, codecs, &mut encoded)?;
+        take(row, &encoded)
+    };
+    crate::identity::as_owner(owner, || match ordered {
+        // Whoever asks for an order may stop early.
+        true => read_rows(&sql, placeholders.parameters(), &mut take),
+        false => read_all(&sql, placeholders.parameters(), &mut take),
     })
 }
 

@@ -17,7 +17,7 @@ mod subtransaction;
 mod write;
 
 pub use relation::{IncomingColumn, IncomingRows};
-pub use statement::{Ctid, Parameter, Row, by_index, execute, read_rows};
+pub use statement::{Ctid, Parameter, Row, by_index, execute, read_all, read_rows};
 pub use subtransaction::{Caught, attempt};
 
 use std::ffi::{CStr, CString};

@@ -167,8 +167,8 @@ unsafe fn hand_over(
     Ok(())
 }
 
-/// Reads the rows of a query under the caller's snapshot, a thousand at a time. `take` answers whether to
-/// go on.
+/// Reads the rows of a query under the caller's snapshot, a thousand at a time, by a plan that is quick to
+/// begin. `take` answers whether to go on.
 pub fn read_rows(
     sql: &str,
     parameters: &[Parameter],
@@ -215,6 +215,100 @@ pub fn read_rows(
     Ok(())
 }
 
+/// Where the rows of a statement go as they are made: nothing of them is kept.
+#[repr(C)]
+struct Receiver<'a> {
+    base: pg_sys::DestReceiver,
+    take: &'a mut dyn FnMut(&Row<'_>) -> Answer<bool>,
+    scratch: Scratch,
+    rows: usize,
+    problem: Option<Problem>,
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn receive(
+    slot: *mut pg_sys::TupleTableSlot,
+    receiver: *mut pg_sys::DestReceiver,
+) -> bool {
+    // SAFETY: Postgres calls this with the receiver that `run` gave it, which lives until the statement ends,
+    // and with a slot whose arrays are as long as its descriptor says once all columns are read.
+    let (receiver, values, nulls) = unsafe {
+        pg_sys::slot_getallattrs(slot);
+        let columns = (*(*slot).tts_tupleDescriptor).natts as usize;
+        let values = std::slice::from_raw_parts((*slot).tts_values, columns);
+        let nulls = std::slice::from_raw_parts((*slot).tts_isnull, columns);
+        (&mut *receiver.cast::<Receiver<'_>>(), values, nulls)
+    };
+    receiver.rows += 1;
+    if receiver.rows.is_multiple_of(256) {
+        receiver.scratch.reset();
+    }
+    let take = &mut receiver.take;
+    match receiver.scratch.within(|| take(&Row { values, nulls })) {
+        Ok(more) => more,
+        Err(problem) => {
+            receiver.problem = Some(problem);
+            false
+        }
+    }
+}
+
+unsafe extern "C-unwind" fn start_up(_: *mut pg_sys::DestReceiver, _: i32, _: pg_sys::TupleDesc) {}
+
+unsafe extern "C-unwind" fn shut_down(_: *mut pg_sys::DestReceiver) {}
+
+/// Runs a statement in the SPI connection that is open, handing its rows over as they are made. `take`
+/// answers whether to go on; a statement that writes must not be stopped. Answers the rows it touched.
+fn run(prepared: &Prepared, read_only: bool, take: &mut dyn FnMut(&Row<'_>) -> Answer<bool>) -> Answer<u64> {
+    let base = pg_sys::DestReceiver {
+        receiveSlot: Some(receive),
+        rStartup: Some(start_up),
+        rShutdown: Some(shut_down),
+        rDestroy: Some(shut_down),
+        mydest: pg_sys::CommandDest::DestTuplestore,
+    };
+    let mut receiver = Receiver { base, take, scratch: Scratch::new(), rows: 0, problem: None };
+    // SAFETY: the list has a place for each parameter; receiver and list outlive the call.
+    let (code, processed) = unsafe {
+        let list = pg_sys::makeParamList(prepared.types.len() as i32);
+        let places = (*list).params.as_mut_ptr();
+        for (i, (type_oid, value)) in prepared.types.iter().zip(&prepared.values).enumerate() {
+            places.add(i).write(pg_sys::ParamExternData {
+                value: *value,
+                isnull: prepared.nulls[i] != b' ' as core::ffi::c_char,
+                pflags: pg_sys::PARAM_FLAG_CONST as u16,
+                ptype: *type_oid,
+            });
+        }
+        let options = pg_sys::SPIExecuteOptions {
+            params: list,
+            read_only,
+            dest: (&raw mut receiver).cast(),
+            ..Default::default()
+        };
+        (pg_sys::SPI_execute_extended(prepared.sql.as_ptr(), &options), pg_sys::SPI_processed)
+    };
+    if let Some(problem) = receiver.problem {
+        return Err(problem);
+    }
+    if code < 0 {
+        let message = format!("a statement of the extension failed with code {code}");
+        return Err(Problem::new(state::INTERNAL, message));
+    }
+    Ok(processed)
+}
+
+/// Reads all rows of a query under the caller's snapshot, in the order that costs least.
+pub fn read_all(
+    sql: &str,
+    parameters: &[Parameter],
+    take: &mut dyn FnMut(&Row<'_>) -> Answer<bool>,
+) -> Answer<()> {
+    let prepared = Prepared::new(sql, parameters)?;
+    let _connection = Connection::open();
+    run(&prepared, true, take).map(drop)
+}
+
 /// Runs a statement that may write, with `incoming` visible to it as a table; hands over the rows it
 /// returns and answers how many rows it touched.
 pub fn execute(
@@ -223,31 +317,10 @@ pub fn execute(
     incoming: Option<&IncomingRows>,
     take: &mut dyn FnMut(&Row<'_>) -> Answer<()>,
 ) -> Answer<u64> {
-    let mut prepared = Prepared::new(sql, parameters)?;
+    let prepared = Prepared::new(sql, parameters)?;
     let _connection = Connection::open();
     if let Some(incoming) = incoming {
         incoming.register()?;
     }
-    // SAFETY: the arrays are `types.len()` long and outlive the call.
-    let (code, table, processed) = unsafe {
-        let code = pg_sys::SPI_execute_with_args(
-            prepared.sql.as_ptr(),
-            prepared.types.len() as i32,
-            prepared.types.as_mut_ptr(),
-            prepared.values.as_mut_ptr(),
-            prepared.nulls.as_ptr(),
-            false,
-            0,
-        );
-        (code, pg_sys::SPI_tuptable, pg_sys::SPI_processed)
-    };
-    if code < 0 {
-        return Err(Problem::new(
-            state::INTERNAL,
-            format!("a statement of the extension failed with code {code}"),
-        ));
-    }
-    // SAFETY: a table of this connection, or null.
-    unsafe { hand_over(table, take) }?;
-    Ok(processed)
+    run(&prepared, false, &mut |row| take(row).map(|()| true))
 }
