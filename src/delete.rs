@@ -124,7 +124,7 @@ fn begin(
 
 /// Deletes every row of the database's replica, for `forget_database`.
 pub fn delete_everything(database: &Database, table: &ManagedTable) -> Answer<u64> {
-    table::set_constraints_immediate()?;
+    crate::datum::set_constraints_immediate();
     let placeholders = Placeholders::for_tenant(table, database)?;
     let sql = format!("DELETE FROM {} t WHERE {}", table.name, table.tenant_predicate());
     table.as_owner(|| execute(&sql, placeholders.parameters(), None, &mut |_| Ok(())))
@@ -196,7 +196,7 @@ fn delete(
     if doomed.is_empty() {
         return Ok(report);
     }
-    table::set_constraints_immediate()?;
+    crate::datum::set_constraints_immediate();
     for row in &doomed {
         check_row(&row.key)?;
     }

@@ -18,7 +18,7 @@ mod write;
 
 pub use relation::{IncomingColumn, IncomingRows};
 pub use statement::{Ctid, Parameter, Row, by_index, execute, read_all, read_rows};
-pub use subtransaction::{Caught, attempt};
+pub use subtransaction::{Caught, attempt, set_constraints_immediate};
 
 use std::ffi::{CStr, CString};
 

@@ -84,3 +84,15 @@ pub fn attempt<T>(work: impl FnOnce() -> Answer<T>) -> Result<Answer<T>, Caught>
     restore();
     outcome
 }
+
+/// Makes deferred constraints immediate for this transaction: within a restricted operation no deferred
+/// trigger could fire, and a violation then belongs to the batch, not to COMMIT.
+pub fn set_constraints_immediate() {
+    // SAFETY: a node of this type with no names means ALL.
+    unsafe {
+        let statement =
+            pg_sys::palloc0(size_of::<pg_sys::ConstraintsSetStmt>()).cast::<pg_sys::ConstraintsSetStmt>();
+        (*statement).type_ = pg_sys::NodeTag::T_ConstraintsSetStmt;
+        pg_sys::AfterTriggerSetState(statement);
+    }
+}

@@ -12,7 +12,7 @@ mod unmanage;
 pub use catalog::quoted;
 pub use sql::Placeholders;
 
-use pgrx::pg_sys::{self, Oid};
+use pgrx::pg_sys::Oid;
 use plimsoll_core::schema::{Column, TableSchema};
 
 use crate::access::Database;
@@ -87,19 +87,6 @@ impl ManagedTable {
     pub fn as_owner<T>(&self, work: impl FnOnce() -> Answer<T>) -> Answer<T> {
         identity::as_owner(self.owner, work)
     }
-}
-
-/// Makes deferred constraints immediate for this transaction: within a restricted operation no deferred
-/// trigger could fire, and a violation then belongs to the batch, not to COMMIT.
-pub fn set_constraints_immediate() -> Answer<()> {
-    // SAFETY: a node of this type with no names means ALL.
-    unsafe {
-        let statement =
-            pg_sys::palloc0(size_of::<pg_sys::ConstraintsSetStmt>()).cast::<pg_sys::ConstraintsSetStmt>();
-        (*statement).type_ = pg_sys::NodeTag::T_ConstraintsSetStmt;
-        pg_sys::AfterTriggerSetState(statement);
-    }
-    Ok(())
 }
 
 /// The managed table that an agent or a person names, as `schema.table`, `table` where that is clear, or

@@ -183,7 +183,7 @@ fn take(
     let mut report = Report::default();
     let incoming = check(database, table, rows, &mut report)?;
     if !incoming.is_empty() {
-        table::set_constraints_immediate()?;
+        crate::datum::set_constraints_immediate();
         store::store(database, table, incoming, &mut report)?;
     }
     if let Some(run_id) = run_id {
