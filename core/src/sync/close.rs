@@ -45,10 +45,8 @@ pub(super) fn conclude(table: &mut Table, now: i64) {
     }
     let counts = seen.local_rows.zip(seen.remote_rows);
     let swept = table.windows.swept_for == counts || table.windows.forced_sweep_is_done(memory);
-    if table.ledger.report.blocked > 0 {
-        // What other rows still referred to may be free by the next run: it looks again.
-        memory.swept_for = None;
-    } else if swept && !table.dropped && counts.is_some() {
+    memory.blocked = table.ledger.report.blocked > 0 || (memory.blocked && !swept);
+    if swept && !table.dropped && counts.is_some() {
         memory.swept_for = counts;
     }
     let stale = table.ledger.kept().map(|(item, owner)| Stale {

@@ -41,6 +41,9 @@ pub struct TableMemory {
     /// Older versions of rejected rows that stay on the target: what windows need not ask about again. At
     /// most [`MOST_STALE`].
     pub stale: Vec<Stale>,
+    /// Whether the last sweep found rows to delete that other rows still referred to: once the source has
+    /// changed they may be free.
+    pub blocked: bool,
     /// When the last run compared windows, in microseconds since the Unix epoch.
     pub compared_at: Option<i64>,
 }

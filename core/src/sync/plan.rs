@@ -224,7 +224,10 @@ impl Table {
     /// sum that someone else changed.
     fn must_sweep(&self) -> bool {
         let counts = self.counts();
-        let differ = !close::counts_agree(self) && self.memory.swept_for != counts;
+        let seen = self.memory.seen.as_ref();
+        let freed =
+            self.memory.blocked && seen.is_none_or(|seen| seen.token != self.token || seen.token.is_none());
+        let differ = !close::counts_agree(self) && (self.memory.swept_for != counts || freed);
         let sums = self.memory.seen.as_ref().and_then(|seen| seen.remote_sum).zip(self.input.version.sum);
         let changed = sums.is_some_and(|(then, now)| then != now);
         (differ || changed) && !self.local_is_ahead() && !self.input.on_hold
