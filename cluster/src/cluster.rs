@@ -1,6 +1,6 @@
 //! One running private server: its data directory, port, socket and log, and how it ends. A watchdog process
 //! holds a pipe from us and stops the server when the pipe closes, however we ended; what even that misses
-//! (the watchdog itself was killed) is found by [`sweep`], because a cluster's directory is locked as long as
+//! (the watchdog itself was killed) is found by [`sweep`](crate::sweep), because a cluster's directory is locked as long as
 //! somebody uses it.
 
 use std::fs::{self, File};
@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use postgres::{Client, Config, NoTls};
 
+use crate::remains::{TEMPORARY, clusters_dir, discard, lock_path, stop};
 use crate::{Runner, Stage, Workspace};
 
 /// The longest path of a socket that every system takes.
@@ -39,7 +40,7 @@ pub enum StopMode {
 }
 
 impl StopMode {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             StopMode::Fast => "fast",
             StopMode::Immediate => "immediate",
@@ -50,7 +51,7 @@ impl StopMode {
 /// What a cluster is started with.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The directory's name; a cluster with a name is kept by [`sweep`]. Without one a name is made up.
+    /// The directory's name; a cluster with a name is kept by [`sweep`](crate::sweep). Without one a name is made up.
     pub name: Option<String>,
     /// Whether committed work survives a power failure; otherwise it survives the end of the server only.
     pub durable: bool,
@@ -357,46 +358,6 @@ impl Drop for Cluster {
     }
 }
 
-/// How the names of clusters begin that nobody asked to keep.
-const TEMPORARY: &str = "temporary-";
-
-/// Stops and removes the clusters that a killed command left, and answers how many there were.
-///
-/// # Errors
-/// When one does not stop.
-pub fn sweep(workspace: &Workspace, stage: &Stage, runner: &Runner) -> Result<usize> {
-    let mut swept = 0;
-    for entry in fs::read_dir(clusters_dir(workspace)?)? {
-        let directory = entry?.path();
-        let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if !name.starts_with(TEMPORARY) || name.ends_with(LOCK_SUFFIX) {
-            continue;
-        }
-        let Ok(lock) = File::create(lock_path(&directory)) else { continue };
-        if lock.try_lock().is_ok() && directory.exists() {
-            discard(stage, runner, &directory)?;
-            let _ = fs::remove_file(lock_path(&directory));
-            swept += 1;
-        }
-    }
-    Ok(swept)
-}
-
-const LOCK_SUFFIX: &str = ".lock";
-
-fn lock_path(directory: &Path) -> PathBuf {
-    let mut name = directory.as_os_str().to_owned();
-    name.push(LOCK_SUFFIX);
-    name.into()
-}
-
-fn clusters_dir(workspace: &Workspace) -> Result<PathBuf> {
-    let directory = workspace.private.join("clusters");
-    fs::create_dir_all(&directory)?;
-    fs::set_permissions(&directory, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-    Ok(directory)
-}
-
 fn make_socket_dir(runner: &Runner, directory: &Path) -> Result<(PathBuf, Option<tempfile::TempDir>)> {
     let inside = directory.join("socket");
     if inside.as_os_str().len() + "/.s.PGSQL.65535.lock".len() <= SOCKET_PATH_LIMIT {
@@ -408,38 +369,6 @@ fn make_socket_dir(runner: &Runner, directory: &Path) -> Result<(PathBuf, Option
     let socket_dir = short.path().join("s");
     runner.make_directory(&socket_dir)?;
     Ok((socket_dir, Some(short)))
-}
-
-fn stop(stage: &Stage, runner: &Runner, directory: &Path, mode: StopMode) -> Result<()> {
-    let output = runner
-        .command(stage.installation.program("pg_ctl"))
-        .args(["stop", "--wait", "--timeout=60", "--mode", mode.name(), "--pgdata"])
-        .arg(directory.join("data"))
-        .stdout(Stdio::null())
-        .output()
-        .context("cannot run pg_ctl")?;
-    if !output.status.success() {
-        bail!("the private server does not stop: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(())
-}
-
-/// Stops what runs in a cluster's directory and removes it.
-fn discard(stage: &Stage, runner: &Runner, directory: &Path) -> Result<()> {
-    if directory.join("data/postmaster.pid").exists() {
-        // A stale file is told from a running server by pg_ctl; only a running one must stop.
-        let running = runner
-            .command(stage.installation.program("pg_ctl"))
-            .args(["status", "--pgdata"])
-            .arg(directory.join("data"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()?;
-        if running.success() {
-            stop(stage, runner, directory, StopMode::Immediate)?;
-        }
-    }
-    fs::remove_dir_all(directory).with_context(|| format!("cannot remove {}", directory.display()))
 }
 
 /// Random bytes from the operating system, in hexadecimal.

@@ -10,13 +10,15 @@
 mod cluster;
 mod extension;
 mod installation;
+mod remains;
 mod runner;
 mod stage;
 mod workspace;
 
-pub use cluster::{Cluster, Options, StopMode, sweep};
+pub use cluster::{Cluster, Options, StopMode};
 pub use extension::{EXTENSION, install};
 pub use installation::Installation;
+pub use remains::sweep;
 pub use runner::Runner;
 pub use stage::Stage;
 pub use workspace::Workspace;
