@@ -10,7 +10,7 @@ use plimsoll_core::manifest::{Item, KeyedItem, read_keyed};
 use plimsoll_core::row::{Fields, check_row, key_of, position_in};
 use plimsoll_core::store::PositionRange;
 
-use crate::access::{Database, authorise};
+use crate::access::Database;
 use crate::argument::{members, objects, required};
 use crate::datum::{Caught, Ctid, IncomingRows, Row, attempt, by_index, execute};
 use crate::error::{Answer, OrRaise, Problem, state};
@@ -116,8 +116,7 @@ fn begin(
     relation: Option<&str>,
     run_id: Option<i64>,
 ) -> Answer<(Database, ManagedTable, Option<i64>)> {
-    let database = authorise(required(database_id, "database_id")?)?;
-    let table = table::resolve(required(relation, "relation")?)?;
+    let (database, table) = table::open(database_id, relation)?;
     let run_id = run::renew(run_id, &database)?;
     Ok((database, table, run_id))
 }

@@ -15,7 +15,8 @@ pub use sql::Placeholders;
 use pgrx::pg_sys::Oid;
 use plimsoll_core::schema::{Column, TableSchema};
 
-use crate::access::Database;
+use crate::access::{Database, authorise};
+use crate::argument::required;
 use crate::datum::{Codec, Parameter};
 use crate::error::{Answer, Problem, state};
 use crate::identity;
@@ -97,6 +98,16 @@ impl ManagedTable {
 pub fn resolve(relation: &str) -> Answer<ManagedTable> {
     let registration = identity::as_extension(|| catalog::registration_by_name(relation))?;
     identity::as_extension(|| catalog::load(&registration))
+}
+
+/// Where calls on one replica begin: the database, once its use is authorised, and the managed table.
+///
+/// # Errors
+/// As [`authorise`] and [`resolve`]; an argument that is NULL, by its name.
+pub fn open(database_id: Option<pgrx::Uuid>, relation: Option<&str>) -> Answer<(Database, ManagedTable)> {
+    let database = authorise(required(database_id, "database_id")?)?;
+    let table = resolve(required(relation, "relation")?)?;
+    Ok((database, table))
 }
 
 /// The registered number and name of a table, whether or not it is still as it was registered.

@@ -26,7 +26,7 @@ use plimsoll_core::digest::{Digester, RowDigest};
 use plimsoll_core::fingerprint::Fingerprint;
 use plimsoll_core::row::{BatchReader, Examined, check_row, examine, key_of};
 
-use crate::access::{Database, authorise};
+use crate::access::Database;
 use crate::argument::{Members, required};
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::manifest::{hex, key_json};
@@ -121,7 +121,7 @@ fn upload(
     ),
 > {
     let answer = || {
-        let (database, mut table) = begin(database_id, relation)?;
+        let (database, mut table) = table::open(database_id, relation)?;
         let rows = required(rows, "rows")?;
         let limit =
             database.number_option("max_upload_bytes").map_or(MAX_UPLOAD_BYTES, |limit| limit as usize);
@@ -159,17 +159,11 @@ fn upload_json(
     ),
 > {
     let answer = || {
-        let (database, mut table) = begin(database_id, relation)?;
+        let (database, mut table) = table::open(database_id, relation)?;
         let encoded = json::encode_rows(required(rows, "rows")?, &mut table)?;
         take(&database, &mut table, encoded.into_iter(), run_id).map(Report::row)
     };
     TableIterator::once(answer().or_raise())
-}
-
-fn begin(database_id: Option<Uuid>, relation: Option<&str>) -> Answer<(Database, ManagedTable)> {
-    let database = authorise(required(database_id, "database_id")?)?;
-    let table = table::resolve(required(relation, "relation")?)?;
-    Ok((database, table))
 }
 
 /// Stores rows in wire form.
