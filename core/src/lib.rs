@@ -7,6 +7,7 @@
 //! | [`row`] | row encoding version 1: encode, decode, digest form, batches |
 //! | [`digest`] | row digests, keyed per database |
 //! | [`fingerprint`] | count and sum of row digests |
+//! | [`dyadic`] | ranges of the position axis whose boundaries nest |
 //! | [`manifest`] | row manifests as they travel |
 //! | [`store`] | the traits through which the algorithm reaches data |
 //! | [`sync`] | the sync algorithm |
@@ -15,6 +16,7 @@
 
 pub mod batch;
 pub mod digest;
+pub mod dyadic;
 mod error;
 pub mod fingerprint;
 pub mod manifest;
