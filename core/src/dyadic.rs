@@ -91,7 +91,7 @@ impl Dyadic {
     pub fn meets(&self, range: &PositionRange) -> bool {
         range.from.is_none_or(|from| from <= self.last())
             && range.to.is_none_or(|to| self.first < to)
-            && !range.from.zip(range.to).is_some_and(|(from, to)| from >= to)
+            && range.from.zip(range.to).is_none_or(|(from, to)| from < to)
     }
 
     /// Whether all of it lies in a range.
