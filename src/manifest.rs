@@ -14,7 +14,7 @@ use crate::access::{Database, authorise};
 use crate::argument::required;
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::table::{self, ManagedTable};
-use crate::version::{range_of, read_range, timestamptz};
+use crate::version::{DigestedRow, digest_range, range_of, read_range, timestamptz};
 
 /// The most rows one answer holds, positions with more rows aside.
 const MAX_ANSWER_ROWS: i32 = 1_000_000;
@@ -149,17 +149,15 @@ fn pack(
     row_limit: u32,
     items: &mut ItemsWriter,
 ) -> Answer<Option<i64>> {
-    let mut digester = digester(database);
-    let schema = table.schema.clone();
     let (mut last, mut next) = (None, None);
-    read_range(database, table, range, true, &mut |_, row| {
-        let position = position_in(row, &schema)?;
+    digest_range(database, table, range, true, &mut |row| {
+        let DigestedRow { position, digest, .. } = row;
         if items.count() >= row_limit && last != Some(position) {
             next = Some(position);
             return Ok(false);
         }
         last = Some(position);
-        items.push(&Item { position, digest: digester.digest(row)? }, &[]);
+        items.push(&Item { position, digest }, &[]);
         Ok(true)
     })?;
     Ok(next)

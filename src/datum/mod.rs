@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `mod` | [`Codec`]: what is known of a column's type, looked up once a call |
 //! | `read`, `write` | one value: datum to encoding, value to datum |
+//! | `digest` | datum to digest form |
 //! | `numeric` | Postgres' packed numeric |
 //! | `statement` | statements with typed parameters, row by row |
 //! | `relation` | rows handed to a statement as a table, with no privileges needed |
 //! | `subtransaction` | errors caught without harm |
 
+mod digest;
 mod numeric;
 mod read;
 mod relation;

@@ -12,31 +12,59 @@ const INFINITY: u16 = 0xd000;
 const NEGATIVE_INFINITY: u16 = 0xf000;
 const SPECIAL: u16 = 0xf000;
 
-/// Reads the bytes behind a numeric's varlena header.
-pub fn unpack(bytes: &[u8]) -> Option<NumericBuf> {
+/// What stands in front of the digits.
+enum Header {
+    Finite { negative: bool, scale: u16, weight: i16, length: usize },
+    Special(NumericKind),
+}
+
+fn header(bytes: &[u8]) -> Option<Header> {
     let units = bytes.as_chunks::<2>().0;
     // Memory of this machine: its own byte order.
     let unit = |i: usize| units.get(i).map(|unit| from_memory(*unit));
     let header = unit(0)?;
-    let special = |kind| Some(NumericBuf::from_groups(kind, 0, 0, []));
-    let (kind, scale, weight, start) = match header & KIND {
-        KIND => {
-            return match header & SPECIAL {
-                INFINITY => special(NumericKind::Infinity),
-                NEGATIVE_INFINITY => special(NumericKind::NegativeInfinity),
-                _ => special(NumericKind::NaN),
-            };
+    Some(match header & KIND {
+        KIND => Header::Special(match header & SPECIAL {
+            INFINITY => NumericKind::Infinity,
+            NEGATIVE_INFINITY => NumericKind::NegativeInfinity,
+            _ => NumericKind::NaN,
+        }),
+        SHORT => Header::Finite {
+            negative: header & 0x2000 != 0,
+            scale: (header & 0x1f80) >> 7,
+            weight: (header & 0x3f) as i16 - if header & 0x40 != 0 { 64 } else { 0 },
+            length: 2,
+        },
+        sign => Header::Finite {
+            negative: sign == NEGATIVE,
+            scale: header & 0x3fff,
+            weight: unit(1)? as i16,
+            length: 4,
+        },
+    })
+}
+
+/// Reads the bytes behind a numeric's varlena header.
+pub fn unpack(bytes: &[u8]) -> Option<NumericBuf> {
+    Some(match header(bytes)? {
+        Header::Special(kind) => NumericBuf::from_groups(kind, 0, 0, []),
+        Header::Finite { negative, scale, weight, length } => {
+            let kind = if negative { NumericKind::Negative } else { NumericKind::Positive };
+            let groups = bytes[length..].as_chunks::<2>().0.iter().map(|unit| from_memory(*unit));
+            NumericBuf::from_groups(kind, scale, weight, groups)
         }
-        SHORT => {
-            let negative = header & 0x2000 != 0;
-            let weight = (header & 0x3f) as i16 - if header & 0x40 != 0 { 64 } else { 0 };
-            (negative, (header & 0x1f80) >> 7, weight, 1)
+    })
+}
+
+/// The number with its smallest scale, read where it stands; `None` where that is not possible and
+/// [`unpack`] has to copy it: zero and what is no finite number, another byte order.
+pub fn borrow_normal(bytes: &[u8]) -> Option<Numeric<'_>> {
+    match header(bytes)? {
+        Header::Finite { negative, weight, length, .. } if cfg!(target_endian = "little") => {
+            Numeric::from_digits(negative, weight, &bytes[length..])
         }
-        sign => (sign == NEGATIVE, header & 0x3fff, unit(1)? as i16, 2),
-    };
-    let kind = if kind { NumericKind::Negative } else { NumericKind::Positive };
-    let groups = units[start..].iter().map(|unit| from_memory(*unit));
-    Some(NumericBuf::from_groups(kind, scale, weight, groups))
+        _ => None,
+    }
 }
 
 /// The bytes behind the varlena header of `number`, shown with at least `scale` digits after the point.

@@ -80,7 +80,10 @@ impl Codec {
                 }
                 ColumnType::Jsonb => Value::Jsonb(self.text_output(datum)?),
                 ColumnType::Enum(_) => Value::Enum(self.text_output(datum)?),
-                ColumnType::Array(_) => return self.with_array(datum, take),
+                ColumnType::Array(_) => {
+                    let array = self.array_of(datum, false)?;
+                    return Ok(take(&Value::Array(array.array())));
+                }
                 _ => Value::Other(self.text_output(datum)?),
             }
         };
@@ -89,16 +92,18 @@ impl Codec {
 
     /// # Safety
     /// As [`write_field`](Self::write_field).
-    unsafe fn text_output<'a>(&mut self, datum: Datum) -> Answer<&'a str> {
+    pub(super) unsafe fn text_output<'a>(&mut self, datum: Datum) -> Answer<&'a str> {
         // SAFETY: the output function is the type's own; it answers a NUL-terminated string in the
         // current context.
         let text = unsafe { CStr::from_ptr(pg_sys::OutputFunctionCall(&mut self.output, datum)) };
         text.to_str().map_err(|_| Problem::new(state::INTERNAL, "stored text is not UTF-8"))
     }
 
+    /// The array in wire form or in digest form.
+    ///
     /// # Safety
     /// As [`write_field`](Self::write_field), of an array type.
-    unsafe fn with_array<T>(&mut self, datum: Datum, take: impl FnOnce(&Value<'_>) -> T) -> Answer<T> {
+    pub(super) unsafe fn array_of(&mut self, datum: Datum, digest_form: bool) -> Answer<ArrayBuilder> {
         let Some(element) = &mut self.element else {
             return Err(Problem::new(state::INTERNAL, "an array type without elements"));
         };
@@ -137,14 +142,20 @@ impl Codec {
         for (item, null) in items.iter().zip(nulls) {
             if *null {
                 builder.push(None);
-            } else {
-                // As a trait object: an array's elements must not make a new type of this function.
-                let mut push = |value: &Value<'_>| builder.push(Some(value));
-                let push: &mut dyn FnMut(&Value<'_>) = &mut push;
-                // SAFETY: an element of the array, of the element type.
-                unsafe { element.codec.with_value(*item, push) }?;
+                continue;
             }
+            // As a trait object: an array's elements must not make a new type of this function.
+            let mut push = |value: &Value<'_>| {
+                if digest_form {
+                    return builder.push_digest_form(Some(value));
+                }
+                builder.push(Some(value));
+                Ok(())
+            };
+            let push: &mut dyn FnMut(&Value<'_>) -> plimsoll_core::Result<()> = &mut push;
+            // SAFETY: an element of the array, of the element type.
+            unsafe { element.codec.with_value(*item, push) }??;
         }
-        Ok(take(&Value::Array(builder.array())))
+        Ok(builder)
     }
 }

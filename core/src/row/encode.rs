@@ -1,6 +1,8 @@
 //! Values to bytes.
 
 use super::Tag;
+use super::normal::{normal_float, put_normal};
+use crate::error::Result;
 use crate::value::{Numeric, Value};
 
 /// Appends an unsigned number, seven bits a byte, least significant first, high bit on all but the last.
@@ -12,16 +14,28 @@ pub fn put_varint(out: &mut Vec<u8>, mut number: u64) {
     out.push(number as u8);
 }
 
+/// Column number and tag of a field; both take one byte in nearly every table.
+fn put_head(out: &mut Vec<u8>, number: u32, tag: Tag) {
+    match u8::try_from(number) {
+        Ok(number @ 0..0x80) => out.extend_from_slice(&[number, tag as u8]),
+        _ => {
+            put_varint(out, u64::from(number));
+            out.push(tag as u8);
+        }
+    }
+}
+
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
 fn put_numeric(out: &mut Vec<u8>, number: &Numeric<'_>) {
-    out.push(number.kind() as u8);
-    if number.kind().is_finite() {
-        out.extend_from_slice(&number.scale().to_le_bytes());
-        out.extend_from_slice(&number.weight().to_le_bytes());
+    if !number.kind().is_finite() {
+        out.push(number.kind() as u8);
+    } else {
+        let ([s0, s1], [w0, w1]) = (number.scale().to_le_bytes(), number.weight().to_le_bytes());
+        out.extend_from_slice(&[number.kind() as u8, s0, s1, w0, w1]);
         put_varint(out, number.digits().len() as u64);
         out.extend_from_slice(number.digits);
     }
@@ -95,9 +109,109 @@ impl<'b> RowWriter<'b> {
     /// # Panics
     /// In debug builds, where the numbers do not ascend.
     pub fn field(&mut self, number: u32, value: &Value<'_>) {
-        debug_assert!(number > self.last, "column numbers ascend");
-        self.last = number;
+        self.ascend(number);
         put_varint(self.out, u64::from(number));
         put_tagged(self.out, Some(value));
+    }
+
+    /// The next column that is not NULL, in digest form.
+    ///
+    /// # Errors
+    /// `InvalidText` where it is jsonb that is no JSON.
+    ///
+    /// # Panics
+    /// As [`field`](Self::field).
+    pub fn digest_field(&mut self, number: u32, value: &Value<'_>) -> Result<()> {
+        self.ascend(number);
+        put_varint(self.out, u64::from(number));
+        put_normal(self.out, value)
+    }
+
+    /// As [`field`](Self::field) with an `Int`, which is its own digest form.
+    #[inline]
+    pub fn int(&mut self, number: u32, value: i64) {
+        self.fixed(number, Tag::Int, value.to_le_bytes());
+    }
+
+    /// As [`field`](Self::field) with a `Bool`.
+    #[inline]
+    pub fn bool(&mut self, number: u32, value: bool) {
+        self.fixed(number, Tag::Bool, [u8::from(value)]);
+    }
+
+    /// As [`digest_field`](Self::digest_field) with a `Float`.
+    #[inline]
+    pub fn digest_float(&mut self, number: u32, value: f64) {
+        self.fixed(number, Tag::Float, normal_float(value).to_le_bytes());
+    }
+
+    /// As [`field`](Self::field) with a `Uuid`.
+    #[inline]
+    pub fn uuid(&mut self, number: u32, value: [u8; 16]) {
+        self.fixed(number, Tag::Uuid, value);
+    }
+
+    /// As [`field`](Self::field) with a `Date`.
+    #[inline]
+    pub fn date(&mut self, number: u32, days: i32) {
+        self.fixed(number, Tag::Date, days.to_le_bytes());
+    }
+
+    /// As [`field`](Self::field) with a `Time`.
+    #[inline]
+    pub fn time(&mut self, number: u32, micros: i64) {
+        self.fixed(number, Tag::Time, micros.to_le_bytes());
+    }
+
+    /// As [`field`](Self::field) with a `Timestamp`.
+    #[inline]
+    pub fn timestamp(&mut self, number: u32, micros: i64) {
+        self.fixed(number, Tag::Timestamp, micros.to_le_bytes());
+    }
+
+    /// As [`field`](Self::field) with a `Timestamptz`.
+    #[inline]
+    pub fn timestamptz(&mut self, number: u32, micros: i64) {
+        self.fixed(number, Tag::Timestamptz, micros.to_le_bytes());
+    }
+
+    /// As [`field`](Self::field) with a `Text` of these bytes, which the caller knows to be UTF-8.
+    #[inline]
+    pub fn text_bytes(&mut self, number: u32, utf8: &[u8]) {
+        self.sized(number, Tag::Text, utf8);
+    }
+
+    /// As [`field`](Self::field) with a `Bytea`.
+    #[inline]
+    pub fn bytea(&mut self, number: u32, bytes: &[u8]) {
+        self.sized(number, Tag::Bytea, bytes);
+    }
+
+    /// As [`field`](Self::field) with a `Numeric`; one with [`Numeric::smallest_scale`] is in digest form.
+    #[inline]
+    pub fn numeric(&mut self, number: u32, value: &Numeric<'_>) {
+        self.ascend(number);
+        put_head(self.out, number, Tag::Numeric);
+        put_numeric(self.out, value);
+    }
+
+    #[inline]
+    fn fixed<const N: usize>(&mut self, number: u32, tag: Tag, payload: [u8; N]) {
+        self.ascend(number);
+        put_head(self.out, number, tag);
+        self.out.extend_from_slice(&payload);
+    }
+
+    #[inline]
+    fn sized(&mut self, number: u32, tag: Tag, payload: &[u8]) {
+        self.ascend(number);
+        put_head(self.out, number, tag);
+        put_bytes(self.out, payload);
+    }
+
+    #[inline]
+    fn ascend(&mut self, number: u32) {
+        debug_assert!(number > self.last, "column numbers ascend");
+        self.last = number;
     }
 }

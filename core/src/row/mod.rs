@@ -17,6 +17,7 @@ pub(crate) use encode::put_tagged;
 pub use encode::{RowWriter, put_varint};
 pub use json::{canonical_json, check_json};
 pub use normal::digest_form;
+pub(crate) use normal::put_normal;
 
 use crate::error::Result;
 use crate::schema::{TableSchema, position_of};
@@ -191,5 +192,7 @@ pub fn examine(
     Ok(Examined { key, position })
 }
 
+#[cfg(test)]
+mod digest_tests;
 #[cfg(test)]
 mod tests;

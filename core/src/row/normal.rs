@@ -4,7 +4,7 @@ use super::encode::sized;
 use super::json::canonical_json;
 use super::{Field, Fields, Tag, put_tagged, put_varint};
 use crate::error::Result;
-use crate::value::{Array, Composite, Multirange, Numeric, Range, Value};
+use crate::value::{Array, Composite, Multirange, Range, Value};
 
 /// Appends the digest form of a row given in wire form.
 ///
@@ -36,7 +36,7 @@ fn is_normal(value: &Value<'_>) -> bool {
     }
 }
 
-fn normal_float(number: f64) -> f64 {
+pub(super) fn normal_float(number: f64) -> f64 {
     match number {
         n if n.is_nan() => f64::from_bits(0x7ff8_0000_0000_0000),
         0.0 => 0.0,
@@ -44,13 +44,9 @@ fn normal_float(number: f64) -> f64 {
     }
 }
 
-fn put_normal(out: &mut Vec<u8>, value: &Value<'_>) -> Result<()> {
+pub(crate) fn put_normal(out: &mut Vec<u8>, value: &Value<'_>) -> Result<()> {
     match value {
-        // No more digits than the value has. A scale is 16383 at most, so that the cast loses nothing.
-        Value::Numeric(number) => {
-            let scale = number.fraction_digits() as u16;
-            put_tagged(out, Some(&Value::Numeric(Numeric { scale, ..*number })));
-        }
+        Value::Numeric(number) => put_tagged(out, Some(&Value::Numeric(number.smallest_scale()))),
         Value::Float(number) => put_tagged(out, Some(&Value::Float(normal_float(*number)))),
         Value::Jsonb(text) => {
             let mut canonical = Vec::with_capacity(text.len());

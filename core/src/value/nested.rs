@@ -4,7 +4,8 @@
 //! checked them, so reading here stops silently at bytes that break the grammar instead of failing.
 
 use super::Value;
-use crate::row::{put_tagged, put_varint, take_tagged, take_varint};
+use crate::error::Result;
+use crate::row::{put_normal, put_tagged, put_varint, take_tagged, take_varint};
 
 /// The most dimensions an array has.
 pub const MAX_DIMENSIONS: usize = 6;
@@ -88,6 +89,20 @@ impl ArrayBuilder {
     /// The next element.
     pub fn push(&mut self, element: Option<&Value<'_>>) {
         put_tagged(&mut self.0, element);
+    }
+
+    /// The next element, in digest form: an array of such elements alone is in digest form itself.
+    ///
+    /// # Errors
+    /// As [`RowWriter::digest_field`](crate::row::RowWriter::digest_field).
+    pub fn push_digest_form(&mut self, element: Option<&Value<'_>>) -> Result<()> {
+        match element {
+            Some(value) => put_normal(&mut self.0, value),
+            None => {
+                put_tagged(&mut self.0, None);
+                Ok(())
+            }
+        }
     }
 
     /// The array.

@@ -89,6 +89,25 @@ impl<'a> Numeric<'a> {
         }
     }
 
+    /// A number given by its digits alone, which are not zero at either end: shown with as many decimal
+    /// digits as it has. `None` where the digits are not so, or more than [`MAX_SCALE`] would be shown.
+    pub fn from_digits(negative: bool, weight: i16, digits: &'a [u8]) -> Option<Self> {
+        let kind = if negative { NumericKind::Negative } else { NumericKind::Positive };
+        let whole = digits.len() >= 2 && digits.len().is_multiple_of(2);
+        if !whole || digits.starts_with(&[0, 0]) || digits.ends_with(&[0, 0]) {
+            return None;
+        }
+        let number = Numeric { kind, scale: 0, weight, digits };
+        let scale = u16::try_from(number.fraction_digits()).ok().filter(|scale| *scale <= MAX_SCALE)?;
+        Some(Numeric { scale, ..number })
+    }
+
+    /// The same number, shown with no more decimal digits than it has.
+    pub fn smallest_scale(&self) -> Self {
+        // A scale is 16383 at most, so that the cast loses nothing.
+        Numeric { scale: self.fraction_digits() as u16, ..*self }
+    }
+
     /// What kind of number it is.
     pub fn kind(&self) -> NumericKind {
         self.kind
