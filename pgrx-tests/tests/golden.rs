@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use corpus::{Entry, bytes, entries, fingerprint_key};
 use plimsoll_core::digest::{Digester, FingerprintKey};
+use plimsoll_core::manifest::read_manifest;
 use plimsoll_core::row::{BatchWriter, RowWriter, put_varint};
 use plimsoll_core::value::{ColumnType, Value};
 use plimsoll_tests::{Registered, shared};
@@ -122,6 +123,20 @@ impl Bench {
             )
             .expect("a manifest");
         assert_eq!((rows.len(), digests.len()), (texts.len(), texts.len()), "{table}");
+        // Straight from what is stored, and by way of the wire form: one digest.
+        let packed: Vec<u8> = self
+            .client
+            .query_one(
+                "SELECT plimsoll.packed_manifest($1, $2, int8range(NULL, NULL), 100000)",
+                &[&tenant.id, &relation],
+            )
+            .expect("a packed manifest")
+            .get(0);
+        let packed = read_manifest(&packed).expect("a manifest").items;
+        assert_eq!(packed.len(), digests.len(), "{table}");
+        for (item, digest) in packed.iter().zip(&digests) {
+            assert_eq!(item.digest.0[..], digest.get::<_, Vec<u8>>(0), "{table}: row {}", item.position);
+        }
         let rows = rows.iter().zip(&digests).zip(&texts);
         rows.map(|((row, digest), text)| (row.get(0), digest.get(0), text.get(0))).collect()
     }
