@@ -7,7 +7,8 @@
 //! | to | `plimsoll.login(database, proof)`, kept batch records, the call's own statement, `COMMIT` |
 //! | from | the answer |
 //!
-//! What stands in one line is sent without waiting: a call is two round trips with a token, one without.
+//! What stands in one line is sent without waiting: a call is two round trips with a token, one without. There,
+//! once the fingerprint key is known, a call of one statement goes without `BEGIN` and `COMMIT` around it.
 
 pub mod address;
 mod agent;
