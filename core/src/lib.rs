@@ -7,7 +7,7 @@
 //! | [`row`] | row encoding version 1: encode, decode, digest form, batches |
 //! | [`digest`] | row digests, keyed per database |
 //! | [`fingerprint`] | count and sum of row digests |
-//! | [`dyadic`] | ranges of the position axis whose boundaries nest |
+//! | [`dyadic`], [`leaves`] | ranges of the position axis whose boundaries nest; made out of rows |
 //! | [`manifest`] | row manifests as they travel |
 //! | [`store`] | the traits through which the algorithm reaches data |
 //! | [`sync`] | the sync algorithm |
@@ -19,6 +19,7 @@ pub mod digest;
 pub mod dyadic;
 mod error;
 pub mod fingerprint;
+pub mod leaves;
 pub mod manifest;
 pub mod row;
 pub mod schema;
