@@ -8,6 +8,8 @@
 //! | [`digest`] | row digests, keyed per database |
 //! | [`fingerprint`] | count and sum of row digests |
 //! | [`dyadic`], [`leaves`] | ranges of the position axis whose boundaries nest; made out of rows |
+//! | [`dyadic`] | ranges of the position axis whose boundaries nest |
+//! | [`blocks`] | kept manifests: blocks, and changes not yet added to them |
 //! | [`manifest`] | row manifests as they travel |
 //! | [`store`] | the traits through which the algorithm reaches data |
 //! | [`sync`] | the sync algorithm |
@@ -15,6 +17,7 @@
 //! | [`token`] | login: what the token proves, what the server keeps of it |
 
 pub mod batch;
+pub mod blocks;
 pub mod digest;
 pub mod dyadic;
 mod error;
