@@ -8,9 +8,10 @@
 //! | [`digest`] | row digests, keyed per database |
 //! | [`fingerprint`] | count and sum of row digests |
 //! | [`dyadic`], [`leaves`] | ranges of the position axis whose boundaries nest; made out of rows |
-//! | [`dyadic`] | ranges of the position axis whose boundaries nest |
 //! | [`blocks`] | kept manifests: blocks, and changes not yet added to them |
-//! | [`manifest`] | row manifests as they travel |
+//! | [`manifest`], [`short`] | row manifests as they travel |
+//! | [`ranges`] | what ranges hold, as it travels, and how a range is divided |
+//! | [`sketch`] | coded symbols, from which the difference of two sets of rows is found |
 //! | [`store`] | the traits through which the algorithm reaches data |
 //! | [`sync`] | the sync algorithm |
 //! | [`batch`] | how large the next batch is |
@@ -24,8 +25,11 @@ mod error;
 pub mod fingerprint;
 pub mod leaves;
 pub mod manifest;
+pub mod ranges;
 pub mod row;
 pub mod schema;
+pub mod short;
+pub mod sketch;
 pub mod store;
 pub mod sync;
 pub mod token;

@@ -6,6 +6,10 @@
 
 use std::fmt;
 
+mod summaries;
+
+pub use summaries::Summaries;
+
 use crate::digest::RowDigest;
 use crate::fingerprint::Fingerprint;
 use crate::manifest::{Item, KeyedItem, Manifest};
