@@ -414,6 +414,29 @@ CREATE FUNCTION plimsoll.range_fingerprint(database_id uuid, relation text, rang
 COMMENT ON FUNCTION plimsoll.range_fingerprint(uuid, text, int8range) IS
     'Row count and digest sum of a range of versions';
 
+-- The functions of the aggregate run once a row and run no SQL: a pinned search_path would cost more than they.
+CREATE FUNCTION plimsoll.fingerprint_add(state bytea, key bytea, VARIADIC columns "any") RETURNS bytea
+    LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'fingerprint_add_wrapper';
+COMMENT ON FUNCTION plimsoll.fingerprint_add(bytea, bytea, VARIADIC "any") IS
+    'Adds a row to the state of plimsoll.fingerprint';
+
+CREATE FUNCTION plimsoll.fingerprint_combine(state bytea, other bytea) RETURNS bytea
+    LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'fingerprint_combine_wrapper';
+COMMENT ON FUNCTION plimsoll.fingerprint_combine(bytea, bytea) IS
+    'Adds up two states of plimsoll.fingerprint, as parallel plans do';
+
+CREATE FUNCTION plimsoll.fingerprint_sum(state bytea) RETURNS bytea
+    LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'fingerprint_sum_wrapper';
+COMMENT ON FUNCTION plimsoll.fingerprint_sum(bytea) IS 'The digest sum in a state of plimsoll.fingerprint';
+
+-- The state is a row count of 8 bytes and a digest sum of 32.
+CREATE AGGREGATE plimsoll.fingerprint(key bytea, VARIADIC columns "any") (
+    SFUNC = plimsoll.fingerprint_add, STYPE = bytea, SSPACE = 44,
+    FINALFUNC = plimsoll.fingerprint_sum, COMBINEFUNC = plimsoll.fingerprint_combine,
+    INITCOND = '\x00000000000000000000000000000000000000000000000000000000000000000000000000000000', PARALLEL = SAFE);
+COMMENT ON AGGREGATE plimsoll.fingerprint(bytea, VARIADIC "any") IS
+    'Digest sum of rows with a fingerprint key: of their columns in the order of their numbers, or of whole rows';
+
 CREATE FUNCTION plimsoll.manifest(database_id uuid, relation text, range int8range,
         OUT key jsonb, OUT version bigint, OUT modified timestamptz, OUT digest bytea) RETURNS SETOF record
     LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
@@ -655,6 +678,7 @@ GRANT EXECUTE ON FUNCTION
     plimsoll.version(), plimsoll.login_challenge(), plimsoll.login(uuid, bytea), plimsoll.visible_databases(),
     plimsoll.table_versions(uuid), plimsoll.table_version(uuid, text), plimsoll.table_schema(uuid, text),
     plimsoll.range_fingerprint(uuid, text, int8range), plimsoll.manifest(uuid, text, int8range),
+    plimsoll.fingerprint(bytea, VARIADIC "any"),
     plimsoll.batch_history(uuid, text, integer), plimsoll.rejected_keys(uuid, text)
     TO plimsoll_admin, plimsoll_agent, plimsoll_reader;
 

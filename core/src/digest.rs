@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::row::digest_form;
 
 /// The secret of one database from which its row digests are made. Never printed.
@@ -53,6 +53,19 @@ impl Digester {
     /// A digester for the rows of the database that `key` belongs to.
     pub fn new(key: FingerprintKey) -> Self {
         Digester { key, form: Vec::new() }
+    }
+
+    /// Takes another key, or goes on with the same.
+    ///
+    /// # Errors
+    /// `Malformed` where it has not 32 bytes.
+    #[inline]
+    pub fn set_key(&mut self, key: &[u8]) -> Result<()> {
+        if key != self.key.0 {
+            let wrong = || Error::new(ErrorKind::Malformed, "a fingerprint key has 32 bytes");
+            self.key = FingerprintKey::from_slice(key).ok_or_else(wrong)?;
+        }
+        Ok(())
     }
 
     /// The digest of a row given in wire form (its fields, without a length in front).

@@ -12,6 +12,9 @@ pub struct Fingerprint {
     sum: [u64; 4],
 }
 
+/// How many bytes a fingerprint takes when it is written down.
+pub const FINGERPRINT_BYTES: usize = 40;
+
 fn limbs(bytes: &[u8; 32]) -> [u64; 4] {
     let mut limbs = [0; 4];
     for (limb, chunk) in limbs.iter_mut().zip(bytes.as_chunks::<8>().0) {
@@ -24,6 +27,26 @@ impl Fingerprint {
     /// The fingerprint that a server reported as a count and 32 bytes.
     pub fn from_parts(row_count: u64, sum: [u8; 32]) -> Self {
         Fingerprint { row_count, sum: limbs(&sum) }
+    }
+
+    /// The fingerprint that [`to_bytes`](Self::to_bytes) wrote down.
+    pub fn from_bytes(bytes: &[u8; FINGERPRINT_BYTES]) -> Self {
+        let mut limbs = [0; 5];
+        for (limb, chunk) in limbs.iter_mut().zip(bytes.as_chunks::<8>().0) {
+            *limb = u64::from_le_bytes(*chunk);
+        }
+        let [row_count, sum @ ..] = limbs;
+        Fingerprint { row_count, sum }
+    }
+
+    /// Row count and sum, least significant byte first.
+    pub fn to_bytes(&self) -> [u8; FINGERPRINT_BYTES] {
+        let mut bytes = [0; FINGERPRINT_BYTES];
+        let limbs = std::iter::once(self.row_count).chain(self.sum);
+        for (chunk, limb) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(limbs) {
+            *chunk = limb.to_le_bytes();
+        }
+        bytes
     }
 
     /// How many rows the set has.
@@ -120,6 +143,14 @@ mod tests {
             prop_assert_eq!(whole, parts);
             parts.take_away(&whole);
             prop_assert_eq!(parts, Fingerprint::default());
+        }
+
+        #[test]
+        fn what_is_written_down_comes_back(row_count: u64, sum: [u8; 32]) {
+            let fingerprint = Fingerprint::from_parts(row_count, sum);
+            let bytes = fingerprint.to_bytes();
+            prop_assert_eq!(Fingerprint::from_bytes(&bytes), fingerprint);
+            prop_assert_eq!((&bytes[..8], &bytes[8..]), (&row_count.to_le_bytes()[..], &sum[..]));
         }
 
         #[test]

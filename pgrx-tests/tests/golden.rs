@@ -186,6 +186,18 @@ fn stored_values_are_handed_out_and_taken_with_the_bytes_of_the_corpus() {
             let expected = digester.digest(&row(id, numbers, entry.wire.as_ref().expect("a wire form")));
             assert_eq!(digest[..], expected.expect(entry.name).0[..], "{}: digest", entry.name);
         }
+        // A value alone, as an argument and within a row, is what the corpus is made of.
+        let alone = format!(
+            "SELECT plimsoll.fingerprint($1, value), plimsoll.fingerprint($1, ROW(value))
+             FROM public.{table} WHERE database_id = $2 GROUP BY id ORDER BY id"
+        );
+        let alone =
+            bench.client.query(&alone, &[&&fingerprint_key()[..], &bench.plain.id]).expect("fingerprints");
+        assert_eq!(alone.len(), accepted.len(), "{table}");
+        for (entry, found) in accepted.iter().zip(&alone) {
+            let found: (Vec<u8>, Vec<u8>) = (found.get(0), found.get(1));
+            assert_eq!(found, (entry.digest.clone(), entry.digest.clone()), "{}: aggregate", entry.name);
+        }
         let sql = "SELECT inserted, rejected::text FROM plimsoll.upload($1, $2, $3::bytea)";
         let answer = bench
             .client

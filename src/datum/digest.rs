@@ -16,7 +16,7 @@ use crate::error::{Answer, Problem, state};
 /// # Safety
 /// `datum` is a non-NULL value of a variable-length type.
 #[inline]
-unsafe fn with_bytes<T>(datum: Datum, take: impl FnOnce(&[u8]) -> T) -> T {
+pub(super) unsafe fn with_bytes<T>(datum: Datum, take: impl FnOnce(&[u8]) -> T) -> T {
     let stored = datum.cast_mut_ptr::<pg_sys::varlena>();
     // SAFETY: by the caller's promise; only what is neither compressed nor stored elsewhere is read in place,
     // and the copy is ours.

@@ -5,11 +5,13 @@
 //! | `mod` | [`Codec`]: what is known of a column's type, looked up once a call |
 //! | `read`, `write` | one value: datum to encoding, value to datum |
 //! | `digest` | datum to digest form |
+//! | `aggregate` | fingerprints as an aggregate of any query |
 //! | `numeric` | Postgres' packed numeric |
 //! | `statement` | statements with typed parameters, row by row |
 //! | `relation` | rows handed to a statement as a table, with no privileges needed |
 //! | `subtransaction` | errors caught without harm |
 
+mod aggregate;
 mod digest;
 mod numeric;
 mod read;
@@ -41,6 +43,15 @@ pub struct Codec {
     input_parameter: Oid,
     output: pg_sys::FmgrInfo,
     element: Option<Box<Element>>,
+}
+
+/// What a codec is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Values of a managed table's columns, whose limits matter.
+    Columns,
+    /// Values of any query, of which only digests are made.
+    Digests,
 }
 
 struct Element {
@@ -90,6 +101,18 @@ impl Codec {
     /// # Errors
     /// `UNSUPPORTED` where values of the type have no encoding.
     pub fn new(type_oid: Oid, typmod: i32) -> Answer<Codec> {
+        Codec::with_purpose(type_oid, typmod, Purpose::Columns)
+    }
+
+    /// The codec of values that are only written in digest form: their type's limits need not be known.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    fn for_digests(type_oid: Oid, typmod: i32) -> Answer<Codec> {
+        Codec::with_purpose(type_oid, typmod, Purpose::Digests)
+    }
+
+    fn with_purpose(type_oid: Oid, typmod: i32, purpose: Purpose) -> Answer<Codec> {
         let (type_oid, typmod) = base_type(type_oid, typmod);
         let (mut input, mut output) = (pg_sys::FmgrInfo::default(), pg_sys::FmgrInfo::default());
         let (mut input_oid, mut input_parameter) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
@@ -107,7 +130,7 @@ impl Codec {
         let element = if element_oid == pg_sys::InvalidOid {
             None
         } else {
-            let codec = Codec::new(element_oid, typmod)?;
+            let codec = Codec::with_purpose(element_oid, typmod, purpose)?;
             let domain = std::ptr::null_mut();
             let mut element =
                 Element { codec, type_oid: element_oid, domain, length: 0, by_value: false, alignment: 0 };
@@ -124,7 +147,7 @@ impl Codec {
         };
         let column_type = match &element {
             Some(element) => ColumnType::Array(Box::new(element.codec.column_type.clone())),
-            None => scalar_type(type_oid, typmod, output_oid)?,
+            None => scalar_type(type_oid, typmod, output_oid, purpose)?,
         };
         Ok(Codec { column_type, type_oid, typmod, input, input_parameter, output, element })
     }
@@ -140,7 +163,7 @@ fn fraction(typmod: i32) -> u8 {
     u8::try_from(typmod).map_or(6, |digits| digits.min(6))
 }
 
-fn scalar_type(type_oid: Oid, typmod: i32, output: Oid) -> Answer<ColumnType> {
+fn scalar_type(type_oid: Oid, typmod: i32, output: Oid, purpose: Purpose) -> Answer<ColumnType> {
     // Lengths and precisions are stored with the length of a varlena header added.
     let limit = u32::try_from(typmod - pg_sys::VARHDRSZ as i32).ok();
     Ok(match type_oid {
@@ -160,6 +183,7 @@ fn scalar_type(type_oid: Oid, typmod: i32, output: Oid) -> Answer<ColumnType> {
         pg_sys::VARCHAROID => ColumnType::Varchar(limit),
         pg_sys::BPCHAROID => match limit {
             Some(limit) => ColumnType::Char(limit),
+            None if purpose == Purpose::Digests => ColumnType::Char(u32::MAX),
             None => return Err(unsupported(type_oid, "a char without a length")),
         },
         pg_sys::BYTEAOID => ColumnType::Bytea,
@@ -169,7 +193,7 @@ fn scalar_type(type_oid: Oid, typmod: i32, output: Oid) -> Answer<ColumnType> {
         pg_sys::TIMETZOID => ColumnType::Timetz(fraction(typmod)),
         pg_sys::TIMESTAMPOID => ColumnType::Timestamp(fraction(typmod)),
         pg_sys::TIMESTAMPTZOID => ColumnType::Timestamptz(fraction(typmod)),
-        pg_sys::INTERVALOID if typmod < 0 => ColumnType::Interval(6),
+        pg_sys::INTERVALOID if typmod < 0 || purpose == Purpose::Digests => ColumnType::Interval(6),
         pg_sys::INTERVALOID => return Err(unsupported(type_oid, "an interval with restricted fields")),
         pg_sys::JSONOID => ColumnType::Json,
         pg_sys::JSONBOID => ColumnType::Jsonb,
@@ -183,7 +207,7 @@ fn scalar_type(type_oid: Oid, typmod: i32, output: Oid) -> Answer<ColumnType> {
             // The catalogue calls their output immutable all the same.
             return Err(unsupported(type_oid, "its text output depends on extra_float_digits"));
         }
-        _ => return other_type(type_oid, output),
+        _ => return other_type(type_oid, output, purpose),
     })
 }
 
@@ -193,10 +217,11 @@ fn unsupported(type_oid: Oid, what: &str) -> Problem {
         .hint("Name the column among server_columns, so that it is neither sent nor compared.")
 }
 
-fn other_type(type_oid: Oid, output: Oid) -> Answer<ColumnType> {
+fn other_type(type_oid: Oid, output: Oid, purpose: Purpose) -> Answer<ColumnType> {
     // SAFETY: looks the type up in the catalogue.
     let kind = unsafe { pg_sys::get_typtype(type_oid) } as u8;
     match kind {
+        b'e' if purpose == Purpose::Digests => Ok(ColumnType::Enum(Vec::new())),
         b'e' => enum_labels(type_oid).map(ColumnType::Enum),
         b'b' => {
             let name = type_name(type_oid);
