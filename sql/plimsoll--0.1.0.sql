@@ -451,10 +451,57 @@ CREATE FUNCTION plimsoll.packed_manifest(database_id uuid, relation text, range 
 COMMENT ON FUNCTION plimsoll.packed_manifest(uuid, text, int8range, integer) IS
     'The row manifest of a range as agents read it: positions and digests';
 
+CREATE FUNCTION plimsoll.range_manifest(database_id uuid, relation text, INOUT range int8range,
+        max_ranges integer DEFAULT 100, OUT row_count bigint, OUT fingerprint bytea) RETURNS SETOF record
+    LANGUAGE c STABLE PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'range_manifest_wrapper';
+COMMENT ON FUNCTION plimsoll.range_manifest(uuid, text, int8range, integer) IS
+    'A range of versions divided into ranges of about equal row count, with what each holds';
+
+CREATE FUNCTION plimsoll.sketch(database_id uuid, relation text, ranges int8multirange, first integer,
+        symbols integer) RETURNS bytea
+    LANGUAGE c STABLE PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'sketch_wrapper';
+COMMENT ON FUNCTION plimsoll.sketch(uuid, text, int8multirange, integer, integer) IS
+    'Coded symbols over the rows of ranges of versions, by which two sides find what differs';
+
+CREATE FUNCTION plimsoll.packed_ranges(database_id uuid, relation text, ranges bytea, max_ranges integer)
+    RETURNS bytea
+    LANGUAGE c STABLE PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'packed_ranges_wrapper';
+COMMENT ON FUNCTION plimsoll.packed_ranges(uuid, text, bytea, integer) IS
+    'Ranges, each divided into at most max_ranges as range_manifest does, as agents read it';
+
+CREATE FUNCTION plimsoll.packed_summaries(database_id uuid, relation text, ranges bytea) RETURNS bytea
+    LANGUAGE c STABLE PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'packed_summaries_wrapper';
+COMMENT ON FUNCTION plimsoll.packed_summaries(uuid, text, bytea) IS
+    'What exactly these ranges hold';
+
+CREATE FUNCTION plimsoll.packed_sketch(database_id uuid, relation text, ranges bytea, first integer,
+        symbols integer) RETURNS bytea
+    LANGUAGE c STABLE PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'packed_sketch_wrapper';
+COMMENT ON FUNCTION plimsoll.packed_sketch(uuid, text, bytea, integer, integer) IS
+    'Coded symbols over the rows of packed ranges';
+
+CREATE FUNCTION plimsoll.packed_items(database_id uuid, relation text, ranges bytea) RETURNS bytea
+    LANGUAGE c STABLE PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'packed_items_wrapper';
+COMMENT ON FUNCTION plimsoll.packed_items(uuid, text, bytea) IS
+    'Positions and short digests of the rows of ranges';
+
 CREATE FUNCTION plimsoll.packed_keys(database_id uuid, relation text, items bytea) RETURNS bytea
-    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
+    LANGUAGE c STABLE PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'packed_keys_wrapper';
-COMMENT ON FUNCTION plimsoll.packed_keys(uuid, text, bytea) IS 'The keys of rows named by position and digest';
+COMMENT ON FUNCTION plimsoll.packed_keys(uuid, text, bytea) IS
+    'The keys of rows named by position and short digest';
+
+CREATE FUNCTION plimsoll.packed_rows(database_id uuid, relation text, items bytea) RETURNS bytea
+    LANGUAGE c STABLE PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'packed_rows_wrapper';
+COMMENT ON FUNCTION plimsoll.packed_rows(uuid, text, bytea) IS
+    'The encoded rows named by position and short digest';
 
 CREATE FUNCTION plimsoll.download(database_id uuid, relation text, range int8range, row_limit integer,
         after bytea DEFAULT NULL, OUT "row" bytea, OUT "cursor" bytea) RETURNS SETOF record
@@ -678,7 +725,7 @@ GRANT EXECUTE ON FUNCTION
     plimsoll.version(), plimsoll.login_challenge(), plimsoll.login(uuid, bytea), plimsoll.visible_databases(),
     plimsoll.table_versions(uuid), plimsoll.table_version(uuid, text), plimsoll.table_schema(uuid, text),
     plimsoll.range_fingerprint(uuid, text, int8range), plimsoll.manifest(uuid, text, int8range),
-    plimsoll.fingerprint(bytea, VARIADIC "any"),
+    plimsoll.fingerprint(bytea, VARIADIC "any"), plimsoll.range_manifest(uuid, text, int8range, integer),
     plimsoll.batch_history(uuid, text, integer), plimsoll.rejected_keys(uuid, text)
     TO plimsoll_admin, plimsoll_agent, plimsoll_reader;
 
@@ -689,6 +736,10 @@ GRANT EXECUTE ON FUNCTION
     plimsoll.reject_rows(bigint, text, jsonb), plimsoll.clear_rejected(bigint, text, bytea[]),
     plimsoll.clear_rejected(uuid, text), plimsoll.release_hold(uuid, text),
     plimsoll.packed_manifest(uuid, text, int8range, integer), plimsoll.packed_keys(uuid, text, bytea),
+    plimsoll.packed_rows(uuid, text, bytea), plimsoll.packed_items(uuid, text, bytea),
+    plimsoll.packed_ranges(uuid, text, bytea, integer), plimsoll.packed_summaries(uuid, text, bytea),
+    plimsoll.packed_sketch(uuid, text, bytea, integer, integer),
+    plimsoll.sketch(uuid, text, int8multirange, integer, integer),
     plimsoll.download(uuid, text, int8range, integer, bytea),
     plimsoll.upload(uuid, text, bytea, bigint), plimsoll.upload(uuid, text, jsonb, bigint),
     plimsoll.delete_rows(uuid, text, bytea, bigint, bigint), plimsoll.delete_rows(uuid, text, jsonb, bigint),

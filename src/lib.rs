@@ -7,6 +7,7 @@
 //! | `run`, `lease`, `replica` | runs, whose turn it is, what a run finds and leaves of each replica |
 //! | `history`, `rejected`, `hold` | batches, rows that could not be stored, holds and their release |
 //! | `table`, `version`, `manifest` | managed tables, what a replica says of itself, row manifests, downloads |
+//! | `summary` | what ranges of a replica hold: fingerprints, sketches, items, and the rows these stand for |
 //! | `upload`, `delete`, `guard`, `cascade` | rows stored and deleted, and how many may be destroyed |
 //! | `datum` | between Postgres' memory and the core's values: where `unsafe` lives |
 //! | `view`, `argument` | whose databases the views show; arguments as SQL hands them over |
@@ -32,6 +33,7 @@ mod rejected;
 mod replica;
 mod run;
 mod setting;
+mod summary;
 mod table;
 mod upload;
 mod version;

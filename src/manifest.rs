@@ -4,7 +4,7 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
 use plimsoll_core::digest::Digester;
-use plimsoll_core::manifest::{Item, ItemsWriter, read_manifest};
+use plimsoll_core::manifest::{Item, ItemsWriter};
 use plimsoll_core::row::{Fields, key_of, position_in};
 use plimsoll_core::schema::{TableSchema, position_of};
 use plimsoll_core::store::PositionRange;
@@ -17,7 +17,7 @@ use crate::table::{self, ManagedTable};
 use crate::version::{DigestedRow, digest_range, range_of, read_range, timestamptz};
 
 /// The most rows one answer holds, positions with more rows aside.
-const MAX_ANSWER_ROWS: i32 = 1_000_000;
+pub const MAX_ANSWER_ROWS: i32 = 1_000_000;
 
 /// A key as people read it: an object of column names and values.
 pub fn key_json(row: &[u8], schema: &TableSchema) -> Answer<serde_json::Value> {
@@ -161,38 +161,6 @@ fn pack(
         Ok(true)
     })?;
     Ok(next)
-}
-
-#[pg_extern(sql = false)]
-fn packed_keys(database_id: Uuid, relation: &str, items: &[u8]) -> Vec<u8> {
-    let answer = || {
-        let database = authorise(database_id)?;
-        let mut table = table::resolve(relation)?;
-        let wanted = read_manifest(items)?;
-        let mut wanted: std::collections::BTreeSet<Item> = wanted.items.into_iter().collect();
-        let mut found = ItemsWriter::new(true);
-        let mut digester = digester(&database);
-        let schema = table.schema.clone();
-        // Runs of positions that stand close together are read as one range: scattered ones by index.
-        while let Some(first) = wanted.first().copied() {
-            let last = wanted
-                .iter()
-                .take_while(|item| item.position.saturating_sub(first.position) < 10_000)
-                .last()
-                .map_or(first.position, |item| item.position);
-            let range = PositionRange { from: Some(first.position), to: last.checked_add(1) };
-            read_range(&database, &mut table, range, false, &mut |_, row| {
-                let item = Item { position: position_in(row, &schema)?, digest: digester.digest(row)? };
-                if wanted.contains(&item) {
-                    found.push(&item, &key_of(row, &schema)?);
-                }
-                Ok(true)
-            })?;
-            wanted.retain(|item| item.position > last);
-        }
-        Ok(found.finish(None))
-    };
-    answer().or_raise()
 }
 
 #[pg_extern(sql = false)]

@@ -1,5 +1,6 @@
 //! Options of a database: their names, bounds and defaults. Only what differs from the default is kept.
 
+use plimsoll_core::ranges::MOST_RANGES;
 use serde_json::{Map, Value};
 
 use crate::access::Database;
@@ -15,13 +16,14 @@ enum Kind {
 }
 
 /// Name and kind of each option. What they mean is said where they are used, and in the docs.
-const OPTIONS: [(&str, Kind); 6] = [
+const OPTIONS: [(&str, Kind); 7] = [
     ("guard_fraction", Kind::Share),
     ("lease_seconds", Kind::Whole(5, 3600)),
     ("history_days", Kind::Whole(1, 3650)),
     ("fall_free_rows", Kind::Whole(0, i64::MAX)),
     ("allow_agent_release", Kind::Flag),
     ("max_upload_bytes", Kind::Whole(1 << 16, 1 << 28)),
+    ("max_ranges", Kind::Whole(16, MOST_RANGES as i64)),
 ];
 
 /// Seconds until a lease that is not renewed expires.
@@ -37,6 +39,11 @@ pub fn history_days(database: &Database) -> f64 {
 /// Rows beyond the local maxima up to which several tables may fall back without a hold.
 pub fn fall_free_rows(database: &Database) -> f64 {
     database.number_option("fall_free_rows").unwrap_or(20.0)
+}
+
+/// Ranges that one call may name or be answered.
+pub fn max_ranges(database: &Database) -> usize {
+    database.number_option("max_ranges").map_or(16_384, |number| number as usize)
 }
 
 /// Whether the database's agents may release holds themselves.

@@ -9,10 +9,12 @@ use pgrx::{FromDatum, Uuid};
 use plimsoll_core::ENCODING_VERSION;
 use plimsoll_core::digest::{Digester, RowDigest};
 use plimsoll_core::fingerprint::Fingerprint;
+use plimsoll_core::manifest::Item;
+use plimsoll_core::short::ShortItem;
 use plimsoll_core::store::PositionRange;
 
 use crate::access::{Database, authorise};
-use crate::datum::{Parameter, Row, read_all, read_rows};
+use crate::datum::{Codec, Parameter, Row, read_all, read_rows};
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::table::{self, ManagedTable, Placeholders};
 
@@ -165,6 +167,13 @@ pub struct DigestedRow {
     pub digest: RowDigest,
 }
 
+impl DigestedRow {
+    /// What a comparison needs of it.
+    pub fn short_item(&self) -> ShortItem {
+        ShortItem::from(&Item { position: self.position, digest: self.digest })
+    }
+}
+
 /// Hands position, modification and digest of each row of a range to `take`, in no particular order or in
 /// (position, key) order, at less cost than [`read_range`]. `take` answers whether to go on.
 pub fn digest_range(
@@ -175,25 +184,56 @@ pub fn digest_range(
     take: &mut dyn FnMut(DigestedRow) -> Answer<bool>,
 ) -> Answer<()> {
     let query = RangeQuery::new(database, table, range, ordered)?;
-    let digester = Digester::new(database.fingerprint_key.clone());
-    let numbers = table.numbers();
-    let version = table.schema.version_index();
-    let modified = table.schema.modified().map(|column| column.number);
-    let modified = modified.and_then(|number| numbers.iter().position(|found| *found == number));
-    let codecs = &mut table.codecs;
-    let mut form = Vec::new();
-    query.read(&mut |row: &Row<'_>| {
-        form.clear();
-        row.encode_digest_form(0, &numbers, codecs, &mut form)?;
+    let mut digests = RowDigests::new(database, table);
+    query.read(&mut |row| take(digests.of(row)?))
+}
+
+/// Makes digests of rows that a statement answers with the table's columns first, in their order.
+pub struct RowDigests<'t> {
+    digester: Digester,
+    numbers: Vec<u32>,
+    codecs: &'t mut [Codec],
+    version: usize,
+    modified: Option<usize>,
+    form: Vec<u8>,
+}
+
+impl<'t> RowDigests<'t> {
+    /// For the rows of a replica.
+    pub fn new(database: &Database, table: &'t mut ManagedTable) -> Self {
+        let numbers = table.numbers();
+        let modified = table.schema.modified().map(|column| column.number);
+        RowDigests {
+            digester: Digester::new(database.fingerprint_key.clone()),
+            version: table.schema.version_index(),
+            modified: modified.and_then(|number| numbers.iter().position(|found| *found == number)),
+            numbers,
+            codecs: &mut table.codecs,
+            form: Vec::new(),
+        }
+    }
+
+    /// What a scan says of the row.
+    ///
+    /// # Errors
+    /// `NOT_IN_STATE` where it has no version, `INTERNAL` where a stored value is damaged.
+    pub fn of(&mut self, row: &Row<'_>) -> Answer<DigestedRow> {
+        self.form.clear();
+        row.encode_digest_form(0, &self.numbers, self.codecs, &mut self.form)?;
         // Whole numbers and timestamps are held by value, so that one reading serves all their types.
-        let position = row.int8(version).ok_or_else(|| {
+        let position = row.int8(self.version).ok_or_else(|| {
             Problem::new(state::NOT_IN_STATE, "a stored row has no version").hint(
                 "Set the version column NOT NULL, or manage the table anew with a column that has no NULL.",
             )
         })?;
-        let modified = modified.and_then(|column| row.int8(column));
-        take(DigestedRow { position, modified, digest: digester.digest_of_form(&form) })
-    })
+        let modified = self.modified.and_then(|column| row.int8(column));
+        Ok(DigestedRow { position, modified, digest: self.digester.digest_of_form(&self.form) })
+    }
+
+    /// The digest form of the row that was digested last.
+    pub fn form(&self) -> &[u8] {
+        &self.form
+    }
 }
 
 /// The fingerprint of a range of the replica.

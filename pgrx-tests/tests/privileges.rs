@@ -5,10 +5,11 @@ mod shop;
 use shop::{Shop, begin, log_in, record, refused};
 
 /// Functions of the extension by who may call them besides its owner.
-const EVERY_GROUP: &str = "batch_history fingerprint login login_challenge manifest range_fingerprint rejected_keys \
-    table_schema table_version table_versions version visible_databases";
+const EVERY_GROUP: &str = "batch_history fingerprint login login_challenge manifest range_fingerprint \
+    range_manifest rejected_keys table_schema table_version table_versions version visible_databases";
 const ADMINS_AND_AGENTS: &str = "begin_run clear_rejected clear_rejected delete_all delete_range delete_rows \
-    delete_rows download end_run packed_keys packed_manifest record_batch reject_rows release_hold upload upload";
+    delete_rows download end_run packed_items packed_keys packed_manifest packed_ranges packed_rows \
+    packed_sketch packed_summaries record_batch reject_rows release_hold sketch upload upload";
 const ADMINS: &str = "forget_database grant_database manage_table register_database resume_database \
     revoke_database rotate_token set_option suspend_database unmanage_table unmanage_table";
 /// What Postgres calls for an aggregate, with the rights of its owner.

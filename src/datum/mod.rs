@@ -7,11 +7,13 @@
 //! | `digest` | datum to digest form |
 //! | `aggregate` | fingerprints as an aggregate of any query |
 //! | `numeric` | Postgres' packed numeric |
+//! | `array` | lists of positions as parameters |
 //! | `statement` | statements with typed parameters, row by row |
 //! | `relation` | rows handed to a statement as a table, with no privileges needed |
 //! | `subtransaction` | errors caught without harm |
 
 mod aggregate;
+mod array;
 mod digest;
 mod numeric;
 mod read;
@@ -20,6 +22,7 @@ mod statement;
 mod subtransaction;
 mod write;
 
+pub use array::long_array;
 pub use relation::{IncomingColumn, IncomingRows};
 pub use statement::{Ctid, Parameter, Row, by_index, execute, read_all, read_rows};
 pub use subtransaction::{Caught, attempt, set_constraints_immediate};

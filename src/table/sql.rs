@@ -7,7 +7,7 @@ use plimsoll_core::value::ColumnType;
 use super::ManagedTable;
 use super::catalog::quoted;
 use crate::access::Database;
-use crate::datum::{IncomingColumn, Parameter};
+use crate::datum::{IncomingColumn, Parameter, long_array};
 use crate::error::Answer;
 
 /// Collects the parameters of a statement and answers their placeholders.
@@ -80,6 +80,38 @@ impl ManagedTable {
             _ => (pg_sys::INT8OID, position),
         };
         Parameter { type_oid, datum: Some(Datum::from(value)) }
+    }
+
+    /// Reads the tenant's rows of several pieces of the axis, each by its first and last position, in one
+    /// statement. The fence makes the planner look each piece up by index.
+    pub fn pieces_statement(
+        &self,
+        bounds: &[(i64, i64)],
+        ordered: bool,
+        placeholders: &mut Placeholders,
+    ) -> String {
+        let element = self.position_parameter(0).type_oid;
+        let (mut firsts, mut lasts) = (Vec::with_capacity(bounds.len()), Vec::with_capacity(bounds.len()));
+        for (first, last) in bounds {
+            // No xid8 is negative, and none can be compared with one.
+            if element != pg_sys::XID8OID || *last >= 0 {
+                firsts.push(if element == pg_sys::XID8OID { (*first).max(0) } else { *first });
+                lasts.push(*last);
+            }
+        }
+        let firsts = placeholders.add(long_array(element, &firsts));
+        let lasts = placeholders.add(long_array(element, &lasts));
+        let (columns, version) = (self.column_list("t."), self.version_column());
+        let order = if ordered { format!(" ORDER BY t.{version}") } else { String::new() };
+        format!(
+            "SELECT {columns} FROM ROWS FROM (pg_catalog.unnest({firsts}), pg_catalog.unnest({lasts}))
+                 AS b (\"plimsoll first\", \"plimsoll last\")
+             CROSS JOIN LATERAL (SELECT {columns} FROM {name} t WHERE {tenant}
+                 AND t.{version} OPERATOR(pg_catalog.>=) b.\"plimsoll first\"
+                 AND t.{version} OPERATOR(pg_catalog.<=) b.\"plimsoll last\" OFFSET 0) t{order}",
+            name = self.name,
+            tenant = self.tenant_predicate()
+        )
     }
 
     /// The tenant's rows with positions in `[from, to)`, `None` for open. There is always a lower bound: it
