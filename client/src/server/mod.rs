@@ -14,9 +14,11 @@ pub mod address;
 mod agent;
 mod error;
 mod session;
+mod summaries;
 mod target;
 mod tls;
 
 pub use agent::{RemoteTable, Run, RunEnd, TableNews, to_hex};
 pub use session::{Login, Server};
+pub use summaries::{ReadOnly, keys_of, rows_of};
 pub use target::{Replica, RunTarget};

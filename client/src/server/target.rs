@@ -2,8 +2,9 @@
 
 use plimsoll_core::digest::RowDigest;
 use plimsoll_core::fingerprint::Fingerprint;
-use plimsoll_core::manifest::{Item, ItemsWriter, KeyedItem, Manifest, read_keyed, read_manifest};
+use plimsoll_core::manifest::{Item, ItemsWriter, KeyedItem, Manifest, read_manifest};
 use plimsoll_core::row::BatchWriter;
+use plimsoll_core::short::ShortItem;
 use plimsoll_core::store::{
     BatchKind, BatchRecord, Deleted, KeyId, Outcome, PositionRange, Refusal, Rejected, Rejection, SourceKey,
     SourceRow, TableId, TableVersion, Target, Uploaded,
@@ -16,6 +17,7 @@ use tokio_postgres::types::{FromSql, Type};
 use super::agent::{as_json, from_hex, malformed, to_hex};
 use super::error::Place;
 use super::session::{Parameter, Server, Statement, cell};
+use super::summaries::{Call, keys_of};
 use crate::failure::{Advise, table as refused};
 use crate::fault::fault_point;
 
@@ -85,16 +87,7 @@ impl<'s> RunTarget<'s> {
         Ok(replica.relation.clone())
     }
 
-    /// Makes a call that names the database and the table first, with the kept records before it.
-    fn call(&mut self, table: TableId, sql: &str, more: Vec<Parameter<'_>>) -> Outcome<Vec<Row>> {
-        let relation = self.relation(table)?;
-        let database = self.server.database_id();
-        let mut parameters: Vec<Parameter<'_>> = vec![(&database, Type::UUID), (&relation, Type::TEXT)];
-        parameters.extend(more);
-        self.send(Some(Statement { sql, parameters }))
-    }
-
-    /// The same for calls that name the run first.
+    /// Makes a call that names the run and the table first, with the kept records before it.
     fn call_for_run(&mut self, table: TableId, sql: &str, more: Vec<Parameter<'_>>) -> Outcome<Vec<Row>> {
         let relation = self.relation(table)?;
         let run_id = self.run_id;
@@ -151,6 +144,17 @@ impl<'s> RunTarget<'s> {
     }
 }
 
+impl Call for RunTarget<'_> {
+    /// With the kept records before it.
+    fn call(&mut self, table: TableId, sql: &str, more: Vec<Parameter<'_>>) -> Outcome<Vec<Row>> {
+        let relation = self.relation(table)?;
+        let database = self.server.database_id();
+        let mut parameters: Vec<Parameter<'_>> = vec![(&database, Type::UUID), (&relation, Type::TEXT)];
+        parameters.extend(more);
+        self.send(Some(Statement { sql, parameters }))
+    }
+}
+
 impl Target for RunTarget<'_> {
     fn table_version(&mut self, table: TableId) -> Outcome<TableVersion> {
         let sql = "SELECT row_count, max_version, max_modified, fingerprint
@@ -190,13 +194,8 @@ impl Target for RunTarget<'_> {
     }
 
     fn keys_of(&mut self, table: TableId, items: &[Item]) -> Outcome<Vec<KeyedItem>> {
-        let mut writer = ItemsWriter::new(false);
-        items.iter().for_each(|item| writer.push(item, &[]));
-        let bytes = writer.finish(None);
-        let rows =
-            self.call(table, "SELECT plimsoll.packed_keys($1, $2, $3)", vec![(&bytes, Type::BYTEA)])?;
-        let bytes: &[u8] = cell(rows.first(), 0)?;
-        Ok(read_keyed(bytes).map_err(|error| malformed("a list of keys", error))?.0)
+        let items: Vec<ShortItem> = items.iter().map(ShortItem::from).collect();
+        keys_of(self, table, &items)
     }
 
     fn upload(&mut self, table: TableId, rows: &[SourceRow]) -> Outcome<Uploaded> {
