@@ -219,3 +219,24 @@ fn a_missing_argument_is_named() {
         assert!(message.contains(&format!("argument {missing} must not be NULL")), "{call}: {message}");
     }
 }
+
+#[test]
+fn a_key_is_looked_up_by_its_own_index_before_the_table_has_statistics() {
+    let mut shop = Shop::open();
+    let till = shop.register("acme", 0);
+    let mut index_of = |condition: &str| -> String {
+        let query = format!(
+            "EXPLAIN (COSTS OFF) SELECT name FROM shop.customer
+             WHERE client_id = 'acme' AND database_id = '{}' AND {condition}",
+            till.id
+        );
+        shop.superuser
+            .batch_execute("SET enable_seqscan = off; SET enable_bitmapscan = off")
+            .expect("settings");
+        let plan = shop.superuser.query(&query, &[]).expect("a plan");
+        plan.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join("\n")
+    };
+    let (by_key, by_position) = (index_of("id = 7"), index_of("version >= 7"));
+    assert!(by_key.contains("using customer_pkey"), "{by_key}");
+    assert!(by_position.contains("_position"), "{by_position}");
+}

@@ -442,10 +442,11 @@ fn ensure_position_index(oid: Oid, registration: &Registration, owner: Oid) -> A
     pgrx::notice!("creating index {qualified_index} on {} ({})", registration.name(), columns.join(", "));
     identity::as_owner(owner, || {
         Spi::run(&format!(
-            "CREATE INDEX {} ON {} ({})",
+            "CREATE INDEX {} ON {} ({}) WHERE {} IS NOT NULL",
             quoted(&index),
             registration.name(),
-            columns.join(", ")
+            columns.join(", "),
+            quoted(&registration.version_column)
         ))?;
         Spi::run(&format!("ALTER INDEX {qualified_index} DEPENDS ON EXTENSION plimsoll"))?;
         Ok(())
