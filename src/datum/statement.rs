@@ -70,11 +70,11 @@ impl Row<'_> {
 pub type Ctid = [u8; 6];
 
 /// Runs `work` with plans that look each incoming row up by index or ctid: estimates on a table that grows
-/// fast lead to plans that read all of it for every batch.
+/// fast lead to plans that read all of it for every batch, and to compiling what is run once.
 pub fn by_index<T>(work: impl FnOnce() -> Answer<T>) -> Answer<T> {
     // SAFETY: the settings hold until the level is closed below, or by the abort that an ERROR leads to.
     let level = unsafe { pg_sys::NewGUCNestLevel() };
-    for name in [c"enable_hashjoin", c"enable_mergejoin", c"enable_seqscan"] {
+    for name in [c"enable_hashjoin", c"enable_mergejoin", c"enable_seqscan", c"jit"] {
         // SAFETY: NUL-terminated names and values of settings that every user may change.
         unsafe {
             pg_sys::set_config_option(
