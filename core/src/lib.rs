@@ -12,6 +12,7 @@
 //! | [`manifest`], [`short`] | row manifests as they travel |
 //! | [`ranges`] | what ranges hold, as it travels, and how a range is divided |
 //! | [`sketch`] | coded symbols, from which the difference of two sets of rows is found |
+//! | [`reconcile`] | finds the rows in which two sides differ |
 //! | [`store`] | the traits through which the algorithm reaches data |
 //! | [`sync`] | the sync algorithm |
 //! | [`batch`] | how large the next batch is |
@@ -26,6 +27,7 @@ pub mod fingerprint;
 pub mod leaves;
 pub mod manifest;
 pub mod ranges;
+pub mod reconcile;
 pub mod row;
 pub mod schema;
 pub mod short;

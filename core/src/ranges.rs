@@ -22,6 +22,9 @@ use crate::row::{put_varint, take_varint};
 use crate::short::{unzigzag, zigzag};
 use crate::store::PositionRange;
 
+/// Open ends are cut off where a range is divided into so many parts.
+const FEWEST_TO_TRIM: usize = 8;
+
 /// How many ranges a packed list has at most.
 pub const MOST_RANGES: usize = 1 << 16;
 
@@ -234,10 +237,22 @@ pub fn read_summaries(bytes: &[u8]) -> Result<Vec<RangeSummary>> {
 /// too, and it packs well.
 pub fn choose(nodes: &[(Dyadic, Fingerprint)], range: PositionRange, most: usize) -> Vec<PositionRange> {
     let total: u128 = nodes.iter().map(|(_, held)| u128::from(held.row_count())).sum();
-    let parts = most.max(1) as u128;
+    // What lies beyond the first and the last row is cut off from an open end: the parts that have rows are
+    // short then, and their positions too.
+    let first = nodes.first().map(|(node, _)| node.first()).filter(|_| range.from.is_none());
+    let last = nodes.last().and_then(|(node, _)| node.last().checked_add(1)).filter(|_| range.to.is_none());
+    let (first, last) = if most >= FEWEST_TO_TRIM {
+        (
+            first.filter(|first| *first > i64::MIN && range.contains(*first)),
+            last.filter(|last| range.contains(*last)),
+        )
+    } else {
+        (None, None)
+    };
+    let parts = (most.max(1) - usize::from(first.is_some()) - usize::from(last.is_some())) as u128;
     // The best cut so far: which of the ideal ones it stands for, how round and how near it is, and where.
     let mut best: Option<(u128, (u32, Reverse<u128>), i64)> = None;
-    let mut cuts: Vec<i64> = Vec::new();
+    let mut cuts: Vec<i64> = Vec::from_iter(first);
     let mut passed = 0;
     for pair in nodes.windows(2) {
         let [(before, held), (after, _)] = pair else { continue };
@@ -261,6 +276,7 @@ pub fn choose(nodes: &[(Dyadic, Fingerprint)], range: PositionRange, most: usize
         }
     }
     cuts.extend(best.map(|(_, _, at)| at));
+    cuts.extend(last);
     let ends = cuts.iter().copied().map(Some).chain([range.to]);
     let begins = [range.from].into_iter().chain(cuts.iter().copied().map(Some));
     begins.zip(ends).map(|(from, to)| PositionRange { from, to }).collect()
