@@ -29,6 +29,7 @@ const MOST_ROUNDS: u32 = 10;
 const MOST_PARTS: u64 = 4_096;
 /// Rows asked for at once.
 const PAGE_ROWS: u64 = 1 << 14;
+const FEWEST_IN_PAGE: u64 = 1_000;
 /// Bytes of a row in a list, and of a part in a range manifest; of a question and its answer beside them.
 const ITEM_BYTES: f64 = 18.0;
 const TRIP_BYTES: f64 = 200.0;
@@ -137,7 +138,7 @@ fn rows_of(open: &[Region], regions: Vec<usize>, limits: &Limits) -> Plan {
 }
 
 fn page_rows(limits: &Limits) -> u64 {
-    PAGE_ROWS.min(limits.room as u64)
+    PAGE_ROWS.min((limits.room as u64).max(FEWEST_IN_PAGE))
 }
 
 /// Divides the regions for which that pays.

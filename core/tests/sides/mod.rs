@@ -20,16 +20,10 @@ const READ_AT_MOST: usize = 8_192;
 
 /// A row of the tests: its digest follows from its position and a salt.
 pub fn row(position: i64, salt: u64) -> ShortItem {
-    let mut state = (position as u64) ^ salt.rotate_left(32) ^ 0x1234_5678_9abc_def0;
-    let mut next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = (state ^ (state >> 31)).wrapping_mul(0x7fb5_d329_728e_a185);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x81da_def4_bc2d_d44d);
-        bits ^ (bits >> 33)
-    };
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&position.to_le_bytes()).update(&salt.to_le_bytes());
     let mut digest = [0; 16];
-    digest[..8].copy_from_slice(&next().to_le_bytes());
-    digest[8..].copy_from_slice(&next().to_le_bytes());
+    hasher.finalize_xof().fill(&mut digest);
     ShortItem { position, digest }
 }
 
