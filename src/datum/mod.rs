@@ -8,21 +8,26 @@
 //! | `aggregate` | fingerprints as an aggregate of any query |
 //! | `numeric` | Postgres' packed numeric |
 //! | `array` | lists of positions as parameters |
+//! | `bulk` | rows inserted many at a time |
+//! | `release` | what differs between releases of Postgres |
 //! | `statement` | statements with typed parameters, row by row |
 //! | `relation` | rows handed to a statement as a table, with no privileges needed |
 //! | `subtransaction` | errors caught without harm |
 
 mod aggregate;
 mod array;
+mod bulk;
 mod digest;
 mod numeric;
 mod read;
 mod relation;
+mod release;
 mod statement;
 mod subtransaction;
 mod write;
 
 pub use array::long_array;
+pub use bulk::{BulkInsert, FixedColumn};
 pub use relation::{IncomingColumn, IncomingRows};
 pub use statement::{Ctid, Parameter, Row, by_index, execute, read_all, read_rows};
 pub use subtransaction::{Caught, attempt, set_constraints_immediate};

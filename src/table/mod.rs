@@ -69,13 +69,17 @@ impl ManagedTable {
         self.schema.columns().iter().map(|column| column.number).collect()
     }
 
-    /// The parameters that stand for the tenant, first in every statement.
-    pub fn tenant_parameters(&self, database: &Database) -> Answer<Vec<Parameter>> {
-        let values = match self.tenant.len() {
+    /// The values of the tenant columns, as text.
+    pub fn tenant_texts(&self, database: &Database) -> Vec<String> {
+        match self.tenant.len() {
             1 => vec![database.id.to_string()],
             _ => vec![database.client_id.clone(), database.id.to_string()],
-        };
-        let pairs = self.tenant.iter().zip(values);
+        }
+    }
+
+    /// The parameters that stand for the tenant, first in every statement.
+    pub fn tenant_parameters(&self, database: &Database) -> Answer<Vec<Parameter>> {
+        let pairs = self.tenant.iter().zip(self.tenant_texts(database));
         pairs
             .map(|(column, value)| {
                 let datum = Codec::new(column.type_oid, -1)?.text_input(&value)?;

@@ -10,17 +10,17 @@ use crate::table::{ManagedTable, Placeholders};
 /// Rows beyond everything the replica has are new, or newer versions of rows it has. The first are stored here
 /// without asking for each, which is most of a first sync; the others fail at the first of them, which costs
 /// little, and are answered for the usual way.
-pub fn store_as_new(
+pub fn store_as_new<'u>(
     database: &Database,
     table: &mut ManagedTable,
-    rows: Vec<IncomingRow>,
+    rows: Vec<IncomingRow<'u>>,
     report: &mut Report,
-) -> Answer<Option<Vec<IncomingRow>>> {
+) -> Answer<Option<Vec<IncomingRow<'u>>>> {
     let Some(lowest) = rows.iter().map(|row| row.position).min() else { return Ok(None) };
     if !is_beyond_all(database, table, lowest)? {
         return Ok(Some(rows));
     }
-    let rows: Vec<(IncomingRow, bool)> = rows.into_iter().map(|row| (row, false)).collect();
+    let rows: Vec<(IncomingRow<'u>, bool)> = rows.into_iter().map(|row| (row, false)).collect();
     let mut writer = Writer { database, table, may_replace: false, report, waiting: Vec::new() };
     match writer.attempt(&rows, Mode::Update)? {
         Ok(()) => Ok(None),

@@ -65,7 +65,8 @@ fn unique_columns(table: &ManagedTable) -> Answer<Vec<UniqueColumns>> {
 }
 
 /// The encoded key of a row of this replica that has the same unique value as `row`, under another key.
-pub fn find(database: &Database, table: &mut ManagedTable, row: &IncomingRow) -> Answer<Option<Vec<u8>>> {
+pub fn find(database: &Database, table: &mut ManagedTable, row: &IncomingRow<'_>) -> Answer<Option<Vec<u8>>> {
+    let own_key = key_of(row.row, &table.schema)?;
     for list in unique_columns(table)? {
         if list.is_empty()
             || !list.iter().all(|(name, _)| table.physical.iter().any(|column| column.name == *name))
@@ -98,7 +99,7 @@ pub fn find(database: &Database, table: &mut ManagedTable, row: &IncomingRow) ->
                 let mut encoded = Vec::new();
                 stored.encode(0, &numbers, codecs, &mut encoded)?;
                 let key = key_of(&encoded, schema)?;
-                if key != row.key {
+                if key != own_key {
                     found = Some(key);
                 }
                 Ok(())

@@ -9,22 +9,24 @@
 //! Each attempt is a subtransaction. One that fails because of its rows is halved until the rows at fault
 //! stand alone.
 
+mod bulk;
 mod fresh;
 mod holder;
 mod json;
+mod keys;
 mod read_back;
 mod readable;
 mod store;
 mod waiting;
-
-use std::collections::HashMap;
 
 use pgrx::datum::AnyElement;
 use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
 use plimsoll_core::digest::{Digester, RowDigest};
 use plimsoll_core::fingerprint::Fingerprint;
-use plimsoll_core::row::{BatchReader, Examined, check_row, examine, key_of};
+use plimsoll_core::row::{BatchReader, check_row, examine, key_of};
+
+use keys::Keys;
 
 use crate::access::Database;
 use crate::argument::{Members, required};
@@ -37,13 +39,12 @@ use crate::table::{self, ManagedTable};
 const MAX_UPLOAD_BYTES: usize = 64 << 20;
 
 /// A row of an upload that its columns can hold.
-pub struct IncomingRow {
+#[derive(Clone, Copy)]
+pub struct IncomingRow<'u> {
     /// Its place in the upload.
     pub ordinal: usize,
     /// Its fields in wire form.
-    pub row: Vec<u8>,
-    /// Its encoded key.
-    pub key: Vec<u8>,
+    pub row: &'u [u8],
     /// Its position.
     pub position: i64,
     /// The digest of its content.
@@ -132,11 +133,8 @@ fn upload(
             )
             .hint("Send fewer rows at a time, or have an admin raise the option max_upload_bytes."));
         }
-        let mut encoded = Vec::new();
-        for row in BatchReader::new(rows)? {
-            encoded.push(row?);
-        }
-        take(&database, &mut table, encoded.into_iter().map(<[u8]>::to_vec), run_id).map(Report::row)
+        let rows = BatchReader::new(rows)?;
+        take(&database, &mut table, rows, run_id).map(Report::row)
     };
     TableIterator::once(answer().or_raise())
 }
@@ -161,16 +159,17 @@ fn upload_json(
     let answer = || {
         let (database, mut table) = table::open(database_id, relation)?;
         let encoded = json::encode_rows(required(rows, "rows")?, &mut table)?;
-        take(&database, &mut table, encoded.into_iter(), run_id).map(Report::row)
+        let rows = encoded.iter().map(|row| Ok(row.as_slice()));
+        take(&database, &mut table, rows, run_id).map(Report::row)
     };
     TableIterator::once(answer().or_raise())
 }
 
 /// Stores rows in wire form.
-fn take(
+fn take<'u>(
     database: &Database,
     table: &mut ManagedTable,
-    rows: impl Iterator<Item = Vec<u8>>,
+    rows: impl Iterator<Item = plimsoll_core::Result<&'u [u8]>>,
     run_id: Option<i64>,
 ) -> Answer<Report> {
     let run_id = run::renew(run_id, database)?;
@@ -188,44 +187,42 @@ fn take(
 }
 
 /// The rows whose values their columns hold, one a key: of several the last wins.
-fn check(
+fn check<'u>(
     database: &Database,
     table: &ManagedTable,
-    rows: impl Iterator<Item = Vec<u8>>,
+    rows: impl Iterator<Item = plimsoll_core::Result<&'u [u8]>>,
     report: &mut Report,
-) -> Answer<Vec<IncomingRow>> {
+) -> Answer<Vec<IncomingRow<'u>>> {
     let digester = Digester::new(database.fingerprint_key.clone());
-    let mut form = Vec::new();
-    let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
-    let mut incoming: Vec<IncomingRow> = Vec::new();
+    let (mut form, mut key) = (Vec::new(), Vec::new());
+    let most = rows.size_hint().1.unwrap_or_default();
+    let mut keys = Keys::new(most);
+    let mut incoming: Vec<IncomingRow<'u>> = Vec::with_capacity(most);
     for (ordinal, row) in rows.enumerate() {
         if ordinal % 1_024 == 0 {
             pgrx::check_for_interrupts!();
         }
+        let row = row?;
         form.clear();
-        let examined = match examine(&row, &table.schema, &mut form) {
-            Ok(examined) => examined,
+        key.clear();
+        let position = match examine(row, &table.schema, &mut form, &mut key) {
+            Ok(position) => position,
             Err((column, error)) => {
                 // Bytes that break the grammar are the sender's mistake: nothing of the upload is stored.
-                if let (None, _) | (_, Err(_)) = (&column, check_row(&row)) {
+                if let (None, _) | (_, Err(_)) = (&column, check_row(row)) {
                     return Err(malformed(ordinal, &error));
                 }
-                report.refused.push(refused_value(ordinal, &row, column, &error, table)?);
+                report.refused.push(refused_value(ordinal, row, column, &error, table)?);
                 continue;
             }
         };
-        let Examined { key, position } = examined;
-        let incoming_row =
-            IncomingRow { ordinal, row, key, position, digest: digester.digest_of_form(&form) };
-        match places.get(&incoming_row.key) {
-            Some(place) => {
+        let row = IncomingRow { ordinal, row, position, digest: digester.digest_of_form(&form) };
+        match keys.place(&key) {
+            place if place < incoming.len() => {
                 report.unchanged += 1;
-                incoming[*place] = incoming_row;
+                incoming[place] = row;
             }
-            None => {
-                places.insert(incoming_row.key.clone(), incoming.len());
-                incoming.push(incoming_row);
-            }
+            _ => incoming.push(row),
         }
     }
     Ok(incoming)

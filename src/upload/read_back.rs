@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use plimsoll_core::digest::RowDigest;
-use plimsoll_core::row::{Fields, digest_form};
+use plimsoll_core::row::{Fields, digest_form, key_of};
 use plimsoll_core::schema::TableSchema;
 
 use super::IncomingRow;
@@ -12,6 +12,8 @@ use crate::error::Answer;
 /// What statements say they stored.
 #[derive(Default)]
 pub struct ReadBack {
+    /// Whether the new rows went a way on which nothing changes them, and are not read back.
+    pub new_as_sent: bool,
     /// Ordinals of rows that came back in their place and as they were sent.
     pub as_sent: HashSet<usize>,
     /// The rest, by key.
@@ -30,21 +32,21 @@ pub enum Difference {
 
 impl ReadBack {
     /// How a row was stored otherwise than it was sent.
-    pub fn difference(&self, row: &IncomingRow, schema: &TableSchema) -> Answer<Option<Difference>> {
+    pub fn difference(&self, row: &IncomingRow<'_>, schema: &TableSchema) -> Answer<Option<Difference>> {
         if self.as_sent.contains(&row.ordinal) {
             return Ok(None);
         }
         if self.gone.contains(&row.ordinal) {
             return Ok(Some(Difference::Gone));
         }
-        let Some((digest, encoded)) = self.others.get(&row.key) else {
+        let Some((digest, encoded)) = self.others.get(&key_of(row.row, schema)?) else {
             let what = "the server stored no such row: a trigger skipped or re-keyed it";
             return Ok(Some(Difference::Changed(what.to_owned())));
         };
         if *digest == row.digest {
             return Ok(None);
         }
-        let (sent, stored) = (normal_fields(&row.row)?, normal_fields(encoded)?);
+        let (sent, stored) = (normal_fields(row.row)?, normal_fields(encoded)?);
         let changed = schema.columns().iter().filter(|c| sent.get(&c.number) != stored.get(&c.number));
         let names: Vec<String> = changed.map(|column| format!("\"{}\"", column.name)).collect();
         let names = names.join(", ");

@@ -13,7 +13,7 @@ use crate::manifest::key_json;
 use crate::table::ManagedTable;
 
 /// Whether values of the type are made by an input function that refuses some texts the core takes.
-fn is_parsed(column_type: &ColumnType) -> bool {
+pub fn is_parsed(column_type: &ColumnType) -> bool {
     match column_type {
         ColumnType::Other(_) => true,
         ColumnType::Array(element) => is_parsed(element),
@@ -22,11 +22,11 @@ fn is_parsed(column_type: &ColumnType) -> bool {
 }
 
 /// The rows whose keys are values of their columns' types; the others are refused in the report.
-pub fn with_readable_keys(
+pub fn with_readable_keys<'u>(
     table: &mut ManagedTable,
-    rows: Vec<IncomingRow>,
+    rows: Vec<IncomingRow<'u>>,
     report: &mut Report,
-) -> Answer<Vec<IncomingRow>> {
+) -> Answer<Vec<IncomingRow<'u>>> {
     if !table.schema.key().any(|column| is_parsed(&column.column_type)) {
         return Ok(rows);
     }
@@ -59,7 +59,7 @@ pub fn with_readable_keys(
                 holder: None,
                 sqlstate: caught.sqlstate(),
                 column: None,
-                key: key_json(&row.row, &table.schema)?,
+                key: key_json(row.row, &table.schema)?,
                 message: caught.message.clone(),
             });
         }
@@ -68,11 +68,11 @@ pub fn with_readable_keys(
 }
 
 /// Makes each key's values once, and forgets them.
-fn read_keys(table: &mut ManagedTable, rows: &[IncomingRow]) -> Answer<()> {
+fn read_keys(table: &mut ManagedTable, rows: &[IncomingRow<'_>]) -> Answer<()> {
     let scratch = Scratch::new();
     for row in rows {
         scratch.reset();
-        for field in Fields::new(&row.row) {
+        for field in Fields::new(row.row) {
             let field = field?;
             let place = table.schema.columns().iter().position(|column| column.number == field.number);
             let Some(place) = place.filter(|place| table.schema.key_indexes().contains(place)) else {

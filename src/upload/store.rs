@@ -9,7 +9,7 @@ use super::fresh::store_as_new;
 use super::read_back::{Difference, ReadBack};
 use super::readable::with_readable_keys;
 use super::waiting::Waiting;
-use super::{IncomingRow, RefusedRow, Report, holder};
+use super::{IncomingRow, RefusedRow, Report, bulk, holder};
 use crate::access::Database;
 use crate::datum::{Caught, Ctid, IncomingRows, Row, Scratch, attempt, by_index, execute};
 use crate::error::{Answer, Problem};
@@ -42,10 +42,10 @@ pub enum Failed {
 }
 
 /// Stores the rows; adds to the report what was done with each.
-pub fn store(
+pub fn store<'u>(
     database: &Database,
     table: &mut ManagedTable,
-    rows: Vec<IncomingRow>,
+    rows: Vec<IncomingRow<'u>>,
     report: &mut Report,
 ) -> Answer<()> {
     let owner = table.owner;
@@ -77,8 +77,8 @@ pub fn store(
         report.held += lowering;
         changed.retain(|(_, lowers)| !lowers);
     }
-    let changed: Vec<IncomingRow> = changed.into_iter().map(|(row, _)| row).collect();
-    let rows: Vec<(IncomingRow, bool)> =
+    let changed: Vec<IncomingRow<'u>> = changed.into_iter().map(|(row, _)| row).collect();
+    let rows: Vec<(IncomingRow<'u>, bool)> =
         changed.into_iter().map(|row| (row, true)).chain(new.into_iter().map(|row| (row, false))).collect();
     let mut writer = Writer { database, table, may_replace, report, waiting: Vec::new() };
     writer.group(rows)?;
@@ -90,7 +90,7 @@ pub fn store(
 fn probe(
     database: &Database,
     table: &mut ManagedTable,
-    rows: &[IncomingRow],
+    rows: &[IncomingRow<'_>],
 ) -> Answer<HashMap<usize, Stored>> {
     let placeholders = Placeholders::for_tenant(table, database)?;
     let keys = key_rows(table, rows.iter())?;
@@ -117,7 +117,7 @@ fn probe(
 /// Rows as a table of which only the key columns are filled.
 fn key_rows<'a>(
     table: &mut ManagedTable,
-    rows: impl Iterator<Item = &'a IncomingRow>,
+    rows: impl Iterator<Item = &'a IncomingRow<'a>>,
 ) -> Answer<IncomingRows> {
     let mut keys = IncomingRows::new(&table.incoming_columns())?;
     let key_indexes = table.schema.key_indexes().to_vec();
@@ -130,7 +130,7 @@ fn key_rows<'a>(
 /// Adds a row; where `only` is given, other columns stay NULL.
 fn push(
     table: &mut ManagedTable,
-    row: &IncomingRow,
+    row: &IncomingRow<'_>,
     only: Option<&[usize]>,
     ctid: Option<Ctid>,
     rows: &mut IncomingRows,
@@ -138,7 +138,7 @@ fn push(
     let columns = table.schema.columns();
     let mut values = vec![None; columns.len()];
     let mut place = 0;
-    for field in Fields::new(&row.row) {
+    for field in Fields::new(row.row) {
         let field = field?;
         while columns.get(place).is_some_and(|column| column.number < field.number) {
             place += 1;
@@ -151,17 +151,17 @@ fn push(
 }
 
 /// Adds a row with all its columns.
-pub fn push_row(table: &mut ManagedTable, row: &IncomingRow, rows: &mut IncomingRows) -> Answer<()> {
+pub fn push_row(table: &mut ManagedTable, row: &IncomingRow<'_>, rows: &mut IncomingRows) -> Answer<()> {
     push(table, row, None, None, rows)
 }
 
 /// Writes the rows of one upload.
-pub struct Writer<'a> {
+pub struct Writer<'a, 'u> {
     pub(super) database: &'a Database,
     pub(super) table: &'a mut ManagedTable,
     pub(super) may_replace: bool,
     pub(super) report: &'a mut Report,
-    pub(super) waiting: Vec<Waiting>,
+    pub(super) waiting: Vec<Waiting<'u>>,
 }
 
 /// Whether rows are at fault, and whether they may fit later; `None`: something else is.
@@ -175,9 +175,9 @@ pub fn fault(caught: &Caught) -> Option<bool> {
     }
 }
 
-impl Writer<'_> {
+impl<'u> Writer<'_, 'u> {
     /// Stores a group, halving it where it fails because of its rows. Each comes with whether it exists.
-    pub(super) fn group(&mut self, rows: Vec<(IncomingRow, bool)>) -> Answer<()> {
+    pub(super) fn group(&mut self, rows: Vec<(IncomingRow<'u>, bool)>) -> Answer<()> {
         if rows.is_empty() {
             return Ok(());
         }
@@ -192,7 +192,7 @@ impl Writer<'_> {
     }
 
     /// Stores a group as a whole or not at all; why not.
-    pub(super) fn together(&mut self, rows: &[(IncomingRow, bool)]) -> Answer<Option<Failed>> {
+    pub(super) fn together(&mut self, rows: &[(IncomingRow<'u>, bool)]) -> Answer<Option<Failed>> {
         let Err(failed) = self.attempt(rows, Mode::Update)? else { return Ok(None) };
         let collided = matches!(&failed, Failed::Raised(caught) if caught.sqlstate() == "23505");
         if collided && self.may_replace && rows.iter().any(|(_, exists)| *exists) {
@@ -201,7 +201,7 @@ impl Writer<'_> {
         Ok(Some(failed))
     }
 
-    fn isolate(&mut self, mut rows: Vec<(IncomingRow, bool)>, waits: bool, caught: Caught) -> Answer<()> {
+    fn isolate(&mut self, mut rows: Vec<(IncomingRow<'u>, bool)>, waits: bool, caught: Caught) -> Answer<()> {
         pgrx::check_for_interrupts!();
         if rows.len() > 1 {
             let rest = rows.split_off(rows.len() / 2);
@@ -218,13 +218,13 @@ impl Writer<'_> {
 
     pub(super) fn refuse(
         &mut self,
-        row: &IncomingRow,
+        row: &IncomingRow<'_>,
         waits: bool,
         holder: Option<Vec<u8>>,
         sqlstate: String,
         message: String,
     ) -> Answer<()> {
-        let key = key_json(&row.row, &self.table.schema)?;
+        let key = key_json(row.row, &self.table.schema)?;
         let ordinal = row.ordinal;
         self.report.refused.push(RefusedRow { ordinal, waits, holder, sqlstate, column: None, key, message });
         Ok(())
@@ -232,7 +232,7 @@ impl Writer<'_> {
 
     fn refuse_changed(
         &mut self,
-        rows: Vec<(IncomingRow, bool)>,
+        rows: Vec<(IncomingRow<'u>, bool)>,
         places: Vec<(usize, Difference)>,
     ) -> Answer<()> {
         let places: HashMap<usize, Difference> = places.into_iter().collect();
@@ -250,7 +250,11 @@ impl Writer<'_> {
     }
 
     /// Writes the group in a subtransaction and compares what was stored with what was sent.
-    pub(super) fn attempt(&mut self, rows: &[(IncomingRow, bool)], mode: Mode) -> Answer<Result<(), Failed>> {
+    pub(super) fn attempt(
+        &mut self,
+        rows: &[(IncomingRow<'u>, bool)],
+        mode: Mode,
+    ) -> Answer<Result<(), Failed>> {
         let mut changed_by_server = Vec::new();
         let owner = self.table.owner;
         // Halving tries each row many times: what one attempt took from Postgres is freed before the next.
@@ -258,7 +262,10 @@ impl Writer<'_> {
         let outcome = scratch.within(|| {
             attempt(|| {
                 let stored = crate::identity::as_owner(owner, || self.write(rows, mode))?;
-                for (place, (row, _)) in rows.iter().enumerate() {
+                for (place, (row, exists)) in rows.iter().enumerate() {
+                    if stored.new_as_sent && !exists {
+                        continue;
+                    }
                     if let Some(what) = stored.difference(row, &self.table.schema)? {
                         changed_by_server.push((place, what));
                     }
@@ -286,27 +293,31 @@ impl Writer<'_> {
     }
 
     /// Writes the group, and reads it back.
-    fn write(&mut self, rows: &[(IncomingRow, bool)], mode: Mode) -> Answer<ReadBack> {
+    fn write(&mut self, rows: &[(IncomingRow<'u>, bool)], mode: Mode) -> Answer<ReadBack> {
         let mut stored = ReadBack::default();
         let places = self.lock(rows)?;
         let vanished = rows.iter().filter(|(row, exists)| *exists && !places.contains_key(&row.ordinal));
         stored.gone.extend(vanished.map(|(row, _)| row.ordinal));
-        let existing: Vec<&IncomingRow> =
+        let existing: Vec<&IncomingRow<'u>> =
             rows.iter().filter(|(_, exists)| *exists).map(|(row, _)| row).collect();
-        let new: Vec<&IncomingRow> = rows.iter().filter(|(_, exists)| !exists).map(|(row, _)| row).collect();
+        let new: Vec<&IncomingRow<'u>> =
+            rows.iter().filter(|(_, exists)| !exists).map(|(row, _)| row).collect();
         match mode {
             _ if existing.is_empty() => {}
             Mode::Update => self.run(&self.update_statement(), &existing, &places, &mut stored)?,
             Mode::Replace => self.run(&self.replace_statement(), &existing, &places, &mut stored)?,
         }
         if !new.is_empty() {
+            stored.new_as_sent = bulk::insert_all(self.database, self.table, &new)?;
+        }
+        if !new.is_empty() && !stored.new_as_sent {
             self.run(&self.insert_statement(), &new, &places, &mut stored)?;
         }
         Ok(stored)
     }
 
     /// Locks the rows that exist, and answers where they are.
-    fn lock(&mut self, rows: &[(IncomingRow, bool)]) -> Answer<HashMap<usize, Ctid>> {
+    fn lock(&mut self, rows: &[(IncomingRow<'u>, bool)]) -> Answer<HashMap<usize, Ctid>> {
         let mut places = HashMap::new();
         let existing = rows.iter().filter(|(_, exists)| *exists).map(|(row, _)| row);
         if existing.clone().next().is_some() {
@@ -400,7 +411,7 @@ impl Writer<'_> {
     fn run(
         &mut self,
         sql: &str,
-        rows: &[&IncomingRow],
+        rows: &[&IncomingRow<'_>],
         places: &HashMap<usize, Ctid>,
         stored: &mut ReadBack,
     ) -> Answer<()> {

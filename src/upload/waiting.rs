@@ -2,22 +2,24 @@
 
 use std::collections::HashMap;
 
+use plimsoll_core::row::key_of;
+
 use super::store::Writer;
 use super::{IncomingRow, holder};
 use crate::datum::Caught;
 use crate::error::Answer;
 
 /// A row that may fit when others have come or gone.
-pub struct Waiting {
+pub struct Waiting<'u> {
     /// The row, and whether its key exists.
-    pub row: (IncomingRow, bool),
+    pub row: (IncomingRow<'u>, bool),
     /// Why it was not stored.
     pub caught: Caught,
     /// The key of the row that holds the unique value it needs.
     pub holder: Option<Vec<u8>>,
 }
 
-impl Writer<'_> {
+impl<'u> Writer<'_, 'u> {
     /// Rows that wait for each other arrive when they come together: rounds over what waits, as long as
     /// each stores something.
     pub fn retry_waiting(&mut self) -> Answer<()> {
@@ -44,13 +46,15 @@ impl Writer<'_> {
 
     /// Each row that needs a unique value is tried together with the row that holds it, the row that holds
     /// what that one needs, and so on: values swapped in a circle arrive.
-    fn retry_chains(&mut self, mut waiting: Vec<Waiting>) -> Answer<()> {
+    fn retry_chains(&mut self, mut waiting: Vec<Waiting<'u>>) -> Answer<()> {
         for row in &mut waiting {
             row.holder = holder::find(self.database, self.table, &row.row.0)?;
         }
-        let places: HashMap<Vec<u8>, usize> =
-            waiting.iter().enumerate().map(|(place, row)| (row.row.0.key.clone(), place)).collect();
-        let mut left: Vec<Option<Waiting>> = waiting.into_iter().map(Some).collect();
+        let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
+        for (place, row) in waiting.iter().enumerate() {
+            places.insert(key_of(row.row.0.row, &self.table.schema)?, place);
+        }
+        let mut left: Vec<Option<Waiting<'u>>> = waiting.into_iter().map(Some).collect();
         for start in 0..left.len() {
             let mut chain = Vec::new();
             let mut next = Some(start);
@@ -59,7 +63,7 @@ impl Writer<'_> {
                 chain.push(place);
                 next = row.holder.as_ref().and_then(|key| places.get(key).copied());
             }
-            let taken: Vec<Waiting> = chain.iter().filter_map(|place| left[*place].take()).collect();
+            let taken: Vec<Waiting<'u>> = chain.iter().filter_map(|place| left[*place].take()).collect();
             let (rows, rest): (Vec<_>, Vec<_>) =
                 taken.into_iter().map(|w| (w.row, (w.caught, w.holder))).unzip();
             if !rows.is_empty() && self.together(&rows)?.is_some() {

@@ -131,4 +131,9 @@ impl<'a> Iterator for BatchReader<'a> {
         self.failed = row.is_err();
         Some(row)
     }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        // One more: an error may follow the last row.
+        (0, Some(self.left as usize + 1))
+    }
 }

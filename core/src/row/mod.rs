@@ -129,17 +129,9 @@ pub fn position_in(row: &[u8], schema: &TableSchema) -> Result<i64> {
     Err(crate::Error::new(crate::ErrorKind::Null, message))
 }
 
-/// What one pass over a row finds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Examined {
-    /// As [`key_of`].
-    pub key: Vec<u8>,
-    /// As [`position_in`].
-    pub position: i64,
-}
-
 /// Checks a row from the wire against the schema: known columns only, every value one its column stores
-/// exactly, no NULL where none is taken. Appends the row's digest form to `form`, all in one pass.
+/// exactly, no NULL where none is taken. Appends the row's digest form to `form` and its key, as [`key_of`], to
+/// `key`, and answers its position, as [`position_in`], all in one pass.
 ///
 /// # Errors
 /// As [`crate::value::ColumnType::check`], and `Null`; with the column's name, which bytes that break the
@@ -148,12 +140,13 @@ pub fn examine(
     row: &[u8],
     schema: &TableSchema,
     form: &mut Vec<u8>,
-) -> Result<Examined, (Option<String>, crate::Error)> {
+    key: &mut Vec<u8>,
+) -> Result<i64, (Option<String>, crate::Error)> {
     use crate::{Error, ErrorKind};
     let mut columns = schema.columns().iter();
     let version = schema.version().number;
     let mut wanted = schema.key().peekable();
-    let (mut key, mut position) = (Vec::new(), None);
+    let mut position = None;
     let null = |column: &crate::schema::Column| {
         let message = format!("column \"{}\" takes no NULL", column.name);
         (Some(column.name.clone()), Error::new(ErrorKind::Null, message))
@@ -188,8 +181,7 @@ pub fn examine(
     if let Some(column) = columns.find(|column| column.not_null).or(wanted.next()) {
         return Err(null(column));
     }
-    let position = position.ok_or_else(|| null(schema.version()))?;
-    Ok(Examined { key, position })
+    position.ok_or_else(|| null(schema.version()))
 }
 
 #[cfg(test)]

@@ -187,14 +187,18 @@ fn a_row_is_checked_against_its_table() {
     let values: Vec<_> = Fields::new(&key).map(|field| field.expect("a field").value).collect();
     assert_eq!(values, [Value::Numeric(short.borrow())]);
     let (mut form, mut digested) = (Vec::new(), Vec::new());
-    let examined = examine(&good, &schema, &mut form);
-    assert_eq!(examined, Ok(Examined { key, position: 9 }));
+    let mut examined_key = Vec::new();
+    assert_eq!(examine(&good, &schema, &mut form, &mut examined_key), Ok(9));
+    assert_eq!(examined_key, key);
     digest_form(&good, &mut digested).expect("a sound row");
     assert_eq!(form, digested);
-    assert_eq!(examine(&good[1..], &schema, &mut form).map_err(|(column, _)| column), Err(None));
+    assert_eq!(
+        examine(&good[1..], &schema, &mut form, &mut Vec::new()).map_err(|(column, _)| column),
+        Err(None)
+    );
     assert_eq!(key_of(&good, &schema), key_of(&row(&[(1, Value::Numeric(short.borrow()))]), &schema));
     let column = |fields: &[(u32, Value<'_>)]| {
-        let refused = examine(&row(fields), &schema, &mut Vec::new()).expect_err("refused");
+        let refused = examine(&row(fields), &schema, &mut Vec::new(), &mut Vec::new()).expect_err("refused");
         (refused.0, refused.1.kind())
     };
     let id = (1, Value::Numeric(id.borrow()));
