@@ -24,7 +24,7 @@ mod plan;
 mod question;
 mod region;
 
-pub use drive::{Differences, find};
+pub use drive::{Differences, find, find_between};
 use plan::Plan;
 pub use question::{Question, Reply, Side};
 pub use region::Rows;

@@ -13,12 +13,14 @@
 pub mod address;
 mod agent;
 mod error;
+mod level;
 mod session;
 mod summaries;
 mod target;
 mod tls;
 
 pub use agent::{RemoteTable, Run, RunEnd, TableNews, to_hex};
+pub use level::{Levelled, Roots, level, roots, source_rows};
 pub use session::{Login, Server};
-pub use summaries::{ReadOnly, keys_of, rows_of};
+pub use summaries::{Call, ReadOnly, keys_of, rows_of, version_of};
 pub use target::{Replica, RunTarget};

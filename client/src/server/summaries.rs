@@ -4,9 +4,9 @@ use plimsoll_core::manifest::{KeyedItem, read_keyed};
 use plimsoll_core::ranges::{RangeSummary, pack_ranges, read_summaries};
 use plimsoll_core::row::BatchReader;
 use plimsoll_core::short::{ShortItem, pack_items, read_items};
-use plimsoll_core::store::{Outcome, PositionRange, Summaries, TableId};
+use plimsoll_core::store::{Outcome, PositionRange, Summaries, TableId, TableVersion};
 use tokio_postgres::Row;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{FromSql, Type};
 
 use super::agent::malformed;
 use super::error::Place;
@@ -35,6 +35,11 @@ impl<'s> ReadOnly<'s> {
     pub fn new(server: &'s mut Server, replicas: Vec<Replica>) -> Self {
         ReadOnly { server, replicas }
     }
+
+    /// The database's fingerprint key, once the server was asked something.
+    pub fn fingerprint_key(&self) -> Option<&[u8]> {
+        self.server.fingerprint_key()
+    }
 }
 
 impl Call for ReadOnly<'_> {
@@ -55,6 +60,25 @@ fn bytes(rows: &[Row]) -> Outcome<&[u8]> {
 
 fn signed(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+/// What a table says of itself.
+///
+/// # Errors
+/// As the server says.
+pub fn version_of<C: Call>(side: &mut C, table: TableId) -> Outcome<TableVersion> {
+    let sql = "SELECT row_count,max_version,max_modified,fingerprint FROM plimsoll.table_version($1,$2)";
+    let rows = side.call(table, sql, Vec::new())?;
+    let row = rows.first();
+    let count: Option<i64> = cell(row, 0)?;
+    let modified: Option<Stamp> = cell(row, 2)?;
+    let sum: Option<&[u8]> = cell(row, 3)?;
+    Ok(TableVersion {
+        row_count: count.map(i64::unsigned_abs),
+        max_position: cell(row, 1)?,
+        max_modified: modified.map(|stamp| stamp.0),
+        sum: sum.and_then(|sum| sum.try_into().ok()),
+    })
 }
 
 /// Position, whole digest and key of the rows that short items stand for; rows that are gone are left out.
@@ -78,6 +102,19 @@ pub fn rows_of<C: Call>(side: &mut C, table: TableId, items: &[ShortItem]) -> Ou
     let rows = side.call(table, sql, vec![(&items, Type::BYTEA)])?;
     let batch = BatchReader::new(bytes(&rows)?).map_err(|error| malformed("rows", error))?;
     batch.map(|row| row.map(<[u8]>::to_vec).map_err(|error| malformed("rows", error))).collect()
+}
+
+/// A `timestamptz` as it travels: microseconds since 2000-01-01 UTC, the ends of `i64` the infinities.
+struct Stamp(i64);
+
+impl<'a> FromSql<'a> for Stamp {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Stamp(i64::from_be_bytes(raw.try_into()?)))
+    }
+
+    fn accepts(column_type: &Type) -> bool {
+        *column_type == Type::TIMESTAMPTZ
+    }
 }
 
 /// The same questions to each kind of side.

@@ -12,12 +12,12 @@ use plimsoll_core::store::{
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use tokio_postgres::Row;
-use tokio_postgres::types::{FromSql, Type};
+use tokio_postgres::types::Type;
 
 use super::agent::{as_json, from_hex, malformed, to_hex};
 use super::error::Place;
 use super::session::{Parameter, Server, Statement, cell};
-use super::summaries::{Call, keys_of};
+use super::summaries::{Call, keys_of, version_of};
 use crate::failure::{Advise, table as refused};
 use crate::fault::fault_point;
 
@@ -157,19 +157,7 @@ impl Call for RunTarget<'_> {
 
 impl Target for RunTarget<'_> {
     fn table_version(&mut self, table: TableId) -> Outcome<TableVersion> {
-        let sql = "SELECT row_count, max_version, max_modified, fingerprint
-                   FROM plimsoll.table_version($1, $2)";
-        let rows = self.call(table, sql, Vec::new())?;
-        let row = rows.first();
-        let count: Option<i64> = cell(row, 0)?;
-        let modified: Option<Stamp> = cell(row, 2)?;
-        let sum: Option<Vec<u8>> = cell(row, 3)?;
-        Ok(TableVersion {
-            row_count: count.map(i64::unsigned_abs),
-            max_position: cell(row, 1)?,
-            max_modified: modified.map(|stamp| stamp.0),
-            sum: sum.and_then(|sum| sum.try_into().ok()),
-        })
+        version_of(self, table)
     }
 
     fn fingerprint(&mut self, table: TableId, range: PositionRange) -> Outcome<Fingerprint> {
@@ -293,19 +281,6 @@ impl Target for RunTarget<'_> {
     fn record_batch(&mut self, table: TableId, batch: BatchRecord) -> Outcome<()> {
         self.kept.push((self.relation(table)?, batch));
         if self.kept.len() < MOST_KEPT { Ok(()) } else { self.flush() }
-    }
-}
-
-/// A `timestamptz` as it travels: microseconds since 2000-01-01 UTC, the ends of `i64` the infinities.
-struct Stamp(i64);
-
-impl<'a> FromSql<'a> for Stamp {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        Ok(Stamp(i64::from_be_bytes(raw.try_into()?)))
-    }
-
-    fn accepts(column_type: &Type) -> bool {
-        *column_type == Type::TIMESTAMPTZ
     }
 }
 

@@ -26,7 +26,23 @@ pub fn find(
 ) -> Outcome<Differences> {
     let ours = whole(local.summaries(table, &[range])?, range)?;
     let theirs = whole(remote.summaries(table, &[range])?, range)?;
-    let mut differences = Differences { trips: 1, ..Differences::default() };
+    let found = find_between(local, remote, table, ours, theirs, limits)?;
+    Ok(Differences { trips: found.trips + 1, ..found })
+}
+
+/// Finds how two sides differ in a range of which both have told what they hold. Neither is changed.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_between(
+    local: &mut dyn Summaries,
+    remote: &mut dyn Summaries,
+    table: TableId,
+    ours: RangeSummary,
+    theirs: RangeSummary,
+    limits: Limits,
+) -> Outcome<Differences> {
+    let mut differences = Differences::default();
     let mut machine = Reconcile::new(ours, theirs, limits);
     while let Some((side, question)) = machine.step() {
         let reply = match side {
