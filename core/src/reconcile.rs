@@ -24,6 +24,7 @@ mod plan;
 mod question;
 mod region;
 
+pub(crate) use drive::ask;
 pub use drive::{Differences, find, find_between};
 use plan::Plan;
 pub use question::{Question, Reply, Side};

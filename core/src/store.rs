@@ -12,7 +12,8 @@ pub use summaries::Summaries;
 
 use crate::digest::RowDigest;
 use crate::fingerprint::Fingerprint;
-use crate::manifest::{Item, KeyedItem, Manifest};
+use crate::manifest::{Item, KeyedItem};
+use crate::short::ShortItem;
 
 /// A table's place in the run's list.
 pub type TableId = usize;
@@ -358,18 +359,15 @@ impl BatchKind {
 }
 
 /// The side that is made level. All calls belong to one run, begun before.
-pub trait Target {
+pub trait Target: Summaries {
     /// What the table says of itself.
     fn table_version(&mut self, table: TableId) -> Outcome<TableVersion>;
 
     /// The fingerprint of a range.
     fn fingerprint(&mut self, table: TableId, range: PositionRange) -> Outcome<Fingerprint>;
 
-    /// The row manifest of a range, cut after about `rows` rows.
-    fn manifest(&mut self, table: TableId, range: PositionRange, rows: u64) -> Outcome<Manifest>;
-
-    /// The keys of the rows that these items stand for; rows that are gone are left out.
-    fn keys_of(&mut self, table: TableId, items: &[Item]) -> Outcome<Vec<KeyedItem>>;
+    /// The keys and whole digests of the rows that these items stand for; rows that are gone are left out.
+    fn keys_of(&mut self, table: TableId, items: &[ShortItem]) -> Outcome<Vec<KeyedItem>>;
 
     /// Stores rows.
     fn upload(&mut self, table: TableId, rows: &[SourceRow]) -> Outcome<Uploaded>;

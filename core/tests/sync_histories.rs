@@ -78,9 +78,13 @@ fn change_source(state: &mut State, rng: &mut StdRng, next_version: &mut i64) {
         }
         (_, Some(key)) => {
             rows.remove(&key);
-            for child in &mut state.tables {
-                if child.parent == Some(table) {
-                    child.local.retain(|_, row| row.parent != Some(key));
+            for (id, child) in
+                state.tables.iter_mut().enumerate().filter(|(_, child)| child.parent == Some(table))
+            {
+                let before = child.local.len();
+                child.local.retain(|_, row| row.parent != Some(key));
+                if child.local.len() < before {
+                    state.changed_at[id] = state.clock;
                 }
             }
         }
@@ -95,9 +99,13 @@ fn damage(state: &mut State, rng: &mut StdRng) {
     match (rng.random_range(0..3), some_key) {
         (0, Some(key)) => {
             state.tables[table].remote.remove(&key);
-            for child in &mut state.tables {
-                if child.parent == Some(table) {
-                    child.remote.retain(|_, row| row.parent != Some(key));
+            for (id, child) in
+                state.tables.iter_mut().enumerate().filter(|(_, child)| child.parent == Some(table))
+            {
+                let before = child.remote.len();
+                child.remote.retain(|_, row| row.parent != Some(key));
+                if child.remote.len() < before {
+                    state.changed_at[id] = state.clock;
                 }
             }
         }
@@ -221,6 +229,7 @@ fn history(seed: u64) {
         state.has_token = rng.random_bool(0.7);
         for table in 0..tables {
             state.tables[table].rank = table as u32;
+            state.tables[table].keeps_sum = rng.random_bool(0.5);
             state.tables[table].parent = (table > 0 && rng.random_bool(0.7)).then(|| table - 1);
         }
     });

@@ -2,7 +2,7 @@
 
 use plimsoll_core::digest::RowDigest;
 use plimsoll_core::fingerprint::Fingerprint;
-use plimsoll_core::manifest::{Item, ItemsWriter, KeyedItem, Manifest, read_manifest};
+use plimsoll_core::manifest::{ItemsWriter, KeyedItem};
 use plimsoll_core::row::BatchWriter;
 use plimsoll_core::short::ShortItem;
 use plimsoll_core::store::{
@@ -172,18 +172,8 @@ impl Target for RunTarget<'_> {
         Ok(Fingerprint::from_parts(count.unsigned_abs(), sum))
     }
 
-    fn manifest(&mut self, table: TableId, range: PositionRange, rows: u64) -> Outcome<Manifest> {
-        let range = range_text(range);
-        let limit = i32::try_from(rows).unwrap_or(i32::MAX);
-        let sql = "SELECT plimsoll.packed_manifest($1, $2, $3::pg_catalog.text::pg_catalog.int8range, $4)";
-        let rows = self.call(table, sql, vec![(&range, Type::TEXT), (&limit, Type::INT4)])?;
-        let bytes: &[u8] = cell(rows.first(), 0)?;
-        read_manifest(bytes).map_err(|error| malformed("a row manifest", error))
-    }
-
-    fn keys_of(&mut self, table: TableId, items: &[Item]) -> Outcome<Vec<KeyedItem>> {
-        let items: Vec<ShortItem> = items.iter().map(ShortItem::from).collect();
-        keys_of(self, table, &items)
+    fn keys_of(&mut self, table: TableId, items: &[ShortItem]) -> Outcome<Vec<KeyedItem>> {
+        keys_of(self, table, items)
     }
 
     fn upload(&mut self, table: TableId, rows: &[SourceRow]) -> Outcome<Uploaded> {

@@ -60,7 +60,8 @@ pub fn find_between(
     Ok(differences)
 }
 
-fn ask(side: &mut dyn Summaries, table: TableId, question: Question<'_>) -> Outcome<Reply> {
+/// Asks a side.
+pub(crate) fn ask(side: &mut dyn Summaries, table: TableId, question: Question<'_>) -> Outcome<Reply> {
     Ok(match question {
         Question::RangeManifest { ranges, most } => {
             Reply::Summaries(side.range_manifest(table, ranges, most)?)

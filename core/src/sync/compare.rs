@@ -1,10 +1,15 @@
-//! Compares one stretch of the axis: the source's row manifest, the target's fingerprint and, only where
-//! that differs, the target's row manifest, page by page.
+//! Compares one stretch of the axis: the source's row manifest with the target's fingerprint and, only where
+//! that differs, with what the target tells of ever fewer rows.
+
+use std::collections::HashSet;
 
 use super::ledger::Ledger;
 use super::step::{Answer, Step};
 use crate::fingerprint::Fingerprint;
-use crate::manifest::{Item, Manifest};
+use crate::manifest::Item;
+use crate::ranges::RangeSummary;
+use crate::reconcile::{Found, Limits, Reconcile, Rows, Side};
+use crate::short::ShortItem;
 use crate::store::{BadRow, PositionRange, SourceWindow};
 
 /// What a comparison found in the stretch it covered.
@@ -17,7 +22,7 @@ pub(super) struct Piece {
     /// Rows that only the source has as they are.
     pub missing: Vec<Item>,
     /// Rows that only the target has as they are.
-    pub excess: Vec<Item>,
+    pub excess: Vec<ShortItem>,
     /// Rows of the source that no encoding holds.
     pub bad: Vec<BadRow>,
     /// The highest position seen in it on either side.
@@ -46,16 +51,14 @@ pub(super) struct Compare {
     room: usize,
     state: State,
     window: SourceWindow,
-    /// Items of the window already compared.
-    at: usize,
     piece: Piece,
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 enum State {
     Read,
     Fingerprint,
-    Manifest(PositionRange),
+    Reconcile(Box<Reconcile>),
     Done,
 }
 
@@ -69,7 +72,6 @@ impl Compare {
             room: room.max(1),
             state: State::Read,
             window: SourceWindow::default(),
-            at: 0,
             piece: Piece::default(),
         }
     }
@@ -78,14 +80,14 @@ impl Compare {
         match &self.state {
             State::Read => Some(Step::ReadWindow { range: self.range, rows: self.rows }),
             State::Fingerprint => Some(Step::Fingerprint(self.window.range)),
-            State::Manifest(range) => Some(Step::ReadManifest { range: *range, rows: self.rows }),
+            State::Reconcile(machine) => machine.step().map(|(_, question)| Step::Ask(question)),
             State::Done => None,
         }
     }
 
     /// Takes an answer; `false` where it is none to the step named.
     pub fn tell(&mut self, answer: Answer, ledger: &Ledger) -> bool {
-        match (&self.state, answer) {
+        match (std::mem::replace(&mut self.state, State::Done), answer) {
             (State::Read, Answer::Window(mut window)) => {
                 window.items.sort_unstable();
                 self.piece.range = window.range;
@@ -94,24 +96,23 @@ impl Compare {
                 self.piece.top = window.items.last().map(|item| item.position);
                 self.window = window;
                 self.state = State::Fingerprint;
+                true
             }
             (State::Fingerprint, Answer::Fingerprint(remote)) => {
-                self.state = if remote == self.expected(ledger) {
-                    State::Done
-                } else {
-                    State::Manifest(self.window.range)
-                };
-            }
-            (State::Manifest(range), Answer::Manifest(manifest)) => {
-                // A page that does not go on beyond its beginning would never end.
-                if manifest.next.is_some_and(|next| range.from.is_some_and(|from| next <= from)) {
-                    return false;
+                if remote == self.expected(ledger) {
+                    return true;
                 }
-                self.merge(manifest, ledger);
+                let range = self.window.range;
+                let limits = Limits { room: self.room, ..Limits::default() };
+                let remote = RangeSummary::new(range, &remote);
+                let machine = Reconcile::of_rows(range, self.expected_rows(ledger), remote, limits);
+                self.go_on(Box::new(machine), ledger)
             }
-            _ => return false,
+            (State::Reconcile(mut machine), Answer::Reply(reply)) => {
+                machine.tell(reply) && self.go_on(machine, ledger)
+            }
+            _ => false,
         }
-        true
     }
 
     /// What the comparison found, when no step is left.
@@ -119,57 +120,53 @@ impl Compare {
         self.piece
     }
 
-    /// The fingerprint the target has where it is level but for the rows it would not take.
-    fn expected(&self, ledger: &Ledger) -> Fingerprint {
-        let local = self.window.items.iter().filter(|item| !ledger.is_refused(item));
-        let kept = ledger.kept().map(|(item, _)| item);
-        let kept = kept.filter(|item| self.window.range.contains(item.position));
-        local.chain(kept).map(|item| item.digest).collect()
+    /// Waits for the next answer, or takes what was found. All local rows are known, so that the target
+    /// alone is ever asked.
+    fn go_on(&mut self, machine: Box<Reconcile>, ledger: &Ledger) -> bool {
+        match machine.step() {
+            Some((Side::Remote, _)) => self.state = State::Reconcile(machine),
+            Some((Side::Local, _)) => return false,
+            None => self.found(machine.finish(), ledger),
+        }
+        true
     }
 
-    /// Compares a page of the target's rows with the source's rows of the same stretch. Rows with equal
-    /// items count one by one.
-    fn merge(&mut self, mut manifest: Manifest, ledger: &Ledger) {
-        manifest.items.sort_unstable();
-        let next = manifest.next;
-        let end = match next {
-            Some(next) => {
-                let rest = &self.window.items[self.at..];
-                self.at + rest.partition_point(|item| item.position < next)
-            }
-            None => self.window.items.len(),
-        };
-        let mut local = self.window.items[self.at..end].iter().peekable();
-        let mut remote = manifest.items.iter().peekable();
-        loop {
-            let order = match (local.peek(), remote.peek()) {
-                (Some(a), Some(b)) => a.cmp(b),
-                (Some(_), None) => std::cmp::Ordering::Less,
-                (None, Some(_)) => std::cmp::Ordering::Greater,
-                (None, None) => break,
-            };
-            if order.is_le() {
-                let item = local.next();
-                if order.is_lt() {
-                    self.piece.missing.extend(item.filter(|item| !ledger.is_refused(item)));
-                }
-            }
-            if order.is_ge() {
-                let item = remote.next();
-                if order.is_gt() {
-                    self.piece.excess.extend(item.filter(|item| !ledger.is_kept(item)));
-                }
+    /// The source's rows as the target has them where it is level but for the rows it would not take.
+    fn expected_items<'a>(&'a self, ledger: &'a Ledger) -> impl Iterator<Item = &'a Item> {
+        let local = self.window.items.iter().filter(|item| !ledger.is_refused(item));
+        let kept = ledger.kept().map(|(item, _)| item);
+        local.chain(kept.filter(|item| self.window.range.contains(item.position)))
+    }
+
+    fn expected(&self, ledger: &Ledger) -> Fingerprint {
+        self.expected_items(ledger).map(|item| item.digest).collect()
+    }
+
+    fn expected_rows(&self, ledger: &Ledger) -> Rows {
+        Rows::new(self.expected_items(ledger).map(ShortItem::from).collect())
+    }
+
+    /// Takes what was found, without what is known of rows that the target would not take.
+    fn found(&mut self, found: Found, ledger: &Ledger) {
+        let mut kept: HashSet<ShortItem> = ledger.kept().map(|(item, _)| item.into()).collect();
+        let mut local = self.window.items.iter();
+        for missing in found.local_only {
+            // An older version that went from the target is no loss.
+            if !kept.remove(&missing) {
+                self.piece.missing.extend(local.find(|item| ShortItem::from(*item) == missing));
             }
         }
-        self.at = end;
-        self.piece.top = self.piece.top.max(manifest.items.last().map(|item| item.position));
-        self.state = match next {
-            Some(next) if self.piece.excess.len() >= self.room => {
-                self.piece.range.to = Some(next);
-                State::Done
-            }
-            Some(next) => State::Manifest(PositionRange { from: Some(next), to: self.window.range.to }),
-            None => State::Done,
+        let as_refused = |excess: &ShortItem| {
+            let first = self.window.items.partition_point(|item| ShortItem::from(item) < *excess);
+            let local = self.window.items.get(first).filter(|item| ShortItem::from(*item) == *excess);
+            local.is_some_and(|item| ledger.is_refused(item))
         };
+        self.piece.excess = found.remote_only;
+        // A row that it would not take before, and has now.
+        self.piece.excess.retain(|excess| !as_refused(excess));
+        self.piece.top = self.piece.top.max(self.piece.excess.last().map(|item| item.position));
+        if found.end.is_some() {
+            self.piece.range.to = found.end;
+        }
     }
 }

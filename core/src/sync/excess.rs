@@ -5,7 +5,8 @@ use super::Event;
 use super::ledger::Ledger;
 use super::send::Send;
 use super::step::{Answer, Step};
-use crate::manifest::{Item, KeyedItem};
+use crate::manifest::KeyedItem;
+use crate::short::ShortItem;
 use crate::store::{BatchKind, BatchRecord, Failure, SourceKey, SourceRecord};
 
 #[derive(Debug)]
@@ -20,8 +21,8 @@ enum State {
 /// Deals with rows that a comparison of this run found on the target alone.
 #[derive(Debug)]
 pub(super) struct Excess {
-    rest: Vec<Item>,
-    chunk: Vec<Item>,
+    rest: Vec<ShortItem>,
+    chunk: Vec<ShortItem>,
     send: Vec<SourceRecord>,
     /// Rows looked up so far, and how many of them the source did not have.
     looked_up: (u64, u64),
@@ -29,7 +30,7 @@ pub(super) struct Excess {
 }
 
 impl Excess {
-    pub fn new(items: Vec<Item>, ledger: &mut Ledger) -> Self {
+    pub fn new(items: Vec<ShortItem>, ledger: &mut Ledger) -> Self {
         let mut excess = Excess {
             rest: items,
             chunk: Vec::new(),

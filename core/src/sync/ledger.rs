@@ -105,11 +105,6 @@ impl Ledger {
         }
     }
 
-    /// Whether a target row is such an older version.
-    pub fn is_kept(&self, item: &Item) -> bool {
-        self.kept.contains_key(item)
-    }
-
     /// How many older versions of rows not stored are known.
     pub fn kept_count(&self) -> usize {
         self.kept.len()

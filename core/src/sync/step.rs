@@ -3,7 +3,9 @@
 
 use super::{TableMemory, World};
 use crate::fingerprint::Fingerprint;
-use crate::manifest::{Item, KeyedItem, Manifest};
+use crate::manifest::{Item, KeyedItem};
+use crate::reconcile::{self, Question, Reply};
+use crate::short::ShortItem;
 use crate::store::{
     BatchLimit, BatchRecord, Cursor, Deleted, KeyId, Outcome, PositionRange, Rejected, Rejection, Source,
     SourceBatch, SourceKey, SourceRecord, SourceRow, SourceWindow, TableId, TableVersion, Target, Uploaded,
@@ -48,15 +50,10 @@ pub enum Step<'a> {
     TableVersion,
     /// Target: the fingerprint of a range.
     Fingerprint(PositionRange),
-    /// Target: the row manifest of a range.
-    ReadManifest {
-        /// The range.
-        range: PositionRange,
-        /// About how many rows.
-        rows: u64,
-    },
+    /// Target: what it holds in ranges.
+    Ask(Question<'a>),
     /// Target: the keys of rows.
-    KeysOf(&'a [Item]),
+    KeysOf(&'a [ShortItem]),
     /// Target: store rows.
     Upload(&'a [SourceRow]),
     /// Target: delete rows.
@@ -105,8 +102,8 @@ pub enum Answer {
     Version(TableVersion),
     /// To [`Step::Fingerprint`].
     Fingerprint(Fingerprint),
-    /// To [`Step::ReadManifest`].
-    Manifest(Manifest),
+    /// To [`Step::Ask`].
+    Reply(Reply),
     /// To [`Step::KeysOf`].
     Keys(Vec<KeyedItem>),
     /// To [`Step::Upload`].
@@ -141,7 +138,7 @@ impl Sides<'_> {
             Step::Lookup(keys) => Answer::Found(source.lookup(table, keys)?),
             Step::TableVersion => Answer::Version(target.table_version(table)?),
             Step::Fingerprint(range) => Answer::Fingerprint(target.fingerprint(table, range)?),
-            Step::ReadManifest { range, rows } => Answer::Manifest(target.manifest(table, range, rows)?),
+            Step::Ask(question) => Answer::Reply(reconcile::ask(target, table, question)?),
             Step::KeysOf(items) => Answer::Keys(target.keys_of(table, items)?),
             Step::Upload(rows) => Answer::Uploaded(target.upload(table, rows)?),
             Step::Delete { rows, planned } => Answer::Deleted(target.delete(table, rows, planned)?),

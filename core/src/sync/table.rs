@@ -8,7 +8,7 @@ use super::step::{Answer, Step};
 use super::task::{BatchEnd, Part, Purpose, Stage, Task, Until};
 use super::window::Windows;
 use super::{Event, Settings, TableInput, TableMemory};
-use crate::manifest::Item;
+use crate::short::ShortItem;
 use crate::store::{
     BatchKind, BatchRecord, Cursor, Failure, FailureKind, Outcome, PositionRange, TableVersion,
 };
@@ -41,7 +41,7 @@ pub(super) struct Table {
     pub windows: Windows,
     /// How long the window under way took so far, and the source's part of it.
     pub window_took: (u64, u64),
-    pub candidates: Vec<Item>,
+    pub candidates: Vec<ShortItem>,
     /// How many candidates there may be.
     pub room: usize,
     pub unconfirmed: Vec<PositionRange>,

@@ -1,6 +1,7 @@
 //! Full comparisons that change nothing: `verify`, and the dry run.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 
 use super::compare::{Compare, Piece};
 use super::ledger::Ledger;
@@ -8,6 +9,7 @@ use super::report::{Difference, DifferenceKind, VerifyReport};
 use super::step::{Answer, Sides, Step};
 use super::{Event, RunReport, Settings, Status, TableInput, TableReport};
 use crate::manifest::Item;
+use crate::short::ShortItem;
 use crate::store::{BadRow, Failure, FailureKind, Outcome, PositionRange, SourceKey, SourceRecord, TableId};
 
 /// Rows whose keys are asked for at once.
@@ -61,7 +63,7 @@ impl Survey<'_, '_> {
     }
 
     /// The keys of the rows that a comparison found; rows that changed meanwhile are left out.
-    fn keys(&mut self, missing: &[Item], excess: &[Item]) -> Outcome<Keyed> {
+    fn keys(&mut self, missing: &[Item], excess: &[ShortItem]) -> Outcome<Keyed> {
         let mut keyed = Keyed::default();
         for items in missing.chunks(KEYS_AT_ONCE) {
             let Answer::Rows(rows) = self.ask(Step::RowsOf(items))? else { return Err(unexpected()) };
@@ -94,8 +96,8 @@ fn unexpected() -> Failure {
 }
 
 /// What both readings of a stretch have in common.
-fn both(first: Vec<Item>, second: &[Item]) -> Vec<Item> {
-    let second: HashSet<&Item> = second.iter().collect();
+fn both<T: Eq + Hash>(first: Vec<T>, second: &[T]) -> Vec<T> {
+    let second: HashSet<&T> = second.iter().collect();
     first.into_iter().filter(|item| second.contains(item)).collect()
 }
 
@@ -188,7 +190,7 @@ fn of_bad(row: BadRow) -> Difference {
     Difference { kind: DifferenceKind::Rejected, position: row.position, key, key_text: Some(row.key_text) }
 }
 
-type Found = (Vec<Item>, Vec<Item>, Vec<BadRow>);
+type Found = (Vec<Item>, Vec<ShortItem>, Vec<BadRow>);
 
 impl Survey<'_, '_> {
     /// Compares a whole range, however many rows came to lie in it.

@@ -4,8 +4,12 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
+use plimsoll_core::dyadic::Dyadic;
 use plimsoll_core::fingerprint::Fingerprint;
-use plimsoll_core::manifest::{Item, KeyedItem, Manifest};
+use plimsoll_core::manifest::{Item, KeyedItem};
+use plimsoll_core::ranges::{RangeSummary, choose, in_order};
+use plimsoll_core::short::ShortItem;
+use plimsoll_core::sketch::Sketch;
 use plimsoll_core::store::*;
 
 use super::state::{Kind, RemoteRow, State};
@@ -159,6 +163,77 @@ impl State {
     }
 }
 
+impl ModelTarget {
+    /// The rows of each range as they are when a call takes effect, by position.
+    fn held(
+        &self,
+        operation: &'static str,
+        table: TableId,
+        ranges: &[PositionRange],
+    ) -> Outcome<Vec<(PositionRange, Vec<Item>)>> {
+        assert!(in_order(ranges), "{ranges:?}");
+        let mut state = self.0.borrow_mut();
+        state.before(operation, table, &[], 0)?;
+        let all = state.tables[table].remote.iter().map(|(key, row)| row.item(*key));
+        let mut items: Vec<Item> = all.collect();
+        items.sort_unstable();
+        let of = |range: PositionRange| -> Vec<Item> {
+            items.iter().filter(|item| range.contains(item.position)).copied().collect()
+        };
+        let held: Vec<_> = ranges.iter().map(|range| (*range, of(*range))).collect();
+        state.clock += state.cost.1 * held.iter().map(|(_, items)| items.len() as i64).sum::<i64>();
+        Ok(held)
+    }
+}
+
+fn summary(range: PositionRange, items: &[Item]) -> RangeSummary {
+    let items = items.iter().filter(|item| range.contains(item.position));
+    RangeSummary::new(range, &items.map(|item| item.digest).collect())
+}
+
+impl Summaries for ModelTarget {
+    fn range_manifest(
+        &mut self,
+        table: TableId,
+        ranges: &[PositionRange],
+        most: u32,
+    ) -> Outcome<Vec<RangeSummary>> {
+        let mut parts = Vec::new();
+        for (range, items) in self.held("range_manifest", table, ranges)? {
+            let mut points: Vec<(Dyadic, Fingerprint)> = Vec::new();
+            for item in &items {
+                match points.last_mut().filter(|(point, _)| point.contains(item.position)) {
+                    Some((_, held)) => held.insert(&item.digest),
+                    None => points.push((Dyadic::point(item.position), [item.digest].into_iter().collect())),
+                }
+            }
+            let chosen = choose(&points, range, most as usize);
+            parts.extend(chosen.into_iter().map(|part| summary(part, &items)));
+        }
+        Ok(parts)
+    }
+    fn summaries(&mut self, table: TableId, ranges: &[PositionRange]) -> Outcome<Vec<RangeSummary>> {
+        let held = self.held("summaries", table, ranges)?;
+        Ok(held.iter().map(|(range, items)| summary(*range, items)).collect())
+    }
+    fn sketch(
+        &mut self,
+        table: TableId,
+        ranges: &[PositionRange],
+        first: u32,
+        symbols: u32,
+    ) -> Outcome<Vec<u8>> {
+        let mut sketch = Sketch::new(ranges, first, symbols).expect("a sketch");
+        let held = self.held("sketch", table, ranges)?;
+        held.iter().flat_map(|(_, items)| items).for_each(|item| sketch.add(&item.into()));
+        Ok(sketch.pack())
+    }
+    fn items(&mut self, table: TableId, ranges: &[PositionRange]) -> Outcome<Vec<ShortItem>> {
+        let held = self.held("items", table, ranges)?;
+        Ok(held.iter().flat_map(|(_, items)| items).map(ShortItem::from).collect())
+    }
+}
+
 impl Target for ModelTarget {
     fn table_version(&mut self, table: TableId) -> Outcome<TableVersion> {
         let mut state = self.0.borrow_mut();
@@ -171,29 +246,12 @@ impl Target for ModelTarget {
         let rows = state.tables[table].remote.iter().map(|(key, row)| row.item(*key));
         Ok(rows.filter(|item| range.contains(item.position)).map(|item| item.digest).collect())
     }
-    fn manifest(&mut self, table: TableId, range: PositionRange, rows: u64) -> Outcome<Manifest> {
-        let mut state = self.0.borrow_mut();
-        let all = state.tables[table].remote.iter().map(|(key, row)| row.item(*key));
-        let mut items: Vec<Item> = all.filter(|item| range.contains(item.position)).collect();
-        items.sort_unstable();
-        state.before("manifest", table, &[], items.len().min(rows as usize))?;
-        let mut manifest = Manifest::default();
-        for item in items {
-            let full = manifest.items.len() as u64 >= rows;
-            if full && manifest.items.last().is_some_and(|last| last.position != item.position) {
-                manifest.next = Some(item.position);
-                break;
-            }
-            manifest.items.push(item);
-        }
-        Ok(manifest)
-    }
-    fn keys_of(&mut self, table: TableId, items: &[Item]) -> Outcome<Vec<KeyedItem>> {
+    fn keys_of(&mut self, table: TableId, items: &[ShortItem]) -> Outcome<Vec<KeyedItem>> {
         let mut state = self.0.borrow_mut();
         state.before("keys_of", table, &[], items.len())?;
         let all = state.tables[table].remote.iter();
         let keyed = all.map(|(key, row)| KeyedItem { item: row.item(*key), key: super::key_bytes(*key) });
-        Ok(keyed.filter(|row| items.contains(&row.item)).collect())
+        Ok(keyed.filter(|row| items.contains(&ShortItem::from(&row.item))).collect())
     }
     fn upload(&mut self, table: TableId, rows: &[SourceRow]) -> Outcome<Uploaded> {
         let mut state = self.0.borrow_mut();
