@@ -83,6 +83,10 @@ CREATE TABLE plimsoll.table_record (
     version_scope text NOT NULL,
     server_columns name[] NOT NULL,
     superuser_allowed boolean NOT NULL DEFAULT false,
+    -- Triggers keep fingerprints of the rows up to date.
+    keep_manifest boolean NOT NULL DEFAULT false,
+    -- The one database whose rows a table without tenant columns holds.
+    database_id uuid,
     managed_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     managed_by name NOT NULL,
     unmanaged_at timestamptz,
@@ -196,6 +200,44 @@ CREATE TABLE plimsoll.guard_record (
     PRIMARY KEY (database_id, table_id, hour)
 );
 
+-- The kept manifest of a replica: what its blocks add up to. A dump leaves the three tables out: rows that
+-- are restored are scanned once.
+CREATE TABLE plimsoll.kept_head (
+    database_id uuid NOT NULL REFERENCES plimsoll.database_record ON DELETE CASCADE,
+    table_id integer NOT NULL REFERENCES plimsoll.table_record ON DELETE CASCADE,
+    -- What the catalogue said of the table when the rows were scanned.
+    definition bytea NOT NULL,
+    mapping bigint NOT NULL,
+    row_count bigint NOT NULL,
+    sum bytea NOT NULL,
+    max_modified timestamptz,
+    rebuilt_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    PRIMARY KEY (database_id, table_id)
+) WITH (fillfactor = 50);
+
+-- Disjoint ranges of positions, each of those that share their top bits; where no block is, no row is.
+CREATE TABLE plimsoll.kept_block (
+    database_id uuid NOT NULL,
+    table_id integer NOT NULL,
+    first_position bigint NOT NULL,
+    last_position bigint NOT NULL,
+    row_count bigint NOT NULL,
+    sum bytea NOT NULL,
+    max_modified timestamptz,
+    PRIMARY KEY (database_id, table_id, first_position)
+) WITH (fillfactor = 80);
+
+-- What statements changed and no block holds yet: one row a statement and replica, written by the triggers
+-- alone, never updated. Without entries: the rows are to be scanned. No foreign key: it would lock a row of ours
+-- for each of an application's statements.
+CREATE TABLE plimsoll.kept_delta (
+    database_id uuid NOT NULL,
+    table_id integer NOT NULL,
+    mapping bigint NOT NULL,
+    entries bytea
+);
+CREATE INDEX kept_delta_by_replica ON plimsoll.kept_delta (database_id, table_id);
+
 CREATE SEQUENCE plimsoll.run_number;
 -- A sequence, because it survives the rollback that a failed login ends in.
 CREATE SEQUENCE plimsoll.failed_logins;
@@ -225,6 +267,13 @@ CREATE FUNCTION plimsoll.register_database(client_id text, database_name text)
     AS 'MODULE_PATHNAME', 'register_database_wrapper';
 COMMENT ON FUNCTION plimsoll.register_database(text, text) IS
     'Registers a database of a client; the token is shown this once';
+
+CREATE FUNCTION plimsoll.adopt_database(database_id uuid, client_id text, database_name text,
+        fingerprint_key bytea) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'adopt_database_wrapper';
+COMMENT ON FUNCTION plimsoll.adopt_database(uuid, text, text, bytea) IS
+    'Registers a database under the id and the key that it has on another server, so that fingerprints agree';
 
 CREATE FUNCTION plimsoll.rotate_token(database_id uuid)
     RETURNS text
@@ -370,10 +419,12 @@ COMMENT ON FUNCTION plimsoll.login(uuid, bytea) IS
 CREATE FUNCTION plimsoll.manage_table(relation regclass, key_columns name[] DEFAULT NULL,
         version_column name DEFAULT NULL, modified_column name DEFAULT NULL, version_scope text DEFAULT 'table',
         server_columns name[] DEFAULT '{}', tenant_columns name[] DEFAULT '{client_id,database_id}',
-        superuser_allowed boolean DEFAULT false) RETURNS void
+        superuser_allowed boolean DEFAULT false, keep_manifest boolean DEFAULT true,
+        column_numbers jsonb DEFAULT NULL, database_id uuid DEFAULT NULL) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'manage_table_wrapper';
-COMMENT ON FUNCTION plimsoll.manage_table(regclass, name[], name, name, text, name[], name[], boolean) IS
+COMMENT ON FUNCTION plimsoll.manage_table(regclass, name[], name, name, text, name[], name[], boolean, boolean,
+    jsonb, uuid) IS
     'Hands a table with tenant columns over to Plimsoll';
 
 CREATE FUNCTION plimsoll.unmanage_table(relation regclass) RETURNS void
@@ -386,6 +437,38 @@ CREATE FUNCTION plimsoll.unmanage_table(relation text) RETURNS void
     AS 'MODULE_PATHNAME', 'unmanage_table_by_name_wrapper';
 COMMENT ON FUNCTION plimsoll.unmanage_table(text) IS
     'Ends the management of a table by its registered name, which may be gone; its rows stay';
+
+-- Nobody may make a trigger of it, and no search path is pinned: it runs after every statement of an application
+-- on a managed table, where setting one would cost more than all the rest; it looks nothing up by a bare name.
+CREATE FUNCTION plimsoll.kept_trigger() RETURNS trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'kept_trigger_wrapper';
+COMMENT ON FUNCTION plimsoll.kept_trigger() IS
+    'Keeps the manifests of a managed table as its rows change; made a trigger by plimsoll.manage_table alone';
+
+CREATE FUNCTION plimsoll.keep_manifest(relation regclass, keep boolean) RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'keep_manifest_wrapper';
+COMMENT ON FUNCTION plimsoll.keep_manifest(regclass, boolean) IS
+    'Switches the kept manifests of a table on (and repairs their triggers) or off; whether they are on';
+
+CREATE FUNCTION plimsoll.rebuild_manifest(database_id uuid, relation text) RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'rebuild_manifest_wrapper';
+COMMENT ON FUNCTION plimsoll.rebuild_manifest(uuid, text) IS
+    'Scans a replica once, so that its manifest is trusted from then on; the number of rows';
+
+CREATE FUNCTION plimsoll.fold_manifest(database_id uuid, relation text) RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'fold_manifest_wrapper';
+COMMENT ON FUNCTION plimsoll.fold_manifest(uuid, text) IS
+    'Adds the changes that are pending to the blocks of a replica; how many statements they are of';
+
+CREATE FUNCTION plimsoll.check_manifest(database_id uuid, relation text, OUT range int8range, OUT kept_rows bigint,
+        OUT kept_fingerprint bytea, OUT actual_rows bigint, OUT actual_fingerprint bytea) RETURNS SETOF record
+    LANGUAGE c STABLE PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'check_manifest_wrapper';
+COMMENT ON FUNCTION plimsoll.check_manifest(uuid, text) IS
+    'The ranges of which the manifest says something else than the rows: none when it is right';
 
 CREATE FUNCTION plimsoll.table_versions(database_id uuid, OUT relation text, OUT row_count bigint,
         OUT max_version bigint, OUT max_modified timestamptz, OUT fingerprint bytea) RETURNS SETOF record
@@ -593,6 +676,8 @@ SELECT pg_catalog.format('%I.%I', t.schema_name, t.table_name) AS relation,
        t.tenant_columns,
        t.managed_at,
        t.managed_by,
+       t.keep_manifest,
+       t.database_id,
        EXISTS (SELECT FROM pg_catalog.pg_class c
                JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
                WHERE n.nspname OPERATOR(pg_catalog.=) t.schema_name
@@ -709,6 +794,23 @@ JOIN plimsoll.rejected_record j ON j.database_id OPERATOR(pg_catalog.=) d.databa
 JOIN plimsoll.table_record t ON t.table_id OPERATOR(pg_catalog.=) j.table_id AND t.unmanaged_at IS NULL;
 COMMENT ON VIEW plimsoll.rejected_rows IS 'Rows that could not be stored, or wait for others, with the reasons';
 
+CREATE VIEW plimsoll.blocks WITH (security_barrier) AS
+SELECT d.client_id,
+       d.database_name,
+       d.database_id,
+       pg_catalog.format('%I.%I', t.schema_name, t.table_name) AS relation,
+       pg_catalog.int8range(b.first_position, CASE WHEN b.last_position OPERATOR(pg_catalog.<) 9223372036854775807
+           THEN b.last_position OPERATOR(pg_catalog.+) 1 END) AS range,
+       b.row_count,
+       b.sum AS fingerprint,
+       b.max_modified
+FROM plimsoll.visible_databases() AS visible (database_id)
+JOIN plimsoll.database_record d ON d.database_id OPERATOR(pg_catalog.=) visible.database_id
+JOIN plimsoll.kept_block b ON b.database_id OPERATOR(pg_catalog.=) d.database_id
+JOIN plimsoll.table_record t ON t.table_id OPERATOR(pg_catalog.=) b.table_id AND t.unmanaged_at IS NULL;
+COMMENT ON VIEW plimsoll.blocks IS
+    'Kept manifests: ranges of versions with row count and digest sum, without the changes that are still pending';
+
 -- ---------------------------------------------------------------------------------------------------
 -- Privileges. Nothing is left to PUBLIC.
 -- ---------------------------------------------------------------------------------------------------
@@ -718,7 +820,7 @@ REVOKE ALL ON ALL SEQUENCES IN SCHEMA plimsoll FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA plimsoll FROM PUBLIC;
 
 GRANT SELECT ON plimsoll.replicas, plimsoll.runs, plimsoll.batches, plimsoll.rejected_rows, plimsoll.databases,
-    plimsoll.tables TO plimsoll_admin, plimsoll_agent, plimsoll_reader;
+    plimsoll.tables, plimsoll.blocks TO plimsoll_admin, plimsoll_agent, plimsoll_reader;
 
 -- Reading reports.
 GRANT EXECUTE ON FUNCTION
@@ -743,14 +845,16 @@ GRANT EXECUTE ON FUNCTION
     plimsoll.download(uuid, text, int8range, integer, bytea),
     plimsoll.upload(uuid, text, bytea, bigint), plimsoll.upload(uuid, text, jsonb, bigint),
     plimsoll.delete_rows(uuid, text, bytea, bigint, bigint), plimsoll.delete_rows(uuid, text, jsonb, bigint),
-    plimsoll.delete_range(uuid, text, int8range, bigint), plimsoll.delete_all(uuid, text, bigint)
+    plimsoll.delete_range(uuid, text, int8range, bigint), plimsoll.delete_all(uuid, text, bigint),
+    plimsoll.rebuild_manifest(uuid, text), plimsoll.fold_manifest(uuid, text), plimsoll.check_manifest(uuid, text)
     TO plimsoll_admin, plimsoll_agent;
 
 -- Administration.
 GRANT EXECUTE ON FUNCTION
-    plimsoll.manage_table(regclass, name[], name, name, text, name[], name[], boolean),
+    plimsoll.manage_table(regclass, name[], name, name, text, name[], name[], boolean, boolean, jsonb, uuid),
     plimsoll.unmanage_table(regclass), plimsoll.unmanage_table(text),
     plimsoll.register_database(text, text), plimsoll.rotate_token(uuid), plimsoll.suspend_database(uuid),
     plimsoll.resume_database(uuid), plimsoll.forget_database(uuid), plimsoll.grant_database(uuid, name),
-    plimsoll.revoke_database(uuid, name), plimsoll.set_option(uuid, text, text)
+    plimsoll.revoke_database(uuid, name), plimsoll.set_option(uuid, text, text),
+    plimsoll.keep_manifest(regclass, boolean), plimsoll.adopt_database(uuid, text, text, bytea)
     TO plimsoll_admin;

@@ -60,6 +60,14 @@ pub fn authorise(id: Uuid) -> Answer<Database> {
     Ok(database)
 }
 
+/// Makes sure that a database is registered.
+pub fn check_registered(id: Uuid) -> Answer<()> {
+    match load(id, Oid::INVALID, false)? {
+        Some(_) => Ok(()),
+        None => Err(no_such_database(&id)),
+    }
+}
+
 /// What an agent of a suspended database is told.
 pub fn suspended_database(id: &Uuid) -> Problem {
     Problem::new(state::LOGIN_REFUSED, format!("database {id} is suspended"))

@@ -103,7 +103,7 @@ pub fn taken(database: &Database, table: &ManagedTable, doomed: &IncomingRows) -
             })
         })?;
         if rows > 0 {
-            let managed = table::all()?.into_iter().find(|managed| managed.oid == reference.child);
+            let managed = table::all(database)?.into_iter().find(|managed| managed.oid == reference.child);
             all.push(Taken { table: managed, rows });
         }
     }

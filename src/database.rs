@@ -9,7 +9,7 @@ use plimsoll_core::token::Token;
 use crate::access::{self, no_such_database};
 use crate::argument::{name, required};
 use crate::error::{Answer, OrRaise, Problem, state};
-use crate::{delete, identity, lease, login, setting, table};
+use crate::{delete, identity, kept, lease, login, setting, table};
 
 /// Characters in the name of a client or database.
 const NAME_LIMIT: usize = 200;
@@ -52,6 +52,61 @@ fn register(client_id: Option<&str>, database_name: Option<&str>) -> Answer<(Uui
         ));
     }
     Ok((database_id, token.reveal().to_owned()))
+}
+
+#[pg_extern(sql = false)]
+fn adopt_database(
+    database_id: Option<Uuid>,
+    client_id: Option<&str>,
+    database_name: Option<&str>,
+    fingerprint_key: Option<&[u8]>,
+) {
+    adopt(database_id, client_id, database_name, fingerprint_key).or_raise();
+}
+
+/// Registers a database under the id and the key that it has on another server, so that both sides make the same
+/// digests. It gets no token that anybody knows: roles are granted it.
+fn adopt(
+    database_id: Option<Uuid>,
+    client_id: Option<&str>,
+    database_name: Option<&str>,
+    fingerprint_key: Option<&[u8]>,
+) -> Answer<()> {
+    let user = access::authorise_admin()?;
+    let database_id = required(database_id, "database_id")?;
+    let client_id = name(required(client_id, "client_id")?, "client_id", NAME_LIMIT)?;
+    let database_name = name(required(database_name, "database_name")?, "database_name", NAME_LIMIT)?;
+    let fingerprint_key = required(fingerprint_key, "fingerprint_key")?;
+    if fingerprint_key.len() != 32 {
+        let message = format!("fingerprint_key has {} bytes; it must have 32", fingerprint_key.len());
+        return Err(Problem::new(state::BAD_ARGUMENT, message)
+            .hint("It is what plimsoll.login answers on the other server."));
+    }
+    let token = Token::from_random(&login::random_bytes()?);
+    // Rows of this id may be on their way already; what is not committed yet was not counted for it.
+    kept::wait_for_writers()?;
+    let adopted = identity::as_extension(|| {
+        execute(
+            "INSERT INTO plimsoll.database_record
+                 (database_id, client_id, database_name, fingerprint_key, stored_key, registered_by)
+             VALUES ($1, $2, $3, $4, $5, $6::pg_catalog.name)
+             ON CONFLICT DO NOTHING",
+            &[
+                database_id.into(),
+                client_id.into(),
+                database_name.into(),
+                fingerprint_key.to_vec().into(),
+                token.stored_key().0.to_vec().into(),
+                identity::role_name(user).into(),
+            ],
+        )
+    })?;
+    if adopted == 0 {
+        let message =
+            format!("database {database_id}, or \"{database_name}\" of \"{client_id}\", is registered");
+        return Err(Problem::new(state::DUPLICATE, message).hint("See plimsoll.databases."));
+    }
+    kept::tell_databases_changed()
 }
 
 /// A random UUID (version 4).
@@ -127,13 +182,14 @@ fn forget(database_id: Option<Uuid>) -> Answer<i64> {
     // A step of its agent that is under way ends first, and no other begins.
     lease::lock(&database)?;
     // A table that was renamed still holds rows: leaving it out would leave them behind, of nobody.
-    let tables = table::all_as_registered()?;
+    let tables = table::all_as_registered(&database)?;
     let mut order: Vec<(u32, usize)> = table::ranks(&tables)?.into_iter().zip(0..).collect();
     order.sort_unstable();
     let mut removed = 0;
     for (_, index) in order.into_iter().rev() {
         removed += delete::delete_everything(&database, &tables[index])?;
     }
+    kept::forget(database.id)?;
     change(
         database.id,
         "DELETE FROM plimsoll.database_record WHERE database_id OPERATOR(pg_catalog.=) $1",

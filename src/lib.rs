@@ -8,6 +8,7 @@
 //! | `history`, `rejected`, `hold` | batches, rows that could not be stored, holds and their release |
 //! | `table`, `version`, `manifest` | managed tables, what a replica says of itself, row manifests, downloads |
 //! | `summary` | what ranges of a replica hold: fingerprints, sketches, items, and the rows these stand for |
+//! | `kept` | kept manifests: what replicas hold, kept as rows change |
 //! | `upload`, `delete`, `guard`, `cascade` | rows stored and deleted, and how many may be destroyed |
 //! | `datum` | between Postgres' memory and the core's values: where `unsafe` lives |
 //! | `view`, `argument` | whose databases the views show; arguments as SQL hands them over |
@@ -26,6 +27,7 @@ mod guard;
 mod history;
 mod hold;
 mod identity;
+mod kept;
 mod lease;
 mod login;
 mod manifest;

@@ -9,11 +9,13 @@ use serde_json::{Value, json};
 
 use crate::access::Database;
 use crate::argument::{Entry, entries};
+use crate::datum::with_latest_snapshot;
 use crate::error::{Answer, Problem, state};
 use crate::lease::Lease;
+use crate::manifest::hex;
 use crate::table::ManagedTable;
 use crate::version::TableVersion;
-use crate::{hold, identity, run, table, version};
+use crate::{hold, identity, kept, run, table, version};
 
 /// Managed tables that one call may speak of.
 const TABLE_LIMIT: usize = 100_000;
@@ -80,12 +82,16 @@ pub fn local_versions(value: &Value) -> Answer<LocalVersions> {
 
 /// What the server has of all managed tables, as `begin_run` answers it. Writes only what changed.
 pub fn at_begin(database: &Database, local: &LocalVersions) -> Answer<Value> {
-    let tables = table::all()?;
+    let mut tables = table::all(database)?;
     let ranks = table::ranks(&tables)?;
     let mut known = remembered(database)?;
     let mut replicas = Vec::with_capacity(tables.len());
+    let mut manifests = Vec::with_capacity(tables.len());
+    for table in &mut tables {
+        manifests.push(prepare_manifest(database, table)?);
+    }
     for table in &tables {
-        let version = version::of(database, table)?;
+        let version = with_latest_snapshot(|| version::of(database, table))?;
         let remembered = known.remove(&table.table_id);
         if remembered.as_ref().is_none_or(|remembered| !is_known(remembered, &version)) {
             write_version(database, table.table_id, &version)?;
@@ -93,19 +99,32 @@ pub fn at_begin(database: &Database, local: &LocalVersions) -> Answer<Value> {
         replicas.push(Replica { table, version, remembered: remembered.unwrap_or_default() });
     }
     hold::check_fall(database, &mut replicas, local)?;
-    let answers = replicas.iter().zip(ranks).map(|(replica, rank)| {
+    let answers = replicas.iter().zip(ranks).zip(manifests).map(|((replica, rank), manifest)| {
         json!({
             "relation": replica.table.name,
             "row_count": replica.version.row_count,
             "max_version": replica.version.max_position,
             "max_modified": replica.version.max_modified,
-            "fingerprint": null,
+            "fingerprint": replica.version.sum.as_ref().map(|sum| hex(sum)),
+            "manifest": manifest,
             "rejected": replica.remembered.rejected,
             "hold": replica.remembered.hold,
             "rank": rank,
         })
     });
     Ok(Value::Array(answers.collect()))
+}
+
+/// Makes a replica's manifest ready to be answered from, as far as that costs little: folds what is pending, and
+/// begins that of a replica without rows. Answers what it is then.
+fn prepare_manifest(database: &Database, table: &mut ManagedTable) -> Answer<&'static str> {
+    kept::fold_if_due(database, table, kept::Due::WhenMany)?;
+    Ok(match with_latest_snapshot(|| kept::state(database, table))? {
+        kept::State::Kept => "kept",
+        kept::State::Untrusted if kept::rebuild_if_empty(database, table)? => "kept",
+        kept::State::Untrusted => "untrusted",
+        kept::State::Off => "off",
+    })
 }
 
 fn is_known(remembered: &Remembered, version: &TableVersion) -> bool {

@@ -1,6 +1,7 @@
 //! What a table says of itself: row count, highest version, latest change; and the fingerprint of a range.
 //!
-//! Until manifests are kept, counts come from an index scan of the replica and fingerprints from its rows.
+//! They come from the kept manifest; where there is none, counts come from an index scan of the replica and
+//! fingerprints from its rows.
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::{Datum, Oid};
@@ -16,6 +17,7 @@ use plimsoll_core::store::PositionRange;
 use crate::access::{Database, authorise};
 use crate::datum::{Codec, Parameter, Row, read_all, read_rows};
 use crate::error::{Answer, OrRaise, Problem, state};
+use crate::kept;
 use crate::table::{self, ManagedTable, Placeholders};
 
 /// What one replica says of itself.
@@ -27,10 +29,25 @@ pub struct TableVersion {
     pub max_position: Option<i64>,
     /// The latest change, in microseconds since 2000-01-01 UTC.
     pub max_modified: Option<i64>,
+    /// The digest sum of all rows, where it is kept.
+    pub sum: Option<[u8; 32]>,
 }
 
 /// The version of the database's replica of a table.
 pub fn of(database: &Database, table: &ManagedTable) -> Answer<TableVersion> {
+    match kept::root(database, table)? {
+        Some(kept::Root { fingerprint, max_position, max_modified }) => Ok(TableVersion {
+            row_count: fingerprint.row_count(),
+            max_position,
+            max_modified,
+            sum: Some(fingerprint.sum()),
+        }),
+        None => counted(database, table),
+    }
+}
+
+/// The version of a replica of which no manifest is kept.
+fn counted(database: &Database, table: &ManagedTable) -> Answer<TableVersion> {
     let modified = match table.schema.modified() {
         Some(column) => format!("pg_catalog.max(t.{})", pgrx::spi::quote_identifier(&column.name)),
         None => "NULL".to_owned(),
@@ -49,6 +66,7 @@ pub fn of(database: &Database, table: &ManagedTable) -> Answer<TableVersion> {
                 row_count: row.int8(0).unwrap_or(0) as u64,
                 max_position: row.int8(1),
                 max_modified: row.int8(2),
+                sum: None,
             };
             Ok(true)
         })
@@ -66,6 +84,41 @@ fn greatest_position(table: &ManagedTable) -> String {
         Xid8 => format!("pg_catalog.max(({column}::pg_catalog.text)::pg_catalog.int8)"),
         _ => format!("pg_catalog.max({column})"),
     }
+}
+
+/// The highest position of a replica, by an index look-up.
+pub fn max_position(database: &Database, table: &ManagedTable) -> Answer<Option<i64>> {
+    let mut placeholders = Placeholders::for_tenant(table, database)?;
+    let predicate = table.range_predicate(None, None, &mut placeholders);
+    let column = table.version_column();
+    // By value in every type that a position can have; not max(), which not every version has for xid8.
+    let sql =
+        format!("SELECT t.{column} FROM {} t WHERE {predicate} ORDER BY t.{column} DESC LIMIT 1", table.name);
+    let mut position = None;
+    table.as_owner(|| {
+        read_rows(&sql, placeholders.parameters(), &mut |row| {
+            position = row.int8(0);
+            Ok(true)
+        })
+    })?;
+    Ok(position)
+}
+
+/// The latest change among the rows of a range.
+pub fn max_modified(database: &Database, table: &ManagedTable, range: PositionRange) -> Answer<Option<i64>> {
+    let Some(column) = table.schema.modified() else { return Ok(None) };
+    let mut placeholders = Placeholders::for_tenant(table, database)?;
+    let predicate = table.range_predicate(range.from, range.to, &mut placeholders);
+    let column = pgrx::spi::quote_identifier(&column.name);
+    let sql = format!("SELECT pg_catalog.max(t.{column}) FROM {} t WHERE {predicate}", table.name);
+    let mut latest = None;
+    table.as_owner(|| {
+        read_rows(&sql, placeholders.parameters(), &mut |row| {
+            latest = row.int8(0);
+            Ok(true)
+        })
+    })?;
+    Ok(latest)
 }
 
 /// How many rows of the replica stand beyond a position.
@@ -243,11 +296,40 @@ pub fn fingerprint(
     range: PositionRange,
 ) -> Answer<Fingerprint> {
     let mut fingerprint = Fingerprint::default();
+    let Some(nodes) = kept::nodes(database, table, range)? else {
+        add_rows(database, table, range, &mut fingerprint)?;
+        return Ok(fingerprint);
+    };
+    for node in nodes {
+        if node.range.lies_in(&range) {
+            fingerprint.combine(&node.fingerprint);
+        } else {
+            add_rows(database, table, common(node.range.range(), range), &mut fingerprint)?;
+        }
+    }
+    Ok(fingerprint)
+}
+
+/// The positions that two ranges share.
+fn common(one: PositionRange, other: PositionRange) -> PositionRange {
+    let to = match (one.to, other.to) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    };
+    PositionRange { from: one.from.max(other.from), to }
+}
+
+/// Adds the rows of a range to a fingerprint, by a scan.
+fn add_rows(
+    database: &Database,
+    table: &mut ManagedTable,
+    range: PositionRange,
+    fingerprint: &mut Fingerprint,
+) -> Answer<()> {
     digest_range(database, table, range, false, &mut |row| {
         fingerprint.insert(&row.digest);
         Ok(true)
-    })?;
-    Ok(fingerprint)
+    })
 }
 
 #[pg_extern(sql = false)]
@@ -272,7 +354,8 @@ pub fn timestamptz(micros: i64) -> Option<TimestampWithTimeZone> {
 fn version_row(database: &Database, table: &ManagedTable) -> Answer<VersionRow> {
     let version = of(database, table)?;
     let count = i64::try_from(version.row_count).unwrap_or(i64::MAX);
-    Ok((table.name.clone(), count, version.max_position, version.max_modified.and_then(timestamptz), None))
+    let sum = version.sum.map(|sum| sum.to_vec());
+    Ok((table.name.clone(), count, version.max_position, version.max_modified.and_then(timestamptz), sum))
 }
 
 #[pg_extern(sql = false)]
@@ -291,7 +374,7 @@ fn table_versions(
 > {
     let rows = || {
         let database = authorise(database_id)?;
-        table::all()?.iter().map(|table| version_row(&database, table)).collect::<Answer<Vec<_>>>()
+        table::all(&database)?.iter().map(|table| version_row(&database, table)).collect::<Answer<Vec<_>>>()
     };
     TableIterator::new(rows().or_raise())
 }

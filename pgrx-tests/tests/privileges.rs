@@ -7,13 +7,16 @@ use shop::{Shop, begin, log_in, record, refused};
 /// Functions of the extension by who may call them besides its owner.
 const EVERY_GROUP: &str = "batch_history fingerprint login login_challenge manifest range_fingerprint \
     range_manifest rejected_keys table_schema table_version table_versions version visible_databases";
-const ADMINS_AND_AGENTS: &str = "begin_run clear_rejected clear_rejected delete_all delete_range delete_rows \
-    delete_rows download end_run packed_items packed_keys packed_manifest packed_ranges packed_rows \
-    packed_sketch packed_summaries record_batch reject_rows release_hold sketch upload upload";
-const ADMINS: &str = "forget_database grant_database manage_table register_database resume_database \
+const ADMINS_AND_AGENTS: &str = "begin_run check_manifest clear_rejected clear_rejected delete_all delete_range \
+    delete_rows delete_rows download end_run fold_manifest packed_items packed_keys packed_manifest \
+    packed_ranges packed_rows packed_sketch packed_summaries rebuild_manifest record_batch reject_rows \
+    release_hold sketch upload upload";
+const ADMINS: &str = "adopt_database forget_database grant_database keep_manifest manage_table \
+    register_database resume_database \
     revoke_database rotate_token set_option suspend_database unmanage_table unmanage_table";
-/// What Postgres calls for an aggregate, with the rights of its owner.
-const NOBODY: &str = "fingerprint_add fingerprint_combine fingerprint_sum";
+/// What Postgres calls for an aggregate, with the rights of its owner; and the trigger, which nobody may make one of
+/// their own of.
+const NOBODY: &str = "fingerprint_add fingerprint_combine fingerprint_sum kept_trigger";
 
 #[test]
 fn each_group_may_call_what_it_is_for_and_nobody_else_anything() {
@@ -51,7 +54,7 @@ fn nobody_reads_the_tables_and_the_groups_read_the_views() {
     for group in ["plimsoll_admin", "plimsoll_agent", "plimsoll_reader"] {
         assert_eq!(
             shop.value::<String>(&readable(group)),
-            "batches databases rejected_rows replicas runs tables",
+            "batches blocks databases rejected_rows replicas runs tables",
             "{group}"
         );
         let managed: bool = shop.value(&format!(
@@ -76,12 +79,12 @@ fn nobody_reads_the_tables_and_the_groups_read_the_views() {
 #[test]
 fn every_function_pins_its_search_path_and_every_object_says_what_it_is() {
     let mut shop = Shop::open();
-    // A setting would make the functions of the aggregate, which run once a row and run no SQL, cost many times
-    // what they do; an aggregate itself cannot have one.
+    // A setting would make the functions of the aggregate, which run once a row and run no SQL, and the trigger,
+    // which names everything in full, cost many times what they do; an aggregate itself cannot have one.
     let unpinned: String = shop.value(
         "SELECT COALESCE(string_agg(proname, ' '), '') FROM pg_proc
          WHERE pronamespace = 'plimsoll'::regnamespace AND proname NOT IN
-                 ('version', 'fingerprint', 'fingerprint_add', 'fingerprint_combine', 'fingerprint_sum')
+                 ('version', 'fingerprint', 'fingerprint_add', 'fingerprint_combine', 'fingerprint_sum', 'kept_trigger')
              AND (prosecdef OR proconfig IS DISTINCT FROM ARRAY['search_path=pg_catalog, pg_temp'])",
     );
     assert_eq!(unpinned, "");

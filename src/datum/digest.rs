@@ -103,6 +103,28 @@ fn put_numeric(bytes: &[u8], number: u32, row: &mut RowWriter<'_>) -> Answer<()>
 }
 
 impl Row<'_> {
+    /// Appends the columns at `places` in digest form, as the columns that `codecs` and `numbers` describe.
+    ///
+    /// # Errors
+    /// As [`Codec::write_digest_field`].
+    pub fn encode_places(
+        &self,
+        places: &[usize],
+        numbers: &[u32],
+        codecs: &mut [Codec],
+        out: &mut Vec<u8>,
+    ) -> Answer<()> {
+        let mut row = RowWriter::new(out);
+        for ((place, number), codec) in places.iter().zip(numbers).zip(codecs) {
+            if let Some(datum) = self.datum(*place) {
+                // SAFETY: the codecs were made for the columns at these places; tables are only managed in
+                // databases with encoding UTF8.
+                unsafe { codec.write_digest_field(datum, *number, &mut row) }?;
+            }
+        }
+        Ok(())
+    }
+
     /// Appends columns `first..` of the result in digest form, as the columns that `codecs` and `numbers`
     /// describe.
     ///

@@ -12,25 +12,34 @@
 //! | `release` | what differs between releases of Postgres |
 //! | `statement` | statements with typed parameters, row by row |
 //! | `relation` | rows handed to a statement as a table, with no privileges needed |
+//! | `transition` | what a statement trigger is told, and a row appended without a statement |
+//! | `snapshot` | a new snapshot for a piece of work |
+//! | `invalidation` | news of what the catalogue says |
 //! | `subtransaction` | errors caught without harm |
 
 mod aggregate;
 mod array;
 mod bulk;
 mod digest;
+mod invalidation;
 mod numeric;
 mod read;
 mod relation;
 mod release;
+mod snapshot;
 mod statement;
 mod subtransaction;
+mod transition;
 mod write;
 
 pub use array::long_array;
 pub use bulk::{BulkInsert, FixedColumn};
+pub use invalidation::{Changed, changed, own_table, tell};
 pub use relation::{IncomingColumn, IncomingRows};
+pub use snapshot::{execute_in_snapshot, is_read_committed, with_latest_snapshot};
 pub use statement::{Ctid, Parameter, Row, by_index, execute, read_all, read_rows};
 pub use subtransaction::{Caught, attempt, set_constraints_immediate};
+pub use transition::{Event, Fired, insert_row};
 
 use std::ffi::{CStr, CString};
 
@@ -271,10 +280,21 @@ pub struct Scratch {
 impl Scratch {
     /// A context below the current one.
     pub fn new() -> Self {
-        // SAFETY: the name is static; sizes are Postgres' defaults.
+        // SAFETY: reads a variable of the backend.
+        Self::below(unsafe { pg_sys::CurrentMemoryContext })
+    }
+
+    /// A context that lasts until it is dropped, beyond the transaction.
+    pub fn lasting() -> Self {
+        // SAFETY: reads a variable of the backend.
+        Self::below(unsafe { pg_sys::TopMemoryContext })
+    }
+
+    fn below(parent: pg_sys::MemoryContext) -> Self {
+        // SAFETY: the parent is alive; the name is static; sizes are Postgres' defaults.
         let context = unsafe {
             pg_sys::AllocSetContextCreateInternal(
-                pg_sys::CurrentMemoryContext,
+                parent,
                 c"plimsoll rows".as_ptr(),
                 pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
                 pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,

@@ -27,6 +27,13 @@ pub struct Row<'a> {
     nulls: &'a [bool],
 }
 
+impl<'a> Row<'a> {
+    /// A row of these columns.
+    pub(super) fn new(values: &'a [Datum], nulls: &'a [bool]) -> Self {
+        Row { values, nulls }
+    }
+}
+
 impl Row<'_> {
     /// The value of a column counted from 0; `None` is NULL.
     pub fn datum(&self, column: usize) -> Option<Datum> {
@@ -39,6 +46,33 @@ impl Row<'_> {
     /// A column of type int4, int8 or the like, by value.
     pub fn int8(&self, column: usize) -> Option<i64> {
         self.datum(column).map(|datum| datum.value() as i64)
+    }
+
+    /// A column of type bool.
+    pub fn bool(&self, column: usize) -> Option<bool> {
+        self.datum(column).map(|datum| datum.value() != 0)
+    }
+
+    /// A column of type oid.
+    pub fn oid(&self, column: usize) -> Option<Oid> {
+        self.datum(column).map(|datum| Oid::from(datum.value() as u32))
+    }
+
+    /// A column of type uuid.
+    pub fn uuid(&self, column: usize) -> Option<[u8; 16]> {
+        // SAFETY: the statement selects a uuid here: sixteen bytes, by reference.
+        self.datum(column).map(|datum| unsafe { *datum.cast_mut_ptr::<[u8; 16]>() })
+    }
+
+    /// Hands the bytes of a column of type text, varchar or bytea to `take`.
+    pub fn with_bytes<T>(&self, column: usize, take: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        // SAFETY: the statement selects a value of variable length here.
+        self.datum(column).map(|datum| unsafe { super::digest::with_bytes(datum, take) })
+    }
+
+    /// A column of type text.
+    pub fn text(&self, column: usize) -> Option<String> {
+        self.with_bytes(column, |bytes| String::from_utf8_lossy(bytes).into_owned())
     }
 
     /// A column of type tid.
@@ -95,15 +129,15 @@ pub fn by_index<T>(work: impl FnOnce() -> Answer<T>) -> Answer<T> {
     answer
 }
 
-struct Prepared {
-    sql: CString,
-    types: Vec<Oid>,
-    values: Vec<Datum>,
-    nulls: Vec<core::ffi::c_char>,
+pub(super) struct Prepared {
+    pub(super) sql: CString,
+    pub(super) types: Vec<Oid>,
+    pub(super) values: Vec<Datum>,
+    pub(super) nulls: Vec<core::ffi::c_char>,
 }
 
 impl Prepared {
-    fn new(sql: &str, parameters: &[Parameter]) -> Answer<Self> {
+    pub(super) fn new(sql: &str, parameters: &[Parameter]) -> Answer<Self> {
         Ok(Prepared {
             sql: c_string(sql)?,
             types: parameters.iter().map(|p| p.type_oid).collect(),
@@ -117,10 +151,10 @@ impl Prepared {
 }
 
 /// The SPI connection of one statement, closed whichever way the scope is left.
-struct Connection;
+pub(super) struct Connection;
 
 impl Connection {
-    fn open() -> Self {
+    pub(super) fn open() -> Self {
         // SAFETY: paired with SPI_finish in `drop`; it raises or succeeds.
         unsafe { pg_sys::SPI_connect() };
         Connection

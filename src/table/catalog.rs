@@ -1,5 +1,6 @@
 //! Registrations, and what the catalogue says of the tables they name. Runs with the extension's rights.
 
+use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
 use pgrx::spi::{Spi, SpiHeapTupleData};
 use plimsoll_core::schema::Column;
@@ -23,6 +24,8 @@ pub struct Registration {
     pub modified_column: Option<String>,
     pub server_columns: Vec<String>,
     pub superuser_allowed: bool,
+    pub keep_manifest: bool,
+    pub only_database: Option<Uuid>,
 }
 
 impl Registration {
@@ -44,7 +47,8 @@ pub fn qualified(schema: &str, name: &str) -> String {
 
 const COLUMNS: &str = "t.table_id, t.schema_name::pg_catalog.text, t.table_name::pg_catalog.text, t.relation_oid,
     t.owner_name::pg_catalog.text, t.tenant_columns::pg_catalog.text[], t.key_columns::pg_catalog.text[],
-    t.version_column::pg_catalog.text, t.modified_column::pg_catalog.text, t.server_columns::pg_catalog.text[], t.superuser_allowed";
+    t.version_column::pg_catalog.text, t.modified_column::pg_catalog.text, t.server_columns::pg_catalog.text[], t.superuser_allowed,
+    t.keep_manifest, t.database_id";
 
 fn registration(row: &SpiHeapTupleData<'_>) -> Answer<Registration> {
     Ok(Registration {
@@ -59,6 +63,8 @@ fn registration(row: &SpiHeapTupleData<'_>) -> Answer<Registration> {
         modified_column: row.get(9)?,
         server_columns: row.get(10)?.unwrap_or_default(),
         superuser_allowed: row.get(11)?.unwrap_or(false),
+        keep_manifest: row.get(12)?.unwrap_or(false),
+        only_database: row.get(13)?,
     })
 }
 
@@ -216,6 +222,8 @@ pub fn load(registration: &Registration) -> Answer<ManagedTable> {
         codecs,
         server_filled,
         tenant,
+        keep_manifest: registration.keep_manifest,
+        only_database: registration.only_database,
     })
 }
 
@@ -312,6 +320,33 @@ fn column_numbers(table_id: i32) -> Answer<Vec<(u32, String)>> {
     })
 }
 
+/// Gives columns the numbers that they have elsewhere.
+///
+/// # Errors
+/// `BAD_ARGUMENT` where a column or a number is taken already: numbers never change.
+pub fn take_numbers(table_id: i32, shown: &str, numbers: &[(String, i32)]) -> Answer<()> {
+    for (column, number) in numbers {
+        let taken = Spi::connect_mut(|client| {
+            let taken = client.update(
+                "INSERT INTO plimsoll.column_record (table_id, column_number, column_name)
+                 VALUES ($1, $2, $3::pg_catalog.name) ON CONFLICT DO NOTHING",
+                None,
+                &[table_id.into(), (*number).into(), column.as_str().into()],
+            )?;
+            Ok::<_, Problem>(!taken.is_empty())
+        })?;
+        if !taken && !column_numbers(table_id)?.contains(&(*number as u32, column.clone())) {
+            return Err(Problem::new(
+                state::BAD_ARGUMENT,
+                format!("column \"{column}\" of {shown} cannot have number {number}"),
+            )
+            .detail("Another column has the number, or the column has another number.")
+            .hint("Numbers never change: give the ones that plimsoll.table_schema shows."));
+        }
+    }
+    Ok(())
+}
+
 /// Gives numbers to columns that have none yet: new columns of the table.
 pub fn number_columns(table_id: i32, oid: Oid) -> Answer<()> {
     Spi::run_with_args(
@@ -327,7 +362,7 @@ pub fn number_columns(table_id: i32, oid: Oid) -> Answer<()> {
          ON CONFLICT DO NOTHING",
         &[table_id.into(), oid.into()],
     )?;
-    Ok(())
+    crate::kept::tell_registrations_changed()
 }
 
 /// For each key column, the equality operator of the unique index over tenant columns and key.

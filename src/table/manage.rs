@@ -2,14 +2,17 @@
 
 use std::ffi::CStr;
 
+use pgrx::Uuid;
+use pgrx::datum::AnyElement;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 use pgrx::spi::Spi;
 
 use super::catalog::{self, Attribute, Registration, qualified, quoted};
+use crate::argument::json;
 use crate::datum::{Codec, require_utf8, type_name};
 use crate::error::{Answer, OrRaise, Problem, state};
-use crate::{access, identity};
+use crate::{access, identity, kept};
 
 /// Collations are compared by name in messages only; arrays of names arrive as C strings.
 type Names<'a> = pgrx::Array<'a, &'a CStr>;
@@ -31,6 +34,9 @@ struct Wish {
     server_columns: Vec<String>,
     tenant_columns: Vec<String>,
     superuser_allowed: bool,
+    keep_manifest: bool,
+    column_numbers: Vec<(String, i32)>,
+    only_database: Option<Uuid>,
 }
 
 #[pg_extern(sql = false)]
@@ -44,7 +50,11 @@ fn manage_table(
     server_columns: Names<'_>,
     tenant_columns: Names<'_>,
     superuser_allowed: bool,
+    keep_manifest: bool,
+    column_numbers: Option<AnyElement>,
+    database_id: Option<Uuid>,
 ) {
+    let column_numbers = column_numbers.map_or(Ok(Vec::new()), read_column_numbers);
     let wish = Wish {
         key_columns: key_columns.as_ref().map(texts),
         version_column: text(version_column),
@@ -53,8 +63,29 @@ fn manage_table(
         server_columns: texts(&server_columns),
         tenant_columns: texts(&tenant_columns),
         superuser_allowed,
+        keep_manifest,
+        column_numbers: column_numbers.or_raise(),
+        only_database: database_id,
     };
     manage(relation, wish).or_raise();
+}
+
+/// Reads `{"column": number}`: the numbers that the columns have elsewhere.
+fn read_column_numbers(value: AnyElement) -> Answer<Vec<(String, i32)>> {
+    let wrong = || {
+        Problem::new(
+            state::BAD_ARGUMENT,
+            "column_numbers must be an object of column names and numbers from 1 on",
+        )
+    };
+    let value = json(value, "column_numbers")?;
+    let members = value.as_object().ok_or_else(wrong)?;
+    let member = |(name, number): (&String, &serde_json::Value)| {
+        let number =
+            number.as_i64().and_then(|number| i32::try_from(number).ok()).filter(|number| *number > 0);
+        Ok((name.clone(), number.ok_or_else(wrong)?))
+    };
+    members.iter().map(member).collect()
 }
 
 /// What the catalogue says of the relation.
@@ -202,12 +233,13 @@ fn checked(relation: &Relation, oid: Oid, wish: &Wish) -> Answer<Registration> {
                 .hint("Use 'table'."));
         }
     }
-    if wish.tenant_columns.is_empty() || wish.tenant_columns.len() > 2 {
+    if wish.tenant_columns.len() > 2 || wish.tenant_columns.is_empty() != wish.only_database.is_some() {
         return Err(Problem::new(
             state::BAD_ARGUMENT,
             "tenant_columns takes a database column, or client and database",
         )
-        .hint("Leave it out for the columns client_id and database_id."));
+        .detail("A table of one database needs none of them: then database_id says which.")
+        .hint("Leave both out for the columns client_id and database_id."));
     }
     for column in &wish.tenant_columns {
         let attribute = find_not_null(&attributes, column, "tenant", &shown)?;
@@ -296,6 +328,8 @@ fn checked(relation: &Relation, oid: Oid, wish: &Wish) -> Answer<Registration> {
         modified_column: wish.modified_column.clone(),
         server_columns,
         superuser_allowed: wish.superuser_allowed,
+        keep_manifest: wish.keep_manifest,
+        only_database: wish.only_database,
     };
     catalog::key_equalities(oid, &registration)?;
     Ok(registration)
@@ -309,7 +343,11 @@ fn manage(oid: Oid, wish: Wish) -> Answer<()> {
         check_relation(&relation, oid, user, wish.superuser_allowed)?;
         let registration = checked(&relation, oid, &wish)?;
         warn(oid, &relation.shown(), &registration)?;
+        if let Some(database_id) = wish.only_database {
+            access::check_registered(database_id)?;
+        }
         let table_id = register(&registration, &wish.version_scope, &identity::role_name(user))?;
+        catalog::take_numbers(table_id, &relation.shown(), &wish.column_numbers)?;
         catalog::number_columns(table_id, oid)?;
         Ok(table_id)
     })?;
@@ -318,7 +356,8 @@ fn manage(oid: Oid, wish: Wish) -> Answer<()> {
         let table = catalog::load(&registration)?;
         Ok((registration, table.owner))
     })?;
-    ensure_position_index(oid, &registration, owner)
+    ensure_position_index(oid, &registration, owner)?;
+    kept::set_kept(oid, table_id, &registration.name(), wish.keep_manifest).map(drop)
 }
 
 /// Says what may make rows wait or be refused later.
@@ -372,16 +411,17 @@ fn register(registration: &Registration, version_scope: &str, user: &str) -> Ans
                  owner_name = $4::pg_catalog.name, tenant_columns = $5::pg_catalog.name[],
                  key_columns = $6::pg_catalog.name[], version_column = $7::pg_catalog.name,
                  modified_column = $8::pg_catalog.name, version_scope = $9,
-                 server_columns = $10::pg_catalog.name[], superuser_allowed = $12, unmanaged_at = NULL,
+                 server_columns = $10::pg_catalog.name[], superuser_allowed = $12, database_id = $13,
+                 unmanaged_at = NULL,
                  managed_at = pg_catalog.now(), managed_by = $11::pg_catalog.name
              FROM known k WHERE t.table_id OPERATOR(pg_catalog.=) k.table_id RETURNING t.table_id),
          added AS (
              INSERT INTO plimsoll.table_record (schema_name, table_name, relation_oid, owner_name, tenant_columns,
                  key_columns, version_column, modified_column, version_scope, server_columns, managed_by,
-                 superuser_allowed)
+                 superuser_allowed, database_id)
              SELECT $1::pg_catalog.name, $2::pg_catalog.name, $3, $4::pg_catalog.name, $5::pg_catalog.name[],
                     $6::pg_catalog.name[], $7::pg_catalog.name, $8::pg_catalog.name, $9,
-                    $10::pg_catalog.name[], $11::pg_catalog.name, $12
+                    $10::pg_catalog.name[], $11::pg_catalog.name, $12, $13
              WHERE NOT EXISTS (SELECT FROM known) RETURNING table_id)
          SELECT table_id FROM changed UNION ALL SELECT table_id FROM added",
         &[
@@ -397,6 +437,7 @@ fn register(registration: &Registration, version_scope: &str, user: &str) -> Ans
             registration.server_columns.clone().into(),
             user.into(),
             registration.superuser_allowed.into(),
+            registration.only_database.into(),
         ],
     )?;
     table_id.ok_or_else(|| Problem::new(state::INTERNAL, "the registration was not written"))

@@ -9,9 +9,11 @@ mod manage;
 mod sql;
 mod unmanage;
 
-pub use catalog::quoted;
+pub use catalog::{qualified, quoted, registrations};
 pub use sql::Placeholders;
+pub use unmanage::managed_by;
 
+use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
 use plimsoll_core::schema::{Column, TableSchema};
 
@@ -59,8 +61,12 @@ pub struct ManagedTable {
     pub codecs: Vec<Codec>,
     /// Columns that the server fills: neither sent nor tenant columns. Generated ones are not among them.
     pub server_filled: Vec<String>,
-    /// The columns that hold the tenant.
+    /// The columns that hold the tenant: client and database, the database alone, or none.
     pub tenant: Vec<TenantColumn>,
+    /// Whether triggers keep its manifests.
+    pub keep_manifest: bool,
+    /// The database that all rows belong to, where no column says so.
+    pub only_database: Option<Uuid>,
 }
 
 impl ManagedTable {
@@ -72,13 +78,22 @@ impl ManagedTable {
     /// The values of the tenant columns, as text.
     pub fn tenant_texts(&self, database: &Database) -> Vec<String> {
         match self.tenant.len() {
+            0 => Vec::new(),
             1 => vec![database.id.to_string()],
             _ => vec![database.client_id.clone(), database.id.to_string()],
         }
     }
 
     /// The parameters that stand for the tenant, first in every statement.
+    ///
+    /// # Errors
+    /// `NOT_AUTHORISED` where the table holds the rows of another database alone.
     pub fn tenant_parameters(&self, database: &Database) -> Answer<Vec<Parameter>> {
+        if !self.may_hold(database) {
+            let message = format!("{} holds no rows of database {}", self.name, database.id);
+            return Err(Problem::new(state::NOT_AUTHORISED, message)
+                .detail("It has no tenant columns: all its rows belong to one other database."));
+        }
         let pairs = self.tenant.iter().zip(self.tenant_texts(database));
         pairs
             .map(|(column, value)| {
@@ -86,6 +101,11 @@ impl ManagedTable {
                 Ok(Parameter { type_oid: column.type_oid, datum: Some(datum) })
             })
             .collect()
+    }
+
+    /// Whether rows of the database can be in it.
+    pub fn may_hold(&self, database: &Database) -> bool {
+        self.only_database.is_none_or(|only| only == database.id)
     }
 
     /// Runs `work` with the rights of the table's owner.
@@ -108,7 +128,7 @@ pub fn resolve(relation: &str) -> Answer<ManagedTable> {
 ///
 /// # Errors
 /// As [`authorise`] and [`resolve`]; an argument that is NULL, by its name.
-pub fn open(database_id: Option<pgrx::Uuid>, relation: Option<&str>) -> Answer<(Database, ManagedTable)> {
+pub fn open(database_id: Option<Uuid>, relation: Option<&str>) -> Answer<(Database, ManagedTable)> {
     let database = authorise(required(database_id, "database_id")?)?;
     let table = resolve(required(relation, "relation")?)?;
     Ok((database, table))
@@ -120,11 +140,15 @@ pub fn registered_id(relation: &str) -> Answer<(i32, String)> {
     Ok((registration.table_id, registration.name()))
 }
 
-/// All tables that are managed now. One that is not as it was registered is left out with a warning.
-pub fn all() -> Answer<Vec<ManagedTable>> {
+/// All tables that are managed now and can hold rows of the database. One that is not as it was registered is
+/// left out with a warning.
+pub fn all(database: &Database) -> Answer<Vec<ManagedTable>> {
     identity::as_extension(|| {
         let mut tables = Vec::new();
         for registration in catalog::registrations()? {
+            if registration.only_database.is_some_and(|only| only != database.id) {
+                continue;
+            }
             match catalog::load(&registration) {
                 Ok(table) => tables.push(table),
                 Err(problem) => {
@@ -136,12 +160,18 @@ pub fn all() -> Answer<Vec<ManagedTable>> {
     })
 }
 
-/// All tables that are managed now.
+/// All tables that are managed now and can hold rows of the database.
 ///
 /// # Errors
 /// `NOT_IN_STATE` where one of them is not as it was registered.
-pub fn all_as_registered() -> Answer<Vec<ManagedTable>> {
-    identity::as_extension(|| catalog::registrations()?.iter().map(catalog::load).collect())
+pub fn all_as_registered(database: &Database) -> Answer<Vec<ManagedTable>> {
+    identity::as_extension(|| {
+        let registrations = catalog::registrations()?;
+        let may_hold = |registration: &&catalog::Registration| {
+            registration.only_database.is_none_or(|only| only == database.id)
+        };
+        registrations.iter().filter(may_hold).map(catalog::load).collect()
+    })
 }
 
 /// How deep each table stands below those its foreign keys refer to: parents before children on upload.

@@ -34,11 +34,15 @@ impl Placeholders {
 }
 
 impl ManagedTable {
-    /// `t.client_id = $1 AND t.database_id = $2`, by the operators of the columns' types.
+    /// `t.client_id = $1 AND t.database_id = $2`, by the operators of the columns' types; `true` where all rows
+    /// belong to one database.
     pub fn tenant_predicate(&self) -> String {
         let equal = |(i, column): (usize, &super::TenantColumn)| {
             format!("t.{} OPERATOR(pg_catalog.=) ${}", quoted(&column.name), i + 1)
         };
+        if self.tenant.is_empty() {
+            return "true".to_owned();
+        }
         self.tenant.iter().enumerate().map(equal).collect::<Vec<_>>().join(" AND ")
     }
 

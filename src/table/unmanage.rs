@@ -8,7 +8,7 @@ use super::catalog::{self, qualified};
 use super::manage::relation_of;
 use crate::argument::required;
 use crate::error::{Answer, OrRaise, Problem, state};
-use crate::{access, identity};
+use crate::{access, identity, kept};
 
 #[pg_extern(sql = false)]
 fn unmanage_table(relation: Oid) {
@@ -23,6 +23,17 @@ fn unmanage(oid: Oid) -> Answer<()> {
         let relation = relation_of(oid)?;
         check_owner(user, relation.owner, &relation.shown())?;
         end_management(&relation.schema, &relation.name)
+    })?;
+    kept::drop_triggers(oid)
+}
+
+/// Number and name of the managed table that a relation is, which the user must own.
+pub fn managed_by(oid: Oid, user: Oid) -> Answer<(i32, String)> {
+    identity::as_extension(|| {
+        let relation = relation_of(oid)?;
+        check_owner(user, relation.owner, &relation.shown())?;
+        let registration = catalog::registration_by_name(&relation.shown())?;
+        Ok((registration.table_id, registration.name()))
     })
 }
 
@@ -47,7 +58,8 @@ fn unmanage_by_name(relation: Option<&str>) -> Answer<()> {
         if let Some(owner) = owner {
             check_owner(user, owner, &registration.name())?;
         }
-        end_management(&registration.schema_name, &registration.table_name)
+        end_management(&registration.schema_name, &registration.table_name)?;
+        kept::drop_triggers(registration.relation_oid)
     })
 }
 
@@ -60,17 +72,20 @@ fn check_owner(user: Oid, owner: Oid, shown: &str) -> Answer<()> {
 }
 
 fn end_management(schema: &str, table: &str) -> Answer<()> {
-    let ended = Spi::get_one_with_args::<i64>(
+    let ended = Spi::get_one_with_args::<i32>(
         "WITH ended AS (
-             UPDATE plimsoll.table_record t SET unmanaged_at = pg_catalog.now()
+             UPDATE plimsoll.table_record t SET unmanaged_at = pg_catalog.now(), keep_manifest = false
              WHERE t.unmanaged_at IS NULL AND t.schema_name OPERATOR(pg_catalog.=) $1::pg_catalog.name
                AND t.table_name OPERATOR(pg_catalog.=) $2::pg_catalog.name RETURNING t.table_id)
-         SELECT pg_catalog.count(*) FROM ended",
+         SELECT (SELECT e.table_id FROM ended e)",
         &[schema.into(), table.into()],
     )?;
     match ended {
-        Some(1) => Ok(()),
-        _ => {
+        Some(table_id) => {
+            kept::drop_data(table_id)?;
+            kept::tell_registrations_changed()
+        }
+        None => {
             let shown = qualified(schema, table);
             Err(Problem::new(state::NOT_MANAGED, format!("{shown} is no managed table"))
                 .hint("See plimsoll.tables."))

@@ -1,0 +1,4 @@
+//! Kept manifests: what triggers see, what makes a manifest untrusted, what repairs it.
+
+mod dml;
+mod site;

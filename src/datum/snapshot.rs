@@ -1,0 +1,66 @@
+//! What a piece of work sees: a snapshot of its own.
+
+use pgrx::pg_sys;
+
+use super::Parameter;
+use super::statement::{Connection, Prepared};
+use crate::error::{Answer, Problem, state};
+
+/// Runs `work` so that everything it reads (with read-only statements) it reads in one new snapshot: all that is
+/// committed now, whatever the isolation level, and what this transaction did.
+pub fn with_latest_snapshot<T>(work: impl FnOnce() -> T) -> T {
+    struct Pushed;
+    impl Drop for Pushed {
+        fn drop(&mut self) {
+            if !std::thread::panicking() {
+                // SAFETY: pops what was pushed below; an abort pops it by itself.
+                unsafe { pg_sys::PopActiveSnapshot() };
+            }
+        }
+    }
+    // SAFETY: within a transaction; the active snapshot is a copy of its own.
+    let _pushed = unsafe {
+        pg_sys::CommandCounterIncrement();
+        pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+        Pushed
+    };
+    work()
+}
+
+/// Whether each statement of this transaction sees what was committed before it.
+pub fn is_read_committed() -> bool {
+    // SAFETY: reads a variable of the backend.
+    unsafe { pg_sys::XactIsoLevel <= pg_sys::XACT_READ_COMMITTED as i32 }
+}
+
+/// Runs a statement that changes rows so that it finds exactly those seen in the active snapshot; how many it
+/// touched.
+pub fn execute_in_snapshot(sql: &str, parameters: &[Parameter]) -> Answer<u64> {
+    let mut prepared = Prepared::new(sql, parameters)?;
+    let _connection = Connection::open();
+    // SAFETY: the arrays are `types.len()` long and outlive the calls; a snapshot is active within a function.
+    let (code, processed) = unsafe {
+        let count = prepared.types.len() as i32;
+        let plan = pg_sys::SPI_prepare(prepared.sql.as_ptr(), count, prepared.types.as_mut_ptr());
+        if plan.is_null() {
+            let message = "a statement of the extension could not be prepared";
+            return Err(Problem::new(state::INTERNAL, message));
+        }
+        let code = pg_sys::SPI_execute_snapshot(
+            plan,
+            prepared.values.as_mut_ptr(),
+            prepared.nulls.as_ptr(),
+            pg_sys::GetActiveSnapshot(),
+            std::ptr::null_mut(),
+            false,
+            true,
+            0,
+        );
+        (code, pg_sys::SPI_processed)
+    };
+    if code < 0 {
+        let message = format!("a statement of the extension failed with code {code}");
+        return Err(Problem::new(state::INTERNAL, message));
+    }
+    Ok(processed)
+}

@@ -1,0 +1,156 @@
+//! The statement trigger: the only writer of changes. It locks nothing of ours and never updates; what it writes
+//! is one row a statement and replica.
+
+use std::rc::Rc;
+
+use pgrx::pg_sys::{self, Datum};
+use pgrx::{IntoDatum, pg_guard};
+use plimsoll_core::blocks::{Change, Changes, pack_entries};
+use plimsoll_core::dyadic::Dyadic;
+use plimsoll_core::fingerprint::Fingerprint;
+
+use super::mapping::{self, Mapping, Tenant};
+use super::{counting, read, truncate};
+use crate::datum::{Event, Fired, Row, insert_row};
+use crate::error::{Answer, OrRaise, Problem, state};
+
+/// The version of the calling convention, as Postgres asks for it beside each function.
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_kept_trigger_wrapper() -> &'static pg_sys::Pg_finfo_record {
+    const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+    &V1
+}
+
+/// `plimsoll.kept_trigger()`. On a table that is not registered it does nothing: its name, arguments and owner
+/// are whoever's made the trigger, and are not looked at.
+///
+/// # Safety
+/// Called by Postgres.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub unsafe extern "C-unwind" fn kept_trigger_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
+    // SAFETY: Postgres' own argument, used within the call.
+    match unsafe { Fired::new(fcinfo) } {
+        Some(fired) => fire(&fired).or_raise(),
+        None => {
+            Problem::new(state::BAD_ARGUMENT, "kept_trigger can only be a trigger after a statement").raise()
+        }
+    }
+    Datum::from(0usize)
+}
+
+/// The changes of one database's rows.
+struct Touched {
+    tenant: Rc<Tenant>,
+    changes: Changes,
+    /// Where the blocks are, once asked.
+    blocks: Option<Vec<Dyadic>>,
+    /// A row had no digest: nothing is known any more.
+    unknown: bool,
+}
+
+/// What a statement did, database by database.
+struct Statement<'m> {
+    mapping: &'m Mapping,
+    touched: Vec<Touched>,
+    /// The tenant of the row before, and its place in `touched`.
+    last: (Vec<u8>, Option<usize>),
+    bytes: Vec<u8>,
+    form: Vec<u8>,
+}
+
+fn fire(fired: &Fired) -> Answer<()> {
+    let Some(mapping) = mapping::mapping(fired.relation())? else { return Ok(()) };
+    if fired.event() == Event::Truncate {
+        return truncate::truncated(mapping.table_id, mapping.root == fired.relation());
+    }
+    let mut statement = Statement {
+        mapping: &mapping,
+        touched: Vec::new(),
+        last: (vec![u8::MAX], None),
+        bytes: Vec::new(),
+        form: Vec::with_capacity(256),
+    };
+    fired.rows_before(&mut |row| statement.take(row, false))?;
+    fired.rows_after(&mut |row| statement.take(row, true))?;
+    let Statement { touched, .. } = statement;
+    touched.into_iter().try_for_each(|touched| touched.write(&mapping))
+}
+
+impl Statement<'_> {
+    fn take(&mut self, row: &Row<'_>, added: bool) -> Answer<()> {
+        let Some(place) = self.place(row)? else { return Ok(()) };
+        let touched = &mut self.touched[place];
+        self.form.clear();
+        let Some(seen) = self.mapping.encode(row, &mut self.form) else {
+            touched.unknown = true;
+            return Ok(());
+        };
+        let digest = touched.tenant.digester.digest_of_form(&self.form);
+        counting::count(self.mapping.table_id, touched.tenant.id, &digest, added);
+        touched.changes.push(Change { position: seen.position, digest, modified: seen.modified, added });
+        if touched.changes.is_full() {
+            touched.flush(self.mapping)?;
+        }
+        Ok(())
+    }
+
+    /// Where in `touched` the changes of the row's database are; `None` for rows of nobody.
+    fn place(&mut self, row: &Row<'_>) -> Answer<Option<usize>> {
+        self.bytes.clear();
+        if !self.mapping.tenant_bytes(row, &mut self.bytes) {
+            return Ok(None);
+        }
+        if self.bytes == self.last.0 {
+            return Ok(self.last.1);
+        }
+        let tenant = self.mapping.tenant(row, &self.bytes)?;
+        let place = tenant.map(|tenant| {
+            let found = self.touched.iter().position(|touched| touched.tenant.id == tenant.id);
+            found.unwrap_or_else(|| {
+                let changes = Changes::default();
+                self.touched.push(Touched { tenant, changes, blocks: None, unknown: false });
+                self.touched.len() - 1
+            })
+        });
+        std::mem::swap(&mut self.last.0, &mut self.bytes);
+        self.last.1 = place;
+        Ok(place)
+    }
+}
+
+impl Touched {
+    fn flush(&mut self, mapping: &Mapping) -> Answer<()> {
+        if self.blocks.is_none() {
+            self.blocks = Some(read::block_ranges(self.tenant.id, mapping.table_id)?);
+        }
+        self.changes.flush(self.blocks.as_deref().unwrap_or_default());
+        Ok(())
+    }
+
+    fn write(mut self, mapping: &Mapping) -> Answer<()> {
+        if self.changes.are_many() && !self.unknown {
+            self.flush(mapping)?;
+        }
+        let blocks = self.blocks.unwrap_or_default();
+        if self.unknown {
+            return write_delta(&self.tenant, mapping.table_id, None);
+        }
+        let mut entries = self.changes.finish(&blocks);
+        // Rows that are what they were before.
+        entries.retain(|entry| entry.change != Fingerprint::default());
+        if entries.is_empty() {
+            return Ok(());
+        }
+        write_delta(&self.tenant, mapping.table_id, Some(&pack_entries(&entries)))
+    }
+}
+
+/// Writes what a statement changed of one replica; without entries: that nobody knows.
+fn write_delta(tenant: &Tenant, table_id: i32, entries: Option<&[u8]>) -> Answer<()> {
+    let Some(table) = mapping::delta_table() else { return Ok(()) };
+    let values =
+        [tenant.id.into_datum(), table_id.into_datum(), tenant.stamp.into_datum(), entries.into_datum()];
+    insert_row(table, &values);
+    Ok(())
+}
