@@ -512,7 +512,7 @@ CREATE FUNCTION plimsoll.fingerprint_sum(state bytea) RETURNS bytea
     LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'fingerprint_sum_wrapper';
 COMMENT ON FUNCTION plimsoll.fingerprint_sum(bytea) IS 'The digest sum in a state of plimsoll.fingerprint';
 
--- The state is a row count of 8 bytes and a digest sum of 32.
+-- The state is a row count of 8 bytes and a digest sum of 32; in groups of many rows, some of them wait behind it.
 CREATE AGGREGATE plimsoll.fingerprint(key bytea, VARIADIC columns "any") (
     SFUNC = plimsoll.fingerprint_add, STYPE = bytea, SSPACE = 44,
     FINALFUNC = plimsoll.fingerprint_sum, COMBINEFUNC = plimsoll.fingerprint_combine,

@@ -8,7 +8,7 @@ use pgrx::pg_sys::{Datum, Oid};
 use pgrx::prelude::*;
 use pgrx::{FromDatum, Uuid};
 use plimsoll_core::ENCODING_VERSION;
-use plimsoll_core::digest::{Digester, RowDigest};
+use plimsoll_core::digest::{DigestQueue, RowDigest};
 use plimsoll_core::fingerprint::Fingerprint;
 use plimsoll_core::manifest::Item;
 use plimsoll_core::short::ShortItem;
@@ -238,18 +238,27 @@ pub fn digest_range(
 ) -> Answer<()> {
     let query = RangeQuery::new(database, table, range, ordered)?;
     let mut digests = RowDigests::new(database, table);
-    query.read(&mut |row| take(digests.of(row)?))
+    let mut take = |row: DigestedRow, _: &[u8]| take(row);
+    let mut more = true;
+    query.read(&mut |row| {
+        more = digests.add(row, &mut take)?;
+        Ok(more)
+    })?;
+    if more { digests.finish(&mut take) } else { Ok(()) }
 }
 
-/// Makes digests of rows that a statement answers with the table's columns first, in their order.
+/// Makes digests of rows that a statement answers with the table's columns first, in their order. Some at a time:
+/// rows are handed over later than they are added, in the same order.
 pub struct RowDigests<'t> {
-    digester: Digester,
+    queue: DigestQueue<(i64, Option<i64>)>,
     numbers: Vec<u32>,
     codecs: &'t mut [Codec],
     version: usize,
     modified: Option<usize>,
-    form: Vec<u8>,
 }
+
+/// Where rows are handed over to, each with its digest form; answers whether to go on.
+pub type TakeDigested<'a> = &'a mut dyn FnMut(DigestedRow, &[u8]) -> Answer<bool>;
 
 impl<'t> RowDigests<'t> {
     /// For the rows of a replica.
@@ -257,22 +266,20 @@ impl<'t> RowDigests<'t> {
         let numbers = table.numbers();
         let modified = table.schema.modified().map(|column| column.number);
         RowDigests {
-            digester: Digester::new(database.fingerprint_key.clone()),
+            queue: DigestQueue::new(database.fingerprint_key.clone()),
             version: table.schema.version_index(),
             modified: modified.and_then(|number| numbers.iter().position(|found| *found == number)),
             numbers,
             codecs: &mut table.codecs,
-            form: Vec::new(),
         }
     }
 
-    /// What a scan says of the row.
+    /// Adds a row, and hands those over that are ready.
     ///
     /// # Errors
     /// `NOT_IN_STATE` where it has no version, `INTERNAL` where a stored value is damaged.
-    pub fn of(&mut self, row: &Row<'_>) -> Answer<DigestedRow> {
-        self.form.clear();
-        row.encode_digest_form(0, &self.numbers, self.codecs, &mut self.form)?;
+    pub fn add(&mut self, row: &Row<'_>, take: TakeDigested<'_>) -> Answer<bool> {
+        row.encode_digest_form(0, &self.numbers, self.codecs, self.queue.form())?;
         // Whole numbers and timestamps are held by value, so that one reading serves all their types.
         let position = row.int8(self.version).ok_or_else(|| {
             Problem::new(state::NOT_IN_STATE, "a stored row has no version").hint(
@@ -280,12 +287,18 @@ impl<'t> RowDigests<'t> {
             )
         })?;
         let modified = self.modified.and_then(|column| row.int8(column));
-        Ok(DigestedRow { position, modified, digest: self.digester.digest_of_form(&self.form) })
+        if self.queue.push((position, modified)) { self.hand_over(take) } else { Ok(true) }
     }
 
-    /// The digest form of the row that was digested last.
-    pub fn form(&self) -> &[u8] {
-        &self.form
+    /// Hands the rest over.
+    pub fn finish(mut self, take: TakeDigested<'_>) -> Answer<()> {
+        self.hand_over(take).map(drop)
+    }
+
+    fn hand_over(&mut self, take: TakeDigested<'_>) -> Answer<bool> {
+        self.queue.take_all(|(position, modified), digest, form| {
+            take(DigestedRow { position, modified, digest }, form)
+        })
     }
 }
 

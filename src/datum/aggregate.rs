@@ -1,15 +1,15 @@
 //! `plimsoll.fingerprint(key, ...)`: the fingerprint of the rows of any query, as an aggregate.
 //!
-//! Its state is a `bytea` of fixed length (row count and digest sum), so that it needs no functions to carry it
-//! between parallel workers; it is changed in place where the executor allows that. No role may call the
-//! functions here themselves: Postgres does, for the aggregate.
+//! Its state is a `bytea`, so that it needs no functions to carry it between parallel workers; it is changed in
+//! place where the executor allows that. In a group of many rows some wait in it until they can be hashed
+//! together. No role may call the functions here themselves: Postgres does, for the aggregate.
 
 use std::mem::ManuallyDrop;
 
 use pgrx::pg_sys::{self, Datum, FunctionCallInfo, Oid, Pg_finfo_record};
 use pgrx::varlena::{set_varsize_4b, varatt_is_4b_u, vardata_4b, varsize_4b};
 use pgrx::{PgMemoryContexts, PgTupleDesc, pg_guard};
-use plimsoll_core::digest::{Digester, FingerprintKey};
+use plimsoll_core::digest::{Digester, FingerprintKey, GATHERING_BYTES, Gathering};
 use plimsoll_core::fingerprint::{FINGERPRINT_BYTES, Fingerprint};
 use plimsoll_core::row::RowWriter;
 
@@ -210,43 +210,40 @@ impl Record {
     }
 }
 
-/// A state, as the executor hands it over.
-struct State {
-    place: *mut pg_sys::varlena,
-    fingerprint: Fingerprint,
+/// What is handed over in place of a state.
+fn no_state() -> Problem {
+    Problem::new(state::BAD_ARGUMENT, "not a state of plimsoll.fingerprint")
 }
 
-impl State {
-    /// # Safety
-    /// `fcinfo` is that of a call whose argument `i` is a bytea.
-    #[inline]
-    unsafe fn read(fcinfo: FunctionCallInfo, i: usize) -> Answer<State> {
-        let wrong = || Problem::new(state::BAD_ARGUMENT, "not a state of plimsoll.fingerprint");
-        // SAFETY: by the caller's promise.
-        unsafe {
-            let datum = argument(fcinfo, i).ok_or_else(wrong)?;
-            let read = |bytes: &[u8]| bytes.try_into().map(Fingerprint::from_bytes).map_err(|_| wrong());
-            Ok(State { place: datum.cast_mut_ptr(), fingerprint: with_bytes(datum, read)? })
+/// The state to change: the one handed over where an aggregate owns it, else a copy.
+///
+/// # Safety
+/// `fcinfo` is that of a call whose first argument is a bytea.
+#[inline]
+unsafe fn own_state(fcinfo: FunctionCallInfo) -> Answer<*mut pg_sys::varlena> {
+    // SAFETY: by the caller's promise; in an aggregate the first argument is the aggregate's own copy.
+    unsafe {
+        let datum = argument(fcinfo, 0).ok_or_else(no_state)?;
+        let place = datum.cast_mut_ptr();
+        if is_aggregate(fcinfo) && varatt_is_4b_u(place) {
+            return Ok(place);
         }
+        Ok(with_bytes(datum, |bytes| {
+            let copy = new_bytea(bytes.len());
+            bytes_mut(copy).copy_from_slice(bytes);
+            copy
+        }))
     }
+}
 
-    /// The state's datum after a change: the same one where an aggregate owns it, else a new one.
-    ///
-    /// # Safety
-    /// `fcinfo` is that of the call which handed the state over as its first argument.
-    #[inline]
-    unsafe fn store(self, fcinfo: FunctionCallInfo) -> Datum {
-        // SAFETY: by the caller's promise; in an aggregate the first argument is the aggregate's own copy,
-        // which may be changed. It is as long as it was when it was read.
-        unsafe {
-            let place = match is_aggregate(fcinfo) && varatt_is_4b_u(self.place) {
-                true => self.place,
-                false => new_bytea(FINGERPRINT_BYTES),
-            };
-            write_bytes(place, &self.fingerprint.to_bytes());
-            Datum::from(place)
-        }
-    }
+/// The bytes of a state.
+///
+/// # Safety
+/// `place` is a bytea with a long header, and nobody else reads or writes it meanwhile.
+#[inline]
+unsafe fn bytes_mut<'a>(place: *mut pg_sys::varlena) -> &'a mut [u8] {
+    // SAFETY: by the caller's promise; the header says how long it is.
+    unsafe { std::slice::from_raw_parts_mut(vardata_4b(place).cast_mut().cast(), varsize_4b(place) - HEADER) }
 }
 
 /// Whether a call comes from an aggregate's node, as `AggCheckCallContext` finds out.
@@ -263,22 +260,14 @@ unsafe fn is_aggregate(fcinfo: FunctionCallInfo) -> bool {
     }
 }
 
-/// A bytea with room for `length` bytes.
+/// A bytea of `length` zero bytes.
 fn new_bytea(length: usize) -> *mut pg_sys::varlena {
     // SAFETY: a fresh allocation, as long as its header says.
     unsafe {
-        let place = pg_sys::palloc(HEADER + length).cast::<pg_sys::varlena>();
+        let place = pg_sys::palloc0(HEADER + length).cast::<pg_sys::varlena>();
         set_varsize_4b(place, (HEADER + length) as i32);
         place
     }
-}
-
-/// # Safety
-/// `place` is a bytea with a long header and as many bytes.
-#[inline]
-unsafe fn write_bytes(place: *mut pg_sys::varlena, bytes: &[u8]) {
-    // SAFETY: by the caller's promise.
-    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), vardata_4b(place).cast_mut().cast(), bytes.len()) }
 }
 
 /// `sfunc(state, key, columns...)`
@@ -286,15 +275,35 @@ unsafe fn write_bytes(place: *mut pg_sys::varlena, bytes: &[u8]) {
 /// # Safety
 /// Called by Postgres as it was declared.
 unsafe fn add(fcinfo: FunctionCallInfo) -> Answer<Datum> {
-    // SAFETY: the arguments are as declared.
+    // SAFETY: the arguments are as declared; states are used by one reference at a time.
     unsafe {
-        let mut state = State::read(fcinfo, 0)?;
+        let place = own_state(fcinfo)?;
         let rows = Rows::of(fcinfo)?;
         rows.set_key(argument(fcinfo, 1))?;
-        if rows.write(fcinfo)? {
-            state.fingerprint.insert(&rows.digester.digest_of_form(&rows.form));
+        if !rows.write(fcinfo)? {
+            return Ok(Datum::from(place));
         }
-        Ok(state.store(fcinfo))
+        let mut gathering = Gathering::new(bytes_mut(place)).ok_or_else(no_state)?;
+        if !gathering.add(&rows.digester, &rows.form) {
+            return Ok(Datum::from(place));
+        }
+        // The executor copies what is not the state that it handed over to where it keeps states.
+        let [short, long] = GATHERING_BYTES;
+        let grown = new_bytea(long);
+        bytes_mut(grown)[..short].copy_from_slice(bytes_mut(place));
+        Ok(Datum::from(grown))
+    }
+}
+
+/// The fingerprint of the rows in a state.
+///
+/// # Safety
+/// `fcinfo` is that of a call whose argument `i` is a bytea.
+unsafe fn fingerprint(fcinfo: FunctionCallInfo, i: usize) -> Answer<Fingerprint> {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        let datum = argument(fcinfo, i).ok_or_else(no_state)?;
+        with_bytes(datum, |bytes| Gathering::new(bytes).map(|rows| rows.fingerprint())).ok_or_else(no_state)
     }
 }
 
@@ -305,9 +314,14 @@ unsafe fn add(fcinfo: FunctionCallInfo) -> Answer<Datum> {
 unsafe fn combine(fcinfo: FunctionCallInfo) -> Answer<Datum> {
     // SAFETY: both arguments are states.
     unsafe {
-        let mut state = State::read(fcinfo, 0)?;
-        state.fingerprint.combine(&State::read(fcinfo, 1)?.fingerprint);
-        Ok(state.store(fcinfo))
+        let mut total = fingerprint(fcinfo, 0)?;
+        total.combine(&fingerprint(fcinfo, 1)?);
+        let mut place = own_state(fcinfo)?;
+        if bytes_mut(place).len() != FINGERPRINT_BYTES {
+            place = new_bytea(FINGERPRINT_BYTES);
+        }
+        bytes_mut(place).copy_from_slice(&total.to_bytes());
+        Ok(Datum::from(place))
     }
 }
 
@@ -316,11 +330,11 @@ unsafe fn combine(fcinfo: FunctionCallInfo) -> Answer<Datum> {
 /// # Safety
 /// As [`add`].
 unsafe fn sum(fcinfo: FunctionCallInfo) -> Answer<Datum> {
-    // SAFETY: the argument is a state; the answer has as many bytes as are written.
+    // SAFETY: the argument is a state.
     unsafe {
-        let sum = State::read(fcinfo, 0)?.fingerprint.sum();
+        let sum = fingerprint(fcinfo, 0)?.sum();
         let place = new_bytea(sum.len());
-        write_bytes(place, &sum);
+        bytes_mut(place).copy_from_slice(&sum);
         Ok(Datum::from(place))
     }
 }

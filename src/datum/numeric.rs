@@ -18,6 +18,7 @@ enum Header {
     Special(NumericKind),
 }
 
+#[inline]
 fn header(bytes: &[u8]) -> Option<Header> {
     let units = bytes.as_chunks::<2>().0;
     // Memory of this machine: its own byte order.
@@ -58,6 +59,7 @@ pub fn unpack(bytes: &[u8]) -> Option<NumericBuf> {
 
 /// The number with its smallest scale, read where it stands; `None` where that is not possible and
 /// [`unpack`] has to copy it: zero and what is no finite number, another byte order.
+#[inline]
 pub fn borrow_normal(bytes: &[u8]) -> Option<Numeric<'_>> {
     match header(bytes)? {
         Header::Finite { negative, weight, length, .. } if cfg!(target_endian = "little") => {

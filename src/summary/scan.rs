@@ -116,7 +116,9 @@ pub fn digest(
 ) -> Answer<()> {
     let scan = Scan::new(database, table, pieces, ordered)?;
     let mut digests = RowDigests::new(database, table);
-    scan.read(&mut |row| take(digests.of(row)?, digests.form()))
+    let mut take = |row: DigestedRow, form: &[u8]| take(row, form).map(|()| true);
+    scan.read(&mut |row| digests.add(row, &mut take).map(drop))?;
+    digests.finish(&mut take)
 }
 
 /// The piece that holds a position, by its place among ascending ones.

@@ -15,6 +15,7 @@ pub fn put_varint(out: &mut Vec<u8>, mut number: u64) {
 }
 
 /// Column number and tag of a field; both take one byte in nearly every table.
+#[inline(always)]
 fn put_head(out: &mut Vec<u8>, number: u32, tag: Tag) {
     match u8::try_from(number) {
         Ok(number @ 0..0x80) => out.extend_from_slice(&[number, tag as u8]),
@@ -30,6 +31,7 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
+#[inline]
 fn put_numeric(out: &mut Vec<u8>, number: &Numeric<'_>) {
     if !number.kind().is_finite() {
         out.push(number.kind() as u8);
@@ -195,18 +197,37 @@ impl<'b> RowWriter<'b> {
         put_numeric(self.out, value);
     }
 
-    #[inline]
+    #[inline(always)]
     fn fixed<const N: usize>(&mut self, number: u32, tag: Tag, payload: [u8; N]) {
         self.ascend(number);
-        put_head(self.out, number, tag);
-        self.out.extend_from_slice(&payload);
+        match u8::try_from(number) {
+            // In one piece, because each piece is looked whether it fits.
+            Ok(number @ 0..0x80) if N <= 16 => {
+                let mut field = [0; 18];
+                (field[0], field[1]) = (number, tag as u8);
+                field[2..N + 2].copy_from_slice(&payload);
+                self.out.extend_from_slice(&field[..N + 2]);
+            }
+            _ => {
+                put_head(self.out, number, tag);
+                self.out.extend_from_slice(&payload);
+            }
+        }
     }
 
     #[inline]
     fn sized(&mut self, number: u32, tag: Tag, payload: &[u8]) {
         self.ascend(number);
-        put_head(self.out, number, tag);
-        put_bytes(self.out, payload);
+        match (u8::try_from(number), u8::try_from(payload.len())) {
+            (Ok(number @ 0..0x80), Ok(length @ 0..0x80)) => {
+                self.out.extend_from_slice(&[number, tag as u8, length]);
+                self.out.extend_from_slice(payload);
+            }
+            _ => {
+                put_head(self.out, number, tag);
+                put_bytes(self.out, payload);
+            }
+        }
     }
 
     #[inline]

@@ -57,6 +57,7 @@ pub const MAX_SCALE: u16 = 16383;
 /// The most digits Postgres takes before the decimal point.
 pub const MAX_INTEGER_DIGITS: usize = 131_072;
 
+#[inline]
 fn digit_at(digits: &[u8], i: usize) -> u16 {
     u16::from_le_bytes([digits[2 * i], digits[2 * i + 1]])
 }
@@ -91,6 +92,7 @@ impl<'a> Numeric<'a> {
 
     /// A number given by its digits alone, which are not zero at either end: shown with as many decimal
     /// digits as it has. `None` where the digits are not so, or more than [`MAX_SCALE`] would be shown.
+    #[inline]
     pub fn from_digits(negative: bool, weight: i16, digits: &'a [u8]) -> Option<Self> {
         let kind = if negative { NumericKind::Negative } else { NumericKind::Positive };
         let whole = digits.len() >= 2 && digits.len().is_multiple_of(2);
@@ -103,6 +105,7 @@ impl<'a> Numeric<'a> {
     }
 
     /// The same number, shown with no more decimal digits than it has.
+    #[inline]
     pub fn smallest_scale(&self) -> Self {
         // A scale is 16383 at most, so that the cast loses nothing.
         Numeric { scale: self.fraction_digits() as u16, ..*self }
@@ -130,6 +133,7 @@ impl<'a> Numeric<'a> {
     }
 
     /// How many decimal digits after the point are needed, trailing zeros not counted.
+    #[inline]
     pub fn fraction_digits(&self) -> usize {
         let Some(last) = (self.digits.len() / 2).checked_sub(1) else { return 0 };
         let groups_after_point = last as i64 - i64::from(self.weight);
@@ -153,6 +157,7 @@ impl<'a> Numeric<'a> {
     }
 }
 
+#[inline]
 fn trailing_zeros(digit: u16) -> u32 {
     match digit {
         d if d % 10 != 0 => 0,
