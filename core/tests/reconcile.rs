@@ -1,11 +1,13 @@
 //! Reconciliation finds exactly the true difference, at the cost that its table of cases names.
 mod sides;
 
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
+use plimsoll_core::ranges::RangeSummary;
 use plimsoll_core::reconcile::{Differences, Limits, find};
 use plimsoll_core::short::ShortItem;
-use plimsoll_core::store::PositionRange;
+use plimsoll_core::store::{Outcome, PositionRange, Summaries, TableId};
 use rand::seq::IteratorRandom;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use sides::{Kept, Remote, assert_exact, row};
@@ -224,5 +226,131 @@ fn random_pairs_are_told_apart_exactly() {
         let first = found.remote_only.first().map(|item| item.position);
         let crowd = found.remote_only.iter().all(|item| Some(item.position) == first);
         assert!(found.remote_only.len() <= limits.room || crowd, "{context}: more than there is room for");
+    }
+}
+
+/// A side whose rows change between any two questions.
+struct Moving {
+    side: Kept,
+    rng: StdRng,
+    ever: HashSet<ShortItem>,
+}
+
+impl Moving {
+    fn new(side: Kept, seed: u64) -> Self {
+        let ever = side.rows().iter().copied().collect();
+        Moving { side, rng: StdRng::seed_from_u64(seed), ever }
+    }
+
+    fn change(&mut self) {
+        let rows = damage(&mut self.rng, self.side.rows());
+        self.ever.extend(rows.iter().copied());
+        self.side = Kept::new(rows);
+    }
+}
+
+impl Summaries for Moving {
+    fn range_manifest(
+        &mut self,
+        table: TableId,
+        ranges: &[PositionRange],
+        most: u32,
+    ) -> Outcome<Vec<RangeSummary>> {
+        self.change();
+        self.side.range_manifest(table, ranges, most)
+    }
+
+    fn summaries(&mut self, table: TableId, ranges: &[PositionRange]) -> Outcome<Vec<RangeSummary>> {
+        self.change();
+        self.side.summaries(table, ranges)
+    }
+
+    fn sketch(
+        &mut self,
+        table: TableId,
+        ranges: &[PositionRange],
+        first: u32,
+        symbols: u32,
+    ) -> Outcome<Vec<u8>> {
+        self.change();
+        self.side.sketch(table, ranges, first, symbols)
+    }
+
+    fn items(&mut self, table: TableId, ranges: &[PositionRange]) -> Outcome<Vec<ShortItem>> {
+        self.change();
+        self.side.items(table, ranges)
+    }
+}
+
+#[test]
+fn sides_that_change_all_the_time_bring_it_to_an_end_and_no_row_that_never_was() {
+    for seed in 0..300 {
+        let rng = &mut StdRng::seed_from_u64(seed);
+        let base = rows(rng);
+        let limits = limits(rng);
+        let mut local = Moving::new(Kept::new(base.clone()), seed);
+        let mut remote = Moving::new(Kept::new(damage(rng, &base)), !seed);
+        let mut counted = Remote::new(&mut remote);
+        let found = find(&mut local, &mut counted, 0, PositionRange::ALL, limits).expect("an end").found;
+        assert!(counted.trips <= 80, "seed {seed}: {} trips", counted.trips);
+        assert!(found.local_only.iter().all(|item| local.ever.contains(item)), "seed {seed}");
+        assert!(found.remote_only.iter().all(|item| remote.ever.contains(item)), "seed {seed}");
+    }
+}
+
+/// A side that answers with something else than was asked.
+struct Hostile(Kept, StdRng);
+
+impl Hostile {
+    /// Parts of what was asked, as they are or not.
+    fn spoil<T: Clone>(&mut self, mut answers: Vec<T>) -> Vec<T> {
+        match self.1.random_range(0..4) {
+            0 => answers.reverse(),
+            1 => drop(answers.pop()),
+            2 => answers.extend_from_within(..),
+            _ => {}
+        }
+        answers
+    }
+}
+
+impl Summaries for Hostile {
+    fn range_manifest(
+        &mut self,
+        table: TableId,
+        ranges: &[PositionRange],
+        most: u32,
+    ) -> Outcome<Vec<RangeSummary>> {
+        let parts = self.0.range_manifest(table, ranges, most)?;
+        Ok(self.spoil(parts))
+    }
+
+    fn summaries(&mut self, table: TableId, ranges: &[PositionRange]) -> Outcome<Vec<RangeSummary>> {
+        let mut parts = self.0.summaries(table, ranges)?;
+        parts.iter_mut().for_each(|part| part.row_count = self.1.random());
+        Ok(parts)
+    }
+
+    fn sketch(&mut self, _: TableId, _: &[PositionRange], _: u32, symbols: u32) -> Outcome<Vec<u8>> {
+        Ok((0..symbols.min(1 << 16) * 25 + 1).map(|_| self.1.random()).collect())
+    }
+
+    fn items(&mut self, table: TableId, ranges: &[PositionRange]) -> Outcome<Vec<ShortItem>> {
+        let mut items = self.0.items(table, ranges)?;
+        if self.1.random() {
+            items.push(row(self.1.random(), 4));
+        }
+        Ok(self.spoil(items))
+    }
+}
+
+#[test]
+fn a_side_that_answers_nonsense_is_told_of_or_outlived() {
+    for seed in 0..300 {
+        let rng = &mut StdRng::seed_from_u64(seed);
+        let base = rows(rng);
+        let mut local = Kept::new(base.clone());
+        let mut remote = Hostile(Kept::new(damage(rng, &base)), StdRng::seed_from_u64(seed));
+        let _ = find(&mut local, &mut remote, 0, PositionRange::ALL, limits(rng));
     }
 }

@@ -26,8 +26,10 @@ pub(super) struct Table {
     pub local_max: Option<i64>,
     pub local_rows: Option<u64>,
     pub version: TableVersion,
-    /// Rows changed on the target when `version` was read.
+    /// What [`Table::changes`] was when `version` was read.
     pub version_at: u64,
+    /// Steps that may have changed the target, and failed: their answer may have been lost.
+    lost: u64,
     /// The last row read in order.
     pub cursor: Option<Cursor>,
     /// Whether there may be more to read in order.
@@ -78,6 +80,7 @@ impl Table {
             local_max: None,
             local_rows: None,
             version_at: 0,
+            lost: 0,
             cursor: None,
             reading: false,
             batches: 0,
@@ -176,11 +179,14 @@ impl Table {
                     Err(failure) => self.fail(failure),
                 }
             }
-            Err(failure) => match failure.kind {
-                FailureKind::Run => return Err(failure),
-                FailureKind::Table => self.fail(failure),
-                FailureKind::Passing => self.try_again(failure),
-            },
+            Err(failure) => {
+                self.lost += u64::from(matches!(self.step(), Some(Step::Upload(_) | Step::Delete { .. })));
+                match failure.kind {
+                    FailureKind::Run => return Err(failure),
+                    FailureKind::Table => self.fail(failure),
+                    FailureKind::Passing => self.try_again(failure),
+                }
+            }
         }
         Ok(())
     }
@@ -352,9 +358,9 @@ impl Table {
         }
     }
 
-    /// Rows changed on the target so far.
+    /// Grows whenever the target may have been changed.
     pub fn changes(&self) -> u64 {
         let report = &self.ledger.report;
-        report.inserted + report.updated + report.deleted
+        report.inserted + report.updated + report.deleted + self.lost
     }
 }

@@ -154,7 +154,8 @@ impl Windows {
         let most = if rows < now { now } else { now.saturating_mul(2) };
         let slow = took > self.share || snapshot > settings.max_snapshot;
         let next = if slow { fits.clamp(now / 2, now) } else { fits.clamp(now, most) };
-        next.clamp(FEWEST_ROWS.min(settings.window_rows).max(1), settings.max_window_rows.max(1))
+        let most = settings.max_window_rows.max(1);
+        next.clamp(FEWEST_ROWS.min(settings.window_rows).clamp(1, most), most)
     }
 }
 
