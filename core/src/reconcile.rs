@@ -43,11 +43,14 @@ pub struct Limits {
     pub room: usize,
     /// Rows of the local side that may be read into memory at once; beyond, both sides make symbols.
     pub local_rows: u64,
+    /// Local rows that are read at once to see whether a run of them is missing, before ranges are divided for it.
+    /// That saves bytes; a side that keeps a manifest has to read few.
+    pub early_rows: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { room: usize::MAX, local_rows: 1 << 20 }
+        Limits { room: usize::MAX, local_rows: 1 << 20, early_rows: 1 << 16 }
     }
 }
 

@@ -3,10 +3,12 @@
 
 use plimsoll_core::fingerprint::Fingerprint;
 use plimsoll_core::leaves::{Leaf, Leaves};
+use plimsoll_core::store::PositionRange;
 
 use super::scan::{self, Piece, place_of};
 use crate::access::Database;
 use crate::error::Answer;
+use crate::kept;
 use crate::table::ManagedTable;
 
 /// So many leaves are made for each range that is asked for: they are of about equal row count only, and joined
@@ -16,9 +18,12 @@ const LEAVES_A_RANGE: usize = 4;
 /// How many rows of whole blocks one call reads to divide finer than the blocks are.
 const MOST_ROWS_READ: u64 = 65_536;
 
-/// The blocks of the replica that meet the pieces; none is kept so far.
-fn kept(_: &Database, _: &ManagedTable, _: &[Piece]) -> Answer<Option<Vec<Leaf>>> {
-    Ok(None)
+/// The blocks of the replica that meet any of the pieces; `None`: no manifest is kept, or it is untrusted.
+fn blocks(database: &Database, table: &ManagedTable, pieces: &[Piece]) -> Answer<Option<Vec<Leaf>>> {
+    let ([first, ..], [.., last]) = (pieces, pieces) else { return Ok(Some(Vec::new())) };
+    let range = PositionRange { from: Some(first.first), to: last.last.checked_add(1) };
+    let nodes = kept::nodes(database, table, range)?;
+    Ok(nodes.map(|nodes| nodes.iter().map(|node| (node.range, node.fingerprint)).collect()))
 }
 
 /// The fingerprint of each piece.
@@ -29,7 +34,7 @@ pub fn fingerprints(
 ) -> Answer<Vec<Fingerprint>> {
     let mut sums = vec![Fingerprint::default(); pieces.len()];
     let mut uncovered = Vec::new();
-    match kept(database, table, pieces)? {
+    match blocks(database, table, pieces)? {
         None => uncovered.extend_from_slice(pieces),
         Some(blocks) => {
             for (piece, sum) in pieces.iter().zip(&mut sums) {
@@ -55,7 +60,7 @@ pub fn leaves(
 ) -> Answer<Vec<Vec<Leaf>>> {
     let mut uncovered = Vec::new();
     let mut row_budget = MOST_ROWS_READ;
-    let blocks = kept(database, table, pieces)?;
+    let blocks = blocks(database, table, pieces)?;
     let mut parts: Vec<Part<'_>> = Vec::with_capacity(pieces.len());
     for piece in pieces {
         let mut edges = Vec::new();

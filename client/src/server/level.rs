@@ -24,6 +24,9 @@ use crate::failure::run as no_run;
 /// Rows that are sent, or deleted, in one call.
 const ROWS_A_CALL: usize = 5_000;
 
+/// A few blocks of the local side: as many rows are read at once, beyond it is asked for what its blocks hold.
+const EARLY_ROWS: u64 = 1 << 13;
+
 /// How often a comparison begins anew: rows may change while it is made.
 const ROUNDS: u32 = 3;
 
@@ -101,12 +104,13 @@ pub fn level<R: Call + Summaries + Target>(
     table: TableId,
 ) -> Outcome<Levelled> {
     let mut levelled = Levelled::default();
+    let limits = Limits { early_rows: EARLY_ROWS, ..Limits::default() };
     let mut roots = self::roots(local, remote, table)?;
     for _ in 0..ROUNDS {
         if roots.equal {
             break;
         }
-        let found = find_between(local, remote, table, roots.local, roots.remote, Limits::default())?.found;
+        let found = find_between(local, remote, table, roots.local, roots.remote, limits)?.found;
         levelled.local_only += found.local_only.len() as u64;
         levelled.remote_only += found.remote_only.len() as u64;
         repair(local, schema, remote, table, &found, &mut levelled)?;

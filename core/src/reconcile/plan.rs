@@ -7,8 +7,6 @@ use super::region::Region;
 use crate::sketch::{MOST_SYMBOLS, Sketch};
 use crate::store::PositionRange;
 
-/// Local rows that are read at once to see whether a run of them is missing.
-const EARLY_ROWS: u64 = 1 << 16;
 /// Rows that symbols are made of without dividing the range first, where few differences are expected.
 const GUESS_ROWS: u64 = 1 << 16;
 const GUESS_DIFFERENCES: u64 = 8;
@@ -89,7 +87,7 @@ pub(super) fn next(open: &[Region], limits: &Limits, failures: u32) -> Plan {
     }
     let unread: Vec<usize> = (0..open.len()).filter(|at| open[*at].items.is_none()).collect();
     let unread_rows: u64 = unread.iter().map(|at| open[*at].local.rows).sum();
-    if !unread.is_empty() && unread_rows <= limits.local_rows.min(EARLY_ROWS) {
+    if !unread.is_empty() && unread_rows <= limits.local_rows.min(limits.early_rows) {
         return Plan::LocalItems(unread);
     }
     let lacking: Vec<usize> = unread.iter().copied().filter(|at| open[*at].remote.rows == 0).collect();
