@@ -46,4 +46,5 @@ mod source;
 mod state;
 mod stop;
 
+pub use agent::{LocalScan, scan};
 pub use command::main;

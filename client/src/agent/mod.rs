@@ -2,11 +2,13 @@
 
 mod every;
 mod prepare;
+mod scan;
 mod status;
 mod verify;
 mod world;
 
 pub use every::keep_running;
+pub use scan::{LocalScan, scan};
 pub use status::status;
 pub use verify::{Verdict, verify};
 
