@@ -18,7 +18,8 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Makes the stage of an installation, or opens it where it is up to date.
+    /// Makes the stage of an installation, or opens it where it is up to date; extensions that were installed
+    /// since then are added.
     ///
     /// # Errors
     /// When it cannot be written, or when the copy still looks for its files at the original's place.
@@ -29,6 +30,7 @@ impl Stage {
         let layout = Layout::of(original, &root)?;
         let stamp_file = root.join("made-from");
         if fs::read_to_string(&stamp_file).is_ok_and(|found| found == stamp) {
+            layout.link_extensions(original)?;
             return Self::open(&layout);
         }
         if root.exists() {
@@ -96,11 +98,15 @@ impl Layout {
                 fs::set_permissions(&copy, Permissions::from_mode(0o755))?;
             }
         }
-        self.link_entries(&original.module_dir, &self.module_dir, &[])?;
         if let Some(library_dir) = &self.library_dir {
             self.link_entries(&original.library_dir, library_dir, &[])?;
         }
         self.link_entries(&original.share_dir, &self.share_dir, &["extension"])?;
+        self.link_extensions(original)
+    }
+
+    fn link_extensions(&self, original: &Installation) -> Result<()> {
+        self.link_entries(&original.module_dir, &self.module_dir, &[])?;
         self.link_entries(&original.share_dir.join("extension"), &self.share_dir.join("extension"), &[])
     }
 
