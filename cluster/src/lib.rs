@@ -4,6 +4,7 @@
 //! - [`Stage`]: a relocated copy of it that our extension can be put into, because up to Postgres 17 an
 //!   extension's files must lie beside the server's own.
 //! - [`Cluster`]: one running server of a stage, with its own data, port and socket.
+//! - [`Site`]: a database in it with an agent's place, for the demo and the benchmarks.
 //! - [`Workspace`]: where the repository keeps all of that, and the built artefacts.
 //! - [`Runner`]: the operating-system user that the server runs as; `initdb` and `postgres` refuse root.
 
@@ -12,6 +13,7 @@ mod extension;
 mod installation;
 mod remains;
 mod runner;
+mod site;
 mod stage;
 mod workspace;
 
@@ -20,6 +22,7 @@ pub use extension::{EXTENSION, install};
 pub use installation::Installation;
 pub use remains::sweep;
 pub use runner::Runner;
+pub use site::Site;
 pub use stage::Stage;
 pub use workspace::Workspace;
 pub use {anyhow, postgres};

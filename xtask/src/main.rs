@@ -1,12 +1,11 @@
-//! What README calls: the demo, the tests, a private server to try things on, the installation, the figures.
+//! What README calls: the demo, the tests, a private server to try things on, the installation, the benchmarks.
 
+mod bench;
 mod build;
 mod command;
 mod demo;
-mod figures;
 mod scratch;
 mod setup;
-mod site;
 mod suite;
 
 use std::path::PathBuf;
@@ -17,7 +16,11 @@ use clap::{Parser, Subcommand};
 use plimsoll_cluster::{Installation, Runner, Stage, Workspace, install};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Demo, tests and installation of Plimsoll")]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Demo, tests, installation and benchmarks of Plimsoll"
+)]
 struct Arguments {
     #[command(subcommand)]
     task: Task,
@@ -43,14 +46,12 @@ enum Task {
         #[arg(long, conflicts_with = "sqlite_file")]
         stop: bool,
     },
-    /// Measure the first sync of a table against psql's copy, and the client's memory
-    Figures {
-        /// How many rows the table has
-        #[arg(long, default_value_t = 1_000_000)]
-        rows: u64,
-        /// How often each is measured
-        #[arg(long, default_value_t = 3)]
-        rounds: usize,
+    /// Measure everything against its baselines; `--help` after it names the options
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// What the benchmarks are told
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+        arguments: Vec<String>,
     },
     /// Start a private server with the extension, and leave it running
     Cluster {
@@ -79,7 +80,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Install { pg_config } => install_into(pg_config)?,
         Task::Demo { stop: true, .. } => demo::stop()?,
         Task::Demo { sqlite_file, stop: false } => demo::run(sqlite_file.as_deref())?,
-        Task::Figures { rows, rounds } => figures::run(rows, rounds)?,
+        Task::Bench { arguments } => return bench::run(&arguments),
         Task::Cluster { stop: true } => scratch::stop()?,
         Task::Cluster { stop: false } => scratch::start()?,
     }

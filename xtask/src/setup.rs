@@ -16,19 +16,38 @@ struct Need {
     reason: &'static str,
 }
 
+/// A program that a command needs besides what building and testing do: its name, how it is called to see
+/// whether it is there, its package, and what it is for.
+pub(crate) type Program = (&'static str, &'static [&'static str], &'static str, &'static str);
+
+/// What the benchmarks need.
+pub(crate) const BENCH: &[Program] =
+    &[("sqlite3", &["-version"], "sqlite3", "the first sync is measured against `sqlite3 -csv | psql`")];
+
+/// The tools that the benchmarks compare with, where they are asked to.
+pub(crate) const PEERS: &[Program] = &[
+    ("pg_comparator", &["--version"], "postgresql-comparator", "another tool that compares tables"),
+    ("python3", &["-m", "venv", "--help"], "python3-venv", "reladiff, another tool, is a Python program"),
+];
+
 /// Looks for everything, installs what is missing, and answers the Postgres installation to use.
 pub(crate) fn run() -> Result<Installation> {
-    let missing = missing()?;
+    run_with(&[])
+}
+
+/// The same, with further programs.
+pub(crate) fn run_with(programs: &[Program]) -> Result<Installation> {
+    let missing = missing(programs)?;
     if !missing.is_empty() {
-        install(&missing)?;
-        if let Some(need) = self::missing()?.first() {
+        install(&missing, programs)?;
+        if let Some(need) = self::missing(programs)?.first() {
             bail!("{} is still missing ({})", need.packages.join(", "), need.reason);
         }
     }
     Installation::find()
 }
 
-fn missing() -> Result<Vec<Need>> {
+fn missing(programs: &[Program]) -> Result<Vec<Need>> {
     let mut needs = Vec::new();
     if let Err(error) = Installation::find() {
         if std::env::var_os("PGRX_PG_CONFIG_PATH").is_some() {
@@ -63,6 +82,11 @@ fn missing() -> Result<Vec<Need>> {
             packages: vec!["procps".into()],
             reason: "the tests end clients and servers with `kill`",
         });
+    }
+    for (program, arguments, package, reason) in programs {
+        if !runs(program, arguments) {
+            needs.push(Need { packages: vec![(*package).to_owned()], reason });
+        }
     }
     Ok(needs)
 }
@@ -119,7 +143,7 @@ fn default_major() -> Option<String> {
     names.filter(|rest| rest.parse::<u32>().is_ok()).map(str::to_owned).next()
 }
 
-fn install(needs: &[Need]) -> Result<()> {
+fn install(needs: &[Need], programs: &[Program]) -> Result<()> {
     let root = geteuid().is_root();
     if !runs("apt-get", &["--version"]) {
         let list: String =
@@ -145,7 +169,7 @@ fn install(needs: &[Need]) -> Result<()> {
     println!("Installing with apt-get{}", if root { "" } else { " through sudo" });
     apt(&["update"]).context("the package lists cannot be refreshed")?;
     // The default of the `postgresql` package is known only with fresh lists.
-    let packages = names(&missing()?);
+    let packages = names(&missing(programs)?);
     let mut arguments = vec!["install", "--no-install-recommends"];
     arguments.extend(packages.iter().map(String::as_str));
     apt(&arguments)

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use plimsoll_cluster::Site;
 use serde::Deserialize;
 
 use super::material::Pair;
-use crate::site::{OWNER, Site};
 
 /// The part of the client's configuration that says which table goes where.
 #[derive(Deserialize)]
@@ -34,10 +34,10 @@ pub(super) fn configure(site: &Site<'_>, sqlite: &Path, client_id: &str, schema:
 
 /// Makes the managed tables as a DBA would, and answers which local table goes into which.
 pub(super) fn create_tables(site: &Site<'_>, schema: &str) -> Result<Vec<Pair>> {
-    let sql = run(&mut site.client(&["schema", "--owner", OWNER, "--schema", schema]))?;
+    let sql = run(&mut site.client(&["schema", "--owner", Site::OWNER, "--schema", schema]))?;
     std::fs::write(site.path("schema.sql"), &sql)?;
     let mut server = site.superuser()?;
-    server.batch_execute(&format!("CREATE SCHEMA {schema} AUTHORIZATION {OWNER}"))?;
+    server.batch_execute(&format!("CREATE SCHEMA {schema} AUTHORIZATION {}", Site::OWNER))?;
     server.batch_execute(&sql).context("the SQL of `plimsoll schema` failed")?;
     let configured: Configured = toml::from_str(&std::fs::read_to_string(site.path("plimsoll.toml"))?)?;
     let mut pairs = Vec::new();

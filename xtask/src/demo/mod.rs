@@ -2,6 +2,7 @@
 //! reader's eyes, on a private server that stays up to go on with.
 
 mod agent;
+mod answer;
 mod copy;
 mod material;
 mod shop;
@@ -12,10 +13,10 @@ use std::process::Stdio;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use plimsoll_cluster::{Cluster, Options, Stage};
+use plimsoll_cluster::{Cluster, Options, Site, Stage};
 
-use crate::site::{Answer, Site};
 use crate::{Machine, build};
+use answer::{Answer, ask};
 use copy::Copy;
 use material::Material;
 use shop::Shop;
@@ -96,7 +97,7 @@ impl Story<'_, '_> {
         say(&material.add_rule(&mut server, &pairs)?);
 
         self.head("First sync");
-        let first = self.site.ask(&["sync", "--json"], &[0])?;
+        let first = ask(self.site, &["sync", "--json"], &[0])?;
         say(&first.moved());
 
         self.head("Changes in the local database");
@@ -135,7 +136,7 @@ impl Story<'_, '_> {
 
     /// One run without a display of its progress: there is little to move.
     fn sync(&self) -> Result<Answer> {
-        self.site.ask(&["sync", "--json", "--quiet"], &[0])
+        ask(self.site, &["sync", "--json", "--quiet"], &[0])
     }
 
     /// Runs until both sides are equal.
@@ -156,7 +157,7 @@ impl Story<'_, '_> {
 
     /// Compares both sides completely.
     fn verify(&self) -> Result<Answer> {
-        let answer = self.site.ask(&["verify", "--json", "--quiet"], &[0, 1])?;
+        let answer = ask(self.site, &["verify", "--json", "--quiet"], &[0, 1])?;
         let [rows, missing, altered, excess] =
             ["rows", "missing", "altered", "excess"].map(|field| answer.sum(field));
         say(&match answer.code {

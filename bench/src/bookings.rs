@@ -1,21 +1,24 @@
-//! The table that is measured: 8 columns, about 140 bytes a row, in SQLite and as CSV.
+//! The local database that is replicated: 8 columns, about 140 bytes a row, in SQLite and as CSV.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
 use fastrand::Rng;
+use plimsoll_cluster::Site;
 use rusqlite::{Connection, params};
 
-use crate::site::{OWNER, Site};
-
 /// The managed table.
-pub(super) const RELATION: &str = "bench.bookings";
+pub const RELATION: &str = "bench.bookings";
+
+/// A table with the same columns and indexes and nothing of ours.
+pub const IDENTICAL: &str = "bench.bookings_copied";
 
 /// The rows as `psql \copy` reads them.
-pub(super) const CSV: &str = "bookings.csv";
+pub const CSV: &str = "bookings.csv";
 
-const SQLITE: &str = "bookings.sqlite";
+/// The rows as the client reads them.
+pub const SQLITE: &str = "bookings.sqlite";
 
 const COLUMNS: &str = "id, account, counterparty, purpose, amount, booked_at, settled, row_version";
 
@@ -26,8 +29,19 @@ const PURPOSES: &[&str] = &[
     "Refund of a deposit after the return of rented equipment",
 ];
 
-/// Makes the rows on both sides: the SQLite database, the CSV file, and the empty managed table.
-pub(super) fn create(site: &Site, rows: u64) -> Result<()> {
+/// Makes the rows on the local side, as a SQLite database and as a CSV file, unless they are there, and the empty
+/// tables of the server.
+///
+/// # Errors
+/// When either side refuses it.
+pub fn create(site: &Site, rows: u64) -> Result<()> {
+    if !site.path(CSV).exists() {
+        create_local(site, rows)?;
+    }
+    create_remote(site)
+}
+
+fn create_local(site: &Site, rows: u64) -> Result<()> {
     let mut connection = Connection::open(site.path(SQLITE))?;
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;
@@ -58,13 +72,14 @@ pub(super) fn create(site: &Site, rows: u64) -> Result<()> {
         }
     }
     transaction.commit()?;
-    write_csv(&connection, &site.path(CSV))?;
-    drop(connection);
-    site.superuser()?.batch_execute(&format!(
-        "CREATE SCHEMA bench AUTHORIZATION {OWNER};
-         CREATE TABLE {RELATION} (
+    write_csv(&connection, &site.path(CSV))
+}
+
+fn create_remote(site: &Site) -> Result<()> {
+    // A copy fills the tenant columns from their defaults, with the same values in every row.
+    let definitions = "
              client_id text NOT NULL DEFAULT 'bench',
-             database_id uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
+             database_id uuid NOT NULL,
              id bigint NOT NULL,
              account varchar(12) NOT NULL,
              counterparty text NOT NULL,
@@ -73,22 +88,27 @@ pub(super) fn create(site: &Site, rows: u64) -> Result<()> {
              booked_at timestamp NOT NULL,
              settled boolean,
              row_version bigint NOT NULL,
-             PRIMARY KEY (client_id, database_id, id)
-         );
-         ALTER TABLE {RELATION} OWNER TO {OWNER};
-         SELECT plimsoll.manage_table('{RELATION}', version_column => 'row_version');"
+             PRIMARY KEY (client_id, database_id, id)";
+    site.superuser()?.batch_execute(&format!(
+        "CREATE TABLE {IDENTICAL} ({definitions}) WITH (autovacuum_enabled = off);
+         ALTER TABLE {IDENTICAL} ALTER database_id SET DEFAULT '{}';
+         CREATE INDEX ON {IDENTICAL} (client_id, database_id, row_version);
+         CREATE TABLE {RELATION} ({definitions}) WITH (autovacuum_enabled = off);
+         ALTER TABLE {RELATION} OWNER TO {};
+         SELECT plimsoll.manage_table('{RELATION}', version_column => 'row_version');",
+        uuid::Uuid::new_v4(),
+        Site::OWNER
     ))?;
     Ok(())
 }
 
 /// Registers a new database and points the client at it, with nothing remembered.
-pub(super) fn configure(site: &Site) -> Result<()> {
+///
+/// # Errors
+/// When the server refuses it.
+pub fn configure(site: &Site) -> Result<()> {
     let count: i64 = site.superuser()?.query_one("SELECT count(*) FROM plimsoll.databases", &[])?.get(0);
     let (database_id, token) = site.register("bench", &format!("bookings {}", count + 1))?;
-    // The copy fills the same tenant columns from their defaults, with values of the same size.
-    site.superuser()?.batch_execute(&format!(
-        "ALTER TABLE {RELATION} ALTER database_id SET DEFAULT '{database_id}'::uuid"
-    ))?;
     let _ = fs::remove_file(site.path("plimsoll.state.json"));
     site.write_private("token", &token)?;
     site.write_private(
@@ -101,20 +121,23 @@ pub(super) fn configure(site: &Site) -> Result<()> {
     )
 }
 
-/// What psql is told.
-pub(super) fn copy_command(csv: &Path) -> String {
-    format!(
-        "\\copy {RELATION} ({COLUMNS}) FROM '{}' WITH (FORMAT csv)",
-        csv.display().to_string().replace('\'', "''")
-    )
+/// What psql is told, to read CSV from a file or, without one, from its input.
+pub fn copy_command(csv: Option<&Path>) -> String {
+    let from = match csv {
+        Some(path) => format!("'{}'", path.display().to_string().replace('\'', "''")),
+        None => "pstdin".to_owned(),
+    };
+    format!("\\copy {IDENTICAL} ({COLUMNS}) FROM {from} WITH (FORMAT csv)")
 }
+
+/// The rows as Postgres reads them from CSV.
+pub const QUERY: &str =
+    "SELECT id, account, counterparty, purpose, format('%.2f', amount), booked_at, settled, row_version
+                           FROM bookings ORDER BY id";
 
 fn write_csv(connection: &Connection, path: &Path) -> Result<()> {
     let mut writer = csv::Writer::from_path(path)?;
-    let mut statement = connection.prepare(
-        "SELECT id, account, counterparty, purpose, format('%.2f', amount), booked_at, settled, row_version
-           FROM bookings ORDER BY id",
-    )?;
+    let mut statement = connection.prepare(QUERY)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         for column in 0..8 {
