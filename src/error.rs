@@ -19,6 +19,8 @@ pub mod state {
     pub const NO_COLUMN: Code = Code::ERRCODE_UNDEFINED_COLUMN;
     /// Another agent holds the lease.
     pub const LEASE_HELD: Code = Code::ERRCODE_OBJECT_IN_USE;
+    /// A statement under way uses the table.
+    pub const IN_USE: Code = Code::ERRCODE_OBJECT_IN_USE;
     /// The run is over, or its lease passed on; the table is not as it was registered.
     pub const NOT_IN_STATE: Code = Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
     /// Bytes that break their format.

@@ -36,7 +36,7 @@ pub use array::long_array;
 pub use bulk::{BulkInsert, FixedColumn};
 pub use invalidation::{Changed, changed, own_table, tell};
 pub use relation::{IncomingColumn, IncomingRows};
-pub use snapshot::{execute_in_snapshot, is_read_committed, with_latest_snapshot};
+pub use snapshot::{execute_in_snapshot, is_in_use, is_read_committed, with_latest_snapshot};
 pub use statement::{Ctid, Parameter, Row, by_index, execute, read_all, read_rows};
 pub use subtransaction::{Caught, attempt, set_constraints_immediate};
 pub use transition::{Event, Fired, insert_row};

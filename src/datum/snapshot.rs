@@ -1,6 +1,6 @@
 //! What a piece of work sees: a snapshot of its own.
 
-use pgrx::pg_sys;
+use pgrx::pg_sys::{self, Oid};
 
 use super::Parameter;
 use super::statement::{Connection, Prepared};
@@ -25,6 +25,21 @@ pub fn with_latest_snapshot<T>(work: impl FnOnce() -> T) -> T {
         Pushed
     };
     work()
+}
+
+/// Whether a statement of this session that has not ended uses a relation, or triggers of it are still to fire: a
+/// new snapshot may see what such a statement did so far, and nobody was told of it yet.
+pub fn is_in_use(relation: Oid) -> bool {
+    // SAFETY: the relation is opened and closed here; the lock of a reader stays until the transaction ends.
+    unsafe {
+        let opened = pg_sys::try_relation_open(relation, pg_sys::AccessShareLock as i32);
+        if opened.is_null() {
+            return false;
+        }
+        let in_use = (*opened).rd_refcnt > 1 || pg_sys::AfterTriggerPendingOnRel(relation);
+        pg_sys::relation_close(opened, pg_sys::NoLock as i32);
+        in_use
+    }
 }
 
 /// Whether each statement of this transaction sees what was committed before it.

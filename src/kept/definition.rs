@@ -6,7 +6,7 @@ use plimsoll_core::digest::{Digester, RowDigest};
 
 use super::mapping;
 use crate::access::Database;
-use crate::datum::{Parameter, read_all};
+use crate::datum::{Parameter, is_in_use, read_all};
 use crate::error::Answer;
 use crate::identity;
 use crate::table::ManagedTable;
@@ -92,4 +92,26 @@ fn described(table: &ManagedTable) -> Vec<u8> {
         schema.modified().map(|column| column.name.as_str()),
         columns.map(|(column, codec)| (column.number, column.name.as_str(), codec)),
     )
+}
+
+/// Whether a statement of this session is at work on the table or a partition. What it did so far can be seen by
+/// whoever looks at the rows in a new snapshot, and its triggers will tell of it once more.
+pub fn is_under_way(table: &ManagedTable) -> Answer<bool> {
+    let oid = Parameter { type_oid: pg_sys::OIDOID, datum: Some(Datum::from(table.oid.to_u32())) };
+    let mut members = Vec::new();
+    identity::as_extension(|| {
+        read_all(
+            "WITH RECURSIVE tree (oid) AS (
+                 SELECT $1 UNION
+                 SELECT i.inhrelid FROM tree t
+                 JOIN pg_catalog.pg_inherits i ON i.inhparent OPERATOR(pg_catalog.=) t.oid)
+             SELECT tree.oid FROM tree",
+            &[oid],
+            &mut |row| {
+                members.extend(row.oid(0));
+                Ok(true)
+            },
+        )
+    })?;
+    Ok(members.into_iter().any(is_in_use))
 }

@@ -7,6 +7,7 @@ use plimsoll_core::dyadic::Dyadic;
 use plimsoll_core::fingerprint::Fingerprint;
 use plimsoll_core::store::PositionRange;
 
+use super::definition;
 use super::read::{self, replica};
 use crate::access::Database;
 use crate::datum::{execute_in_snapshot, is_read_committed, may_write, with_latest_snapshot};
@@ -29,12 +30,13 @@ pub enum Due {
 }
 
 /// Folds a replica's pending changes where it is due, and unless somebody else does so now. Answers how many
-/// rows of changes were pending. Nothing happens where the transaction's isolation forbids it.
+/// rows of changes were pending. Nothing happens where the transaction's isolation forbids it, or within a
+/// statement on the table.
 pub fn fold_if_due(database: &Database, table: &mut ManagedTable, due: Due) -> Answer<u64> {
     if !table.keep_manifest || !may_write() || !is_read_committed() {
         return Ok(0);
     }
-    if !is_due(database, table, due)? || !lock(database, table)? {
+    if !is_due(database, table, due)? || definition::is_under_way(table)? || !lock(database, table)? {
         return Ok(0);
     }
     with_latest_snapshot(|| fold(database, table))

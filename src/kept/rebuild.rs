@@ -23,8 +23,16 @@ const STRAY: usize = 1_000;
 /// either in the snapshot of the scan or still pending after it.
 ///
 /// # Errors
-/// `NOT_IN_STATE` where no manifest is kept of the table.
+/// `NOT_IN_STATE` where no manifest is kept of the table; `IN_USE` within a statement on the table.
 pub fn rebuild(database: &Database, table: &mut ManagedTable) -> Answer<u64> {
+    if definition::is_under_way(table)? {
+        let message = format!("a statement of this session is at work on {}", table.name);
+        return Err(Problem::new(state::IN_USE, message)
+            .detail(
+                "Its rows can be seen, and its triggers, or others that are deferred, have not fired yet.",
+            )
+            .hint("Call this in a statement of its own."));
+    }
     // Shared with all writers; it keeps triggers, columns and partitions as they are until the end.
     table.as_owner(|| Ok(Spi::run(&format!("LOCK TABLE {} IN ROW EXCLUSIVE MODE", table.name))?))?;
     identity::as_extension(|| {
@@ -89,10 +97,11 @@ pub fn rebuild_if_empty(database: &Database, table: &mut ManagedTable) -> Answer
             Ok(false)
         })
     })?;
-    if empty {
+    let settled = empty && !definition::is_under_way(table)?;
+    if settled {
         rebuild(database, table)?;
     }
-    Ok(empty)
+    Ok(settled)
 }
 
 /// A range of which the manifest says something else than the rows.
