@@ -44,6 +44,15 @@ impl Fired {
         unsafe { (*(*self.data).tg_relation).rd_id }
     }
 
+    /// Whether rows of children that are no partitions, of which nobody tells, may be among those handed over.
+    pub fn may_have_children(&self) -> bool {
+        // SAFETY: the relation is open for the length of the call, and its catalogue row with it.
+        unsafe {
+            let class = (*(*self.data).tg_relation).rd_rel;
+            (*class).relhassubclass && (*class).relkind == pg_sys::RELKIND_RELATION as std::ffi::c_char
+        }
+    }
+
     /// What happened.
     pub fn event(&self) -> Event {
         // SAFETY: the data outlive the call.

@@ -280,6 +280,20 @@ pub fn mapping(relation: Oid) -> Answer<Option<Rc<Mapping>>> {
     Ok(loaded)
 }
 
+/// Whether a relation has children now.
+pub fn has_children(relation: Oid) -> Answer<bool> {
+    let parameter = Parameter { type_oid: pg_sys::OIDOID, datum: Some(Datum::from(relation.to_u32())) };
+    let mut found = false;
+    let sql = "SELECT 1 FROM pg_catalog.pg_inherits i WHERE i.inhparent OPERATOR(pg_catalog.=) $1 LIMIT 1";
+    identity::as_extension(|| {
+        read_all(sql, &[parameter], &mut |_| {
+            found = true;
+            Ok(true)
+        })
+    })?;
+    Ok(found)
+}
+
 /// What the trigger reads of a column.
 struct Attribute {
     place: usize,
@@ -298,7 +312,8 @@ struct Attribute {
 fn load(relation: Oid) -> Answer<Option<Mapping>> {
     let oid = |oid: Oid| Parameter { type_oid: pg_sys::OIDOID, datum: Some(Datum::from(oid.to_u32())) };
     let mut registered = None;
-    // By name as everywhere; a table that was renamed goes on under its oid until it is managed again.
+    // By name as everywhere; a table that was renamed goes on under its oid until it is managed again, or until
+    // another has its name.
     read_all(
         "WITH RECURSIVE up (oid) AS (
              SELECT $1 UNION
@@ -315,6 +330,12 @@ fn load(relation: Oid) -> Answer<Option<Mapping>> {
              WHERE t.unmanaged_at IS NULL AND (t.relation_oid OPERATOR(pg_catalog.=) up.oid
                  OR (t.schema_name OPERATOR(pg_catalog.=) n.nspname
                      AND t.table_name OPERATOR(pg_catalog.=) c.relname))) t
+         WHERE t.named OR NOT EXISTS (
+             SELECT FROM plimsoll.table_record r
+             JOIN pg_catalog.pg_namespace n ON n.nspname OPERATOR(pg_catalog.=) r.schema_name
+             JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) n.oid
+                  AND c.relname OPERATOR(pg_catalog.=) r.table_name
+             WHERE r.table_id OPERATOR(pg_catalog.=) t.table_id)
          ORDER BY t.named DESC, t.table_id LIMIT 1",
         &[oid(relation)],
         &mut |row| {

@@ -57,6 +57,8 @@ struct Statement<'m> {
     last: (Vec<u8>, Option<usize>),
     bytes: Vec<u8>,
     form: Vec<u8>,
+    /// Rows may be among these that no replica counts: nothing is known afterwards.
+    unknown: bool,
 }
 
 fn fire(fired: &Fired) -> Answer<()> {
@@ -70,6 +72,7 @@ fn fire(fired: &Fired) -> Answer<()> {
         last: (vec![u8::MAX], None),
         bytes: Vec::new(),
         form: Vec::with_capacity(256),
+        unknown: fired.may_have_children() && mapping::has_children(fired.relation())?,
     };
     fired.rows_before(&mut |row| statement.take(row, false))?;
     fired.rows_after(&mut |row| statement.take(row, true))?;
@@ -108,8 +111,8 @@ impl Statement<'_> {
         let place = tenant.map(|tenant| {
             let found = self.touched.iter().position(|touched| touched.tenant.id == tenant.id);
             found.unwrap_or_else(|| {
-                let changes = Changes::default();
-                self.touched.push(Touched { tenant, changes, blocks: None, unknown: false });
+                let (changes, unknown) = (Changes::default(), self.unknown);
+                self.touched.push(Touched { tenant, changes, blocks: None, unknown });
                 self.touched.len() - 1
             })
         });
