@@ -213,7 +213,7 @@ CREATE TABLE plimsoll.kept_head (
     max_modified timestamptz,
     rebuilt_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     PRIMARY KEY (database_id, table_id)
-) WITH (fillfactor = 50);
+) WITH (fillfactor = 50, vacuum_truncate = off);
 
 -- Disjoint ranges of positions, each of those that share their top bits; where no block is, no row is.
 CREATE TABLE plimsoll.kept_block (
@@ -225,17 +225,17 @@ CREATE TABLE plimsoll.kept_block (
     sum bytea NOT NULL,
     max_modified timestamptz,
     PRIMARY KEY (database_id, table_id, first_position)
-) WITH (fillfactor = 80);
+) WITH (fillfactor = 80, vacuum_truncate = off);
 
 -- What statements changed and no block holds yet: one row a statement and replica, written by the triggers
 -- alone, never updated. Without entries: the rows are to be scanned. No foreign key: it would lock a row of ours
--- for each of an application's statements.
+-- for each of an application's statements. And nobody waits while a vacuum gives empty pages back.
 CREATE TABLE plimsoll.kept_delta (
     database_id uuid NOT NULL,
     table_id integer NOT NULL,
     mapping bigint NOT NULL,
     entries bytea
-);
+) WITH (vacuum_truncate = off, toast.vacuum_truncate = off);
 CREATE INDEX kept_delta_by_replica ON plimsoll.kept_delta (database_id, table_id);
 
 CREATE SEQUENCE plimsoll.run_number;
@@ -444,6 +444,17 @@ CREATE FUNCTION plimsoll.kept_trigger() RETURNS trigger
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'kept_trigger_wrapper';
 COMMENT ON FUNCTION plimsoll.kept_trigger() IS
     'Keeps the manifests of a managed table as its rows change; made a trigger by plimsoll.manage_table alone';
+
+-- What a subscription applies fires no trigger of a statement. While it is there nothing is answered from manifests
+-- of its tables; before it goes, or lets tables go, these manifests do.
+CREATE FUNCTION plimsoll.kept_subscription() RETURNS event_trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'kept_subscription_wrapper';
+COMMENT ON FUNCTION plimsoll.kept_subscription() IS
+    'Puts manifests of tables that a subscription wrote to out of use until they are rebuilt';
+CREATE EVENT TRIGGER plimsoll_subscription ON ddl_command_start
+    WHEN TAG IN ('ALTER SUBSCRIPTION', 'DROP SUBSCRIPTION')
+    EXECUTE FUNCTION plimsoll.kept_subscription();
 
 CREATE FUNCTION plimsoll.keep_manifest(relation regclass, keep boolean) RETURNS boolean
     LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp

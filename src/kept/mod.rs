@@ -11,6 +11,7 @@
 //! | `definition` | what the catalogue says of a table, and whether its triggers see everything |
 //! | `mapping`, `trigger`, `counting` | from the rows of a statement to one row of changes |
 //! | `truncate` | tables that are emptied at once |
+//! | `subscription` | tables that a subscription writes to |
 //! | `read` | what a replica holds: its root, its nodes |
 //! | `fold`, `rebuild` | changes added to blocks; blocks made out of rows |
 //! | `install` | triggers made and dropped |
@@ -28,6 +29,7 @@ mod mapping;
 mod read;
 mod rebuild;
 mod report;
+mod subscription;
 mod trigger;
 mod truncate;
 
