@@ -50,7 +50,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { room: usize::MAX, local_rows: 1 << 20, early_rows: 1 << 16 }
+        Limits { room: usize::MAX, local_rows: 900_000, early_rows: 1 << 16 }
     }
 }
 
@@ -67,8 +67,9 @@ pub struct Found {
 
 #[derive(Debug)]
 enum State {
-    /// The remote side divides these of the open regions.
+    /// A side divides these of the open regions.
     Divide {
+        side: Side,
         most: u32,
     },
     /// The local side tells what the parts hold.
@@ -136,7 +137,7 @@ impl Reconcile {
         let ranges = self.ranges.as_slice();
         let first = self.sketch.as_ref().map_or(0, Sketch::symbols);
         Some(match &self.state {
-            State::Divide { most } => (Side::Remote, Question::RangeManifest { ranges, most: *most }),
+            State::Divide { side, most } => (*side, Question::RangeManifest { ranges, most: *most }),
             State::Parts(_) => (Side::Local, Question::Summaries(ranges)),
             State::LocalItems => (Side::Local, Question::Items(ranges)),
             State::RemoteItems => (Side::Remote, Question::Items(ranges)),
@@ -153,11 +154,11 @@ impl Reconcile {
     /// Takes the answer; `false` where it is none to what was asked.
     pub fn tell(&mut self, reply: Reply) -> bool {
         let understood = match (std::mem::replace(&mut self.state, State::Done), reply) {
-            (State::Divide { .. }, Reply::Summaries(parts)) => self.divided(parts),
+            (State::Divide { side, .. }, Reply::Summaries(parts)) => self.divided(side, parts),
             (State::Parts(parts), Reply::Summaries(local)) => {
                 local.len() == parts.len()
                     && local.iter().zip(&parts).all(|(local, part)| local.range == part.range)
-                    && self.compare_parts(&parts, &local)
+                    && self.compare_parts(&parts, Some(&local), Some(&parts))
             }
             (State::LocalItems, Reply::Items(items)) => self.take_local(items),
             (State::RemoteItems, Reply::Items(items)) => self.take_remote(items),
@@ -208,7 +209,8 @@ impl Reconcile {
         let plan = plan::next(&self.open, &self.limits, self.failures);
         let (asked, state) = match plan {
             Plan::Done => (Vec::new(), State::Done),
-            Plan::Divide { regions, most } => (regions, State::Divide { most }),
+            Plan::Divide { regions, most } => (regions, State::Divide { side: Side::Remote, most }),
+            Plan::DivideLocal { regions, most } => (regions, State::Divide { side: Side::Local, most }),
             Plan::LocalItems(regions) => (regions, State::LocalItems),
             Plan::RemoteItems(regions) => (regions, State::RemoteItems),
             Plan::Sketch { symbols } => {
@@ -275,7 +277,7 @@ impl Reconcile {
     }
 
     /// Takes the parts of the asked regions, which must make them up.
-    fn divided(&mut self, parts: Vec<RangeSummary>) -> bool {
+    fn divided(&mut self, side: Side, parts: Vec<RangeSummary>) -> bool {
         let mut rest = parts.as_slice();
         for at in &self.asked {
             let range = self.open[*at].range;
@@ -289,8 +291,11 @@ impl Reconcile {
         if !rest.is_empty() {
             return false;
         }
+        if side == Side::Local {
+            return self.compare_parts(&parts, Some(&parts), None);
+        }
         if self.asked.iter().all(|at| self.open[*at].items.is_some()) {
-            return self.compare_parts(&parts, &[]);
+            return self.compare_parts(&parts, None, Some(&parts));
         }
         self.ranges = parts.iter().map(|part| part.range).collect();
         self.state = State::Parts(parts);
@@ -298,8 +303,14 @@ impl Reconcile {
     }
 
     /// Replaces the asked regions by those of their parts that differ. `local`: what the local side holds in
-    /// the parts, where its rows are not known.
-    fn compare_parts(&mut self, parts: &[RangeSummary], local: &[RangeSummary]) -> bool {
+    /// the parts, where its rows are not known; `remote`: the same of the remote side, where it has rows.
+    fn compare_parts(
+        &mut self,
+        parts: &[RangeSummary],
+        local: Option<&[RangeSummary]>,
+        remote: Option<&[RangeSummary]>,
+    ) -> bool {
+        let of = |side: Option<&[RangeSummary]>, at: usize| side?.get(at).map(Held::from);
         let mut asked = std::mem::take(&mut self.asked).into_iter().peekable();
         let (mut open, mut at, mut differing) = (Vec::new(), 0, Vec::new());
         for (place, region) in std::mem::take(&mut self.open).into_iter().enumerate() {
@@ -310,10 +321,11 @@ impl Reconcile {
             let begin = at;
             while let Some(part) = parts.get(at).filter(|part| region::within(&part.range, &region.range)) {
                 let items = region.items.as_ref().map(|rows| rows.within(part.range));
-                let held = items.as_ref().map(Rows::held).or_else(|| local.get(at).map(Held::from));
-                let Some(held) = held else { return false };
+                let Some(held) = items.as_ref().map(Rows::held).or_else(|| of(local, at)) else {
+                    return false;
+                };
+                let part = Region::new(part.range, held, of(remote, at).unwrap_or_default());
                 at += 1;
-                let part = Region::new(part.range, held, part.into());
                 if part.local != part.remote {
                     differing.push(open.len());
                     open.push(Region { items, rounds: region.rounds + 1, ..part });

@@ -120,6 +120,11 @@ fn ten_thousand_rows_in_one_place_of_a_million() {
 fn what_one_side_lacks_altogether_costs_no_more_than_its_rows() {
     let (_, cost) = compare("remote empty", million(), Kept::new(Vec::new()));
     assert!(cost.bytes <= 500, "{cost:?}");
+    // Its rows come a page at a time, also where there is no other side to ask how they lie.
+    let (mut local, mut empty) = (million(), Kept::new(Vec::new()));
+    let mut near = Remote::new(&mut local);
+    find(&mut near, &mut empty, 0, PositionRange::ALL, Limits::default()).expect("differences");
+    assert!(near.log.iter().all(|(_, bytes)| *bytes <= 500_000 * 17 + 100), "{:?}", near.log);
     let (_, cost) = compare("local empty", Kept::new(Vec::new()), million());
     assert!(cost.bytes <= 1_000_000 * 18 + 100_000, "{cost:?}");
 }

@@ -25,8 +25,9 @@ const FIRST_FAN_OUT: u64 = 32;
 const MOST_ROUNDS: u32 = 10;
 /// Parts of one answer at most.
 const MOST_PARTS: u64 = 4_096;
-/// Rows asked for at once.
+/// Rows asked for at once: of the remote side, of the local one.
 const PAGE_ROWS: u64 = 1 << 14;
+const LOCAL_PAGE_ROWS: u64 = 500_000;
 const FEWEST_IN_PAGE: u64 = 1_000;
 /// Bytes of a row in a list, and of a part in a range manifest; of a question and its answer beside them.
 const ITEM_BYTES: f64 = 18.0;
@@ -37,6 +38,11 @@ const TRIP_BYTES: f64 = 200.0;
 pub(super) enum Plan {
     Done,
     Divide {
+        regions: Vec<usize>,
+        most: u32,
+    },
+    /// The local side divides what it alone has rows of.
+    DivideLocal {
         regions: Vec<usize>,
         most: u32,
     },
@@ -90,16 +96,15 @@ pub(super) fn next(open: &[Region], limits: &Limits, failures: u32) -> Plan {
     if !unread.is_empty() && unread_rows <= limits.local_rows.min(limits.early_rows) {
         return Plan::LocalItems(unread);
     }
-    let lacking: Vec<usize> = unread.iter().copied().filter(|at| open[*at].remote.rows == 0).collect();
-    if !lacking.is_empty() {
-        return Plan::LocalItems(lacking);
+    if let Some(plan) = lacking(open, &unread) {
+        return plan;
     }
     let costs = Costs::new(open);
     if let Some(plan) = divide(open, &costs, limits, failures) {
         return plan;
     }
     if !unread.is_empty() && unread_rows <= limits.local_rows {
-        return Plan::LocalItems(unread);
+        return Plan::LocalItems(page(open, unread, LOCAL_PAGE_ROWS));
     }
     let all = || (0..open.len()).collect::<Vec<usize>>();
     if failures == 0 {
@@ -120,17 +125,33 @@ pub(super) fn next(open: &[Region], limits: &Limits, failures: u32) -> Plan {
     Plan::Sketch { symbols: wanted as u32 }
 }
 
+/// The rows that the remote side has none beside, a page at a time.
+fn lacking(open: &[Region], unread: &[usize]) -> Option<Plan> {
+    let regions: Vec<usize> = unread.iter().copied().filter(|at| open[*at].remote.rows == 0).collect();
+    let large = |at: &usize| {
+        let region = &open[*at];
+        region.local.rows > LOCAL_PAGE_ROWS && !region.stuck && region.rounds < MOST_ROUNDS
+    };
+    let large: Vec<usize> = regions.iter().copied().filter(large).collect();
+    if !large.is_empty() {
+        return Some(Plan::DivideLocal { regions: large, most: FIRST_FAN_OUT as u32 });
+    }
+    (!regions.is_empty()).then(|| Plan::LocalItems(page(open, regions, LOCAL_PAGE_ROWS)))
+}
+
+/// The first of these regions that have so many rows together, one at least.
+fn page(open: &[Region], regions: Vec<usize>, most: u64) -> Vec<usize> {
+    let mut rows = 0u64;
+    let fits = |(place, at): &(usize, usize)| {
+        rows = rows.saturating_add(open[*at].rows());
+        *place == 0 || rows <= most
+    };
+    regions.into_iter().enumerate().take_while(fits).map(|(_, at)| at).collect()
+}
+
 /// The rows of these regions, a page at a time; the local ones first.
 fn rows_of(open: &[Region], regions: Vec<usize>, limits: &Limits) -> Plan {
-    let mut rows = 0u64;
-    let mut page = Vec::new();
-    for at in regions {
-        rows = rows.saturating_add(open[at].rows());
-        if !page.is_empty() && rows > page_rows(limits) {
-            break;
-        }
-        page.push(at);
-    }
+    let page = page(open, regions, page_rows(limits));
     let unread: Vec<usize> = page.iter().copied().filter(|at| open[*at].items.is_none()).collect();
     if unread.is_empty() { Plan::RemoteItems(page) } else { Plan::LocalItems(unread) }
 }
