@@ -46,16 +46,11 @@ fn some(rng: &mut StdRng, count: usize) -> Vec<i64> {
 }
 
 fn without(positions: &[i64]) -> Kept {
-    let mut gone = positions.to_vec();
-    gone.sort_unstable();
-    let stays = |item: &&ShortItem| gone.binary_search(&item.position).is_err();
-    Kept::new(million().rows().iter().filter(stays).copied().collect())
+    million().changed(positions, |_| None)
 }
 
 fn altered(positions: &[i64]) -> Kept {
-    let mut rows = million().rows().to_vec();
-    positions.iter().for_each(|position| rows[*position as usize - 1] = row(*position, 1));
-    Kept::new(rows)
+    million().changed(positions, |item| Some(row(item.position, 1)))
 }
 
 #[test]

@@ -78,16 +78,37 @@ impl Kept {
         &self.rows
     }
 
+    /// The same side after some rows went or were altered, with the same blocks, as a kept manifest has them.
+    pub fn changed(&self, positions: &[i64], change: impl Fn(&ShortItem) -> Option<ShortItem>) -> Self {
+        let mut positions = positions.to_vec();
+        positions.sort_unstable();
+        let hit = |item: &ShortItem| positions.binary_search(&item.position).is_ok();
+        let rows = self.rows.iter().filter_map(|item| if hit(item) { change(item) } else { Some(*item) });
+        let rows: Vec<_> = rows.collect();
+        let again = |(block, held): &(Dyadic, Fingerprint)| {
+            let at = positions.partition_point(|position| *position < block.first());
+            let same = positions.get(at).is_none_or(|position| !block.contains(*position));
+            (*block, if same { *held } else { fingerprint(slice(&rows, block.range())) })
+        };
+        let blocks = self.blocks.iter().map(again).filter(|(_, held)| held.row_count() > 0).collect();
+        Kept { rows, blocks, read: 0 }
+    }
+
     /// Whole blocks, and the rows of the others.
     fn summary(&mut self, range: PositionRange) -> RangeSummary {
+        let mut held = Fingerprint::default();
         let first =
             self.blocks.partition_point(|(block, _)| range.from.is_some_and(|from| block.last() < from));
-        for (block, _) in self.blocks[first..].iter().take_while(|(block, _)| block.meets(&range)) {
-            if !block.lies_in(&range) {
-                self.read += slice(&self.rows, block.range()).len() as u64;
+        for (block, whole) in self.blocks[first..].iter().take_while(|(block, _)| block.meets(&range)) {
+            if block.lies_in(&range) {
+                held.combine(whole);
+            } else {
+                let rows = slice(&self.rows, block.range());
+                self.read += rows.len() as u64;
+                held.combine(&fingerprint(slice(rows, range)));
             }
         }
-        RangeSummary::new(range, &fingerprint(slice(&self.rows, range)))
+        RangeSummary::new(range, &held)
     }
 }
 
