@@ -172,3 +172,18 @@ fn time_is_divided_by_what_tables_have_to_do() {
     let batch = 0.02 * 3.0;
     assert!((first * batch / budget - 1.0).abs() < 0.25, "{first} batches of {}", budget / batch);
 }
+
+#[test]
+fn verify_takes_larger_windows_as_long_as_they_take_little_time() {
+    let mut model = level(40_000);
+    model.settings.window_rows = 1_000;
+    let windows = |model: &Model| {
+        model.with(|state| state.log.clear());
+        assert!(model.verify(0).0.level);
+        model.called("window")
+    };
+    assert!(windows(&model) <= 7, "1,000 rows, then twice as many each time");
+    // A millisecond a row: half a second has 500.
+    model.with(|state| state.cost = (1_000, 1_000));
+    assert!(windows(&model) >= 35);
+}

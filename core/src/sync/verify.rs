@@ -22,6 +22,8 @@ struct Survey<'a, 'b> {
     sides: &'a mut Sides<'b>,
     table: TableId,
     ledger: Ledger,
+    /// Rows of the next window.
+    rows: u64,
 }
 
 /// Rows that differ, with their keys.
@@ -29,6 +31,12 @@ struct Survey<'a, 'b> {
 struct Keyed {
     missing: HashMap<Vec<u8>, i64>,
     excess: HashMap<Vec<u8>, i64>,
+}
+
+impl<'a, 'b> Survey<'a, 'b> {
+    fn new(sides: &'a mut Sides<'b>, settings: &Settings, table: TableId) -> Self {
+        Survey { sides, table, ledger: Ledger::new(settings.clone()), rows: settings.window_rows }
+    }
 }
 
 impl Survey<'_, '_> {
@@ -51,15 +59,27 @@ impl Survey<'_, '_> {
 
     /// Compares about a window from the beginning of a range.
     fn piece(&mut self, range: PositionRange) -> Outcome<Piece> {
-        let settings = &self.ledger.settings;
-        let mut compare = Compare::new(range, settings.window_rows, settings.max_excess_rows);
+        let began = self.sides.world.now();
+        let mut compare = Compare::new(range, self.rows, self.ledger.settings.max_excess_rows);
         while let Some(step) = compare.step() {
             let answer = self.ask(step)?;
             if !compare.tell(answer, &self.ledger) {
                 return Err(unexpected());
             }
         }
+        let took = u64::try_from(self.sides.world.now().saturating_sub(began)).unwrap_or(0);
+        self.size_next(took);
         Ok(compare.finish())
+    }
+
+    /// Windows grow while they are far from the longest snapshot, and shrink beyond it.
+    fn size_next(&mut self, took: u64) {
+        let settings = &self.ledger.settings;
+        if took < settings.max_snapshot / 4 {
+            self.rows = self.rows.saturating_mul(2).min(settings.max_window_rows.max(1));
+        } else if took > settings.max_snapshot {
+            self.rows = (self.rows / 2).max(1);
+        }
     }
 
     /// The keys of the rows that a comparison found; rows that changed meanwhile are left out.
@@ -108,7 +128,7 @@ pub(super) fn verify(
     table: TableId,
     on_difference: &mut dyn FnMut(Difference),
 ) -> Outcome<VerifyReport> {
-    let mut survey = Survey { sides, table, ledger: Ledger::new(settings.clone()) };
+    let mut survey = Survey::new(sides, settings, table);
     let Answer::Rejected(rejected) = survey.ask(Step::Rejected)? else { return Err(unexpected()) };
     let rejected: HashSet<_> = rejected.into_iter().map(|row| row.key_id).collect();
     let mut report = VerifyReport::default();
@@ -251,7 +271,7 @@ pub(super) fn dry_run(sides: &mut Sides<'_>, settings: &Settings, inputs: &[Tabl
     let mut report = RunReport::default();
     for (table, input) in inputs.iter().enumerate() {
         let mut of_table = TableReport { remote_rows: input.version.row_count, ..TableReport::default() };
-        let mut survey = Survey { sides, table, ledger: Ledger::new(settings.clone()) };
+        let mut survey = Survey::new(sides, settings, table);
         if report.failure.is_none() && !report.stopped {
             survey.sides.world.event(table, Event::Started { expected_rows: None });
             let outcome = survey.dry_run(&mut of_table);
