@@ -74,20 +74,15 @@ impl Scan {
     /// Of rows in no particular order, or by ascending position.
     pub fn new(database: &Database, table: &ManagedTable, pieces: &[Piece], ordered: bool) -> Answer<Scan> {
         let mut bounds: Vec<(i64, i64)> = Vec::with_capacity(pieces.len());
-        for piece in pieces {
+        for (first, last) in pieces.iter().filter_map(|piece| table.possible(piece.first, piece.last)) {
             match bounds.last_mut() {
-                Some((_, last)) if last.checked_add(1) == Some(piece.first) => *last = piece.last,
-                _ => bounds.push((piece.first, piece.last)),
+                Some((_, before)) if before.checked_add(1) == Some(first) => *before = last,
+                _ => bounds.push((first, last)),
             }
         }
         let mut placeholders = Placeholders::for_tenant(table, database)?;
         let sql = match bounds[..] {
-            [(first, last)] => {
-                let predicate = table.range_predicate(Some(first), last.checked_add(1), &mut placeholders);
-                let order =
-                    if ordered { format!(" ORDER BY t.{}", table.version_column()) } else { String::new() };
-                format!("SELECT {} FROM {} t WHERE {predicate}{order}", table.column_list("t."), table.name)
-            }
+            [bounds] => table.piece_statement(bounds, ordered, &mut placeholders),
             _ => table.pieces_statement(&bounds, ordered, &mut placeholders),
         };
         let parameters = placeholders.parameters().to_vec();

@@ -86,6 +86,35 @@ impl ManagedTable {
         Parameter { type_oid, datum: Some(Datum::from(value)) }
     }
 
+    /// The part of `first..=last` in which rows can stand: no xid8 is negative, and none can be compared with one
+    /// that is.
+    pub fn possible(&self, first: i64, last: i64) -> Option<(i64, i64)> {
+        match self.schema.version().column_type {
+            ColumnType::Xid8 => (last >= 0).then_some((first.max(0), last)),
+            _ => Some((first, last)),
+        }
+    }
+
+    /// Reads the tenant's rows of one piece of the axis. It always has two bounds: without statistics the planner
+    /// takes a third of the replica to lie beyond a single one, and reads all of it.
+    pub fn piece_statement(
+        &self,
+        bounds: (i64, i64),
+        ordered: bool,
+        placeholders: &mut Placeholders,
+    ) -> String {
+        let [first, last] =
+            [bounds.0, bounds.1].map(|position| placeholders.add(self.position_parameter(position)));
+        let (columns, version) = (self.column_list("t."), self.version_column());
+        let order = if ordered { format!(" ORDER BY t.{version}") } else { String::new() };
+        format!(
+            "SELECT {columns} FROM {} t WHERE {} AND t.{version} OPERATOR(pg_catalog.>=) {first}
+                 AND t.{version} OPERATOR(pg_catalog.<=) {last}{order}",
+            self.name,
+            self.tenant_predicate()
+        )
+    }
+
     /// Reads the tenant's rows of several pieces of the axis, each by its first and last position, in one
     /// statement. The fence makes the planner look each piece up by index.
     pub fn pieces_statement(
@@ -95,14 +124,7 @@ impl ManagedTable {
         placeholders: &mut Placeholders,
     ) -> String {
         let element = self.position_parameter(0).type_oid;
-        let (mut firsts, mut lasts) = (Vec::with_capacity(bounds.len()), Vec::with_capacity(bounds.len()));
-        for (first, last) in bounds {
-            // No xid8 is negative, and none can be compared with one.
-            if element != pg_sys::XID8OID || *last >= 0 {
-                firsts.push(if element == pg_sys::XID8OID { (*first).max(0) } else { *first });
-                lasts.push(*last);
-            }
-        }
+        let (firsts, lasts): (Vec<i64>, Vec<i64>) = bounds.iter().copied().unzip();
         let firsts = placeholders.add(long_array(element, &firsts));
         let lasts = placeholders.add(long_array(element, &lasts));
         let (columns, version) = (self.column_list("t."), self.version_column());
