@@ -12,39 +12,7 @@ use plimsoll_core::sketch::Sketch;
 use plimsoll_core::store::PositionRange;
 use plimsoll_tests::Registered;
 use postgres::Client;
-use shop::{Shop, refused};
-
-const ROWS: i64 = 6_000;
-
-/// A managed table with this type of version, two databases with rows in it, and the first one's agent.
-fn stocked(version: &str, expression: &str) -> (Shop, Registered, Client) {
-    let mut shop = Shop::open();
-    let owner: String =
-        shop.value("SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = 'shop.customer'::regclass");
-    shop.superuser
-        .batch_execute(&format!(
-            "SET ROLE {owner};
-             CREATE TABLE shop.sale (client_id text NOT NULL, database_id uuid NOT NULL, id int NOT NULL, note text,
-                 version {version} NOT NULL, PRIMARY KEY (client_id, database_id, id));
-             RESET ROLE;
-             SELECT plimsoll.manage_table('shop.sale', version_column => 'version')"
-        ))
-        .expect("a managed table");
-    let mut registered = Vec::new();
-    for client in ["acme", "umbrella"] {
-        registered.push(shop.register(client, 0));
-        let database = registered.last().expect("a database");
-        shop.superuser
-            .execute(
-                &format!("INSERT INTO shop.sale SELECT $1, $2, i, 'note ' || i, {expression} FROM generate_series(1, $3::bigint) i"),
-                &[&client, &database.id, &ROWS],
-            )
-            .expect("rows");
-    }
-    let till = registered.swap_remove(0);
-    let agent = shop.agent(&till);
-    (shop, till, agent)
-}
+use shop::{ROWS, stocked};
 
 fn bytes(client: &mut Client, sql: &str, parameters: &[&(dyn postgres::types::ToSql + Sync)]) -> Vec<u8> {
     client
@@ -187,6 +155,58 @@ fn ranges_hold_what_their_rows_add_up_to_on_every_axis() {
 }
 
 #[test]
+fn kept_and_scanned_answers_agree() {
+    for (version, expression) in AXES {
+        let (mut shop, till, mut agent) = stocked(version, expression);
+        let all = items(&mut agent, &till, &[PositionRange::ALL]);
+        let cut = |share: usize| all[all.len() / 100 * share].position;
+        let ranges = [
+            range(None, cut(3)),
+            range(cut(20), cut(80)),
+            range(cut(80), cut(80) + 1),
+            range(cut(85) + 1, cut(86) + 7),
+            range(cut(90), None),
+        ];
+        let mut answers = Vec::new();
+        for (keep, rebuild) in [(true, false), (true, true), (false, false)] {
+            shop.superuser
+                .execute("SELECT plimsoll.keep_manifest('shop.sale', $1)", &[&keep])
+                .expect("a switch");
+            if rebuild {
+                let sql = "SELECT plimsoll.rebuild_manifest($1, 'shop.sale')";
+                shop.superuser.execute(sql, &[&till.id]).expect("blocks");
+                // What is noted and not yet in any block, within blocks and beyond them.
+                let change = format!(
+                    "UPDATE shop.sale SET note = 'changed' WHERE id IN (1, 77, 4000);
+                     UPDATE shop.sale SET note = 'note ' || id WHERE id IN (1, 77, 4000);
+                     DELETE FROM shop.sale WHERE database_id = '{0}' AND id BETWEEN 2000 AND 2900;
+                     INSERT INTO shop.sale SELECT 'acme', '{0}', i, 'note ' || i, {expression}
+                     FROM generate_series(2000, 2900) i",
+                    till.id
+                );
+                shop.superuser.batch_execute(&change).expect("changes that end where they began");
+            }
+            let kept: bool = agent
+                .query_one(
+                    "SELECT fingerprint IS NOT NULL FROM plimsoll.table_version($1, 'shop.sale')",
+                    &[&till.id],
+                )
+                .expect("a version")
+                .get(0);
+            assert_eq!(kept, keep && rebuild, "{version}");
+            answers.push(summaries(&mut agent, &till, &ranges));
+            for most in [1, 5, 100] {
+                let parts = divided(&mut agent, &till, &ranges, most);
+                let expected: Vec<_> = parts.iter().map(|part| added_up(&all, part.range)).collect();
+                assert_eq!(parts, expected, "{version}, kept: {kept}");
+            }
+        }
+        let expected: Vec<_> = ranges.iter().map(|range| added_up(&all, *range)).collect();
+        assert_eq!(answers, vec![expected; 3], "{version}");
+    }
+}
+
+#[test]
 fn a_sketch_finds_exactly_the_rows_that_differ() {
     let (mut shop, till, mut agent) = stocked("bigint", "i * 3");
     let ranges = [range(None, 3_000), range(6_000, 9_001), range(15_000, None)];
@@ -238,9 +258,8 @@ fn keys_and_rows_are_those_that_the_items_stand_for() {
     shop.superuser
         .execute("UPDATE shop.sale SET note = 'later' WHERE database_id = $1 AND id = 1000", &[&till.id])
         .expect("a change");
-    let gone = all
-        .iter()
-        .filter(|item| !items(&mut agent, &till, &[range(0, 1)]).contains(item) && item.position == 0);
+    let now = items(&mut agent, &till, &[range(0, 1)]);
+    let gone = all.iter().filter(|item| item.position == 0 && !now.contains(item));
     let gone: Vec<_> = gone.copied().collect();
     assert_eq!(gone.len(), 1);
     let asked = pack_items(&[&wanted[1..], &[stranger], &gone].concat());
@@ -287,92 +306,4 @@ fn a_few_ranges_are_read_without_the_rest_of_the_replica() {
         .expect("counters")
         .get(0);
     assert!((149..400).contains(&read), "{read} rows read for 149");
-}
-
-/// A call of each function that takes a database and a table, with packed ranges or items as `$2`.
-const CALLS: [&str; 6] = [
-    "packed_ranges($1, 'shop.sale', $2, 10)",
-    "packed_summaries($1, 'shop.sale', $2)",
-    "packed_sketch($1, 'shop.sale', $2, 0, 10)",
-    "packed_items($1, 'shop.sale', $2)",
-    "packed_keys($1, 'shop.sale', $2)",
-    "packed_rows($1, 'shop.sale', $2)",
-];
-
-#[test]
-fn hostile_bytes_are_refused_and_do_no_harm() {
-    let (_shop, till, mut agent) = stocked("bigint", "i");
-    let ranges = pack_ranges(&[range(None, 5), range(7, 100), range(200, None)]);
-    let some = pack_items(&items(&mut agent, &till, &[range(1, 20)]));
-    let mut random = fastrand::Rng::with_seed(7);
-    for call in CALLS {
-        let sound = if call.contains("keys") || call.contains("rows") { &some } else { &ranges };
-        let mut hostile: Vec<Vec<u8>> = (0..sound.len()).map(|cut| sound[..cut].to_vec()).collect();
-        hostile.push([&sound[..], &[0]].concat());
-        hostile.push([&[sound[0], 0, 0][..], &[0xff; 9], &[1]].concat());
-        hostile.push([&[sound[0]][..], &[0xff; 9], &[1]].concat());
-        hostile.push([&[sound[0], 3, 63][..], &[0xff, 0xff, 3], &[0xff; 200]].concat());
-        for bytes in hostile {
-            let outcome = agent.query_one(&format!("SELECT plimsoll.{call}"), &[&till.id, &bytes]);
-            refused(outcome, "22P03");
-        }
-        for _ in 0..200 {
-            let mut bytes = sound.clone();
-            for _ in 0..random.usize(1..4) {
-                let at = random.usize(..bytes.len());
-                bytes[at] = random.u8(..);
-            }
-            // Changed bytes may be sound ones by chance: an answer is fine, a crash is not.
-            let _ = agent.query_one(&format!("SELECT plimsoll.{call}"), &[&till.id, &bytes]);
-        }
-        bytes(&mut agent, call, &[&till.id, sound]);
-    }
-}
-
-#[test]
-fn numbers_out_of_bounds_and_missing_arguments_are_named() {
-    let (mut shop, till, mut agent) = stocked("bigint", "i");
-    shop.set_option(&till, "max_ranges", Some("16"));
-    let many: Vec<_> = (0..17).map(|i| range(2 * i, 2 * i + 1)).collect();
-    let many = pack_ranges(&many);
-    let one = pack_ranges(&[PositionRange::ALL]);
-    for (call, packed, sqlstate, wanted) in [
-        ("packed_ranges($1, 'shop.sale', $2, 0)", &one, "22023", "max_ranges is 0"),
-        ("packed_ranges($1, 'shop.sale', $2, 17)", &one, "22023", "from 1 to 16"),
-        ("packed_ranges($1, 'shop.sale', $2, 2)", &many, "54000", "max_ranges"),
-        ("packed_ranges($1, 'shop.sale', $2, NULL)", &one, "22004", "max_ranges"),
-        ("packed_summaries($1, 'shop.sale', $2)", &many, "54000", "17 ranges"),
-        ("packed_items($1, 'shop.sale', $2)", &many, "54000", "17 ranges"),
-        ("packed_sketch($1, 'shop.sale', $2, 0, 5)", &many, "54000", "17 ranges"),
-        ("packed_sketch($1, 'shop.sale', $2, -1, 5)", &one, "22023", "first is -1"),
-        ("packed_sketch($1, 'shop.sale', $2, 0, 2147483647)", &one, "54000", "symbols"),
-        ("packed_sketch($1, 'shop.sale', $2, 2147483647, 2147483647)", &one, "54000", "symbols"),
-        ("packed_items($1, NULL, $2)", &one, "22004", "relation"),
-    ] {
-        let outcome = agent.query_one(&format!("SELECT plimsoll.{call}"), &[&till.id, packed]);
-        let message = refused(outcome, sqlstate);
-        assert!(message.contains(wanted), "{call}: {message}");
-    }
-    for call in CALLS {
-        let outcome = agent.query_one(&format!("SELECT plimsoll.{call}"), &[&till.id, &None::<Vec<u8>>]);
-        refused(outcome, "22004");
-    }
-}
-
-#[test]
-fn another_database_is_refused_by_every_function() {
-    let (mut shop, _, mut agent) = stocked("bigint", "i");
-    let other: uuid::Uuid =
-        shop.value("SELECT database_id FROM plimsoll.databases WHERE client_id = 'umbrella'");
-    let one = pack_ranges(&[PositionRange::ALL]);
-    for call in CALLS {
-        let message = refused(agent.query_one(&format!("SELECT plimsoll.{call}"), &[&other, &one]), "42501");
-        assert!(message.contains("no right to use it"), "{message}");
-    }
-    for call in [
-        "SELECT plimsoll.range_manifest($1, 'shop.sale', '(,)', 5)",
-        "SELECT plimsoll.sketch($1, 'shop.sale', '{(,)}', 0, 5)",
-    ] {
-        refused(agent.query(call, &[&other]), "42501");
-    }
 }

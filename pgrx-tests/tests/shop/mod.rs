@@ -110,6 +110,40 @@ impl Shop {
     }
 }
 
+/// Rows of each database in `shop.sale`.
+pub const ROWS: i64 = 6_000;
+
+/// A shop with a managed table `shop.sale` that has this type of version, two databases with rows in it numbered
+/// from 1 whose versions are what the expression says of the number `i`, and the first one's agent.
+pub fn stocked(version: &str, expression: &str) -> (Shop, Registered, Client) {
+    let mut shop = Shop::open();
+    let owner: String =
+        shop.value("SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = 'shop.customer'::regclass");
+    shop.superuser
+        .batch_execute(&format!(
+            "SET ROLE {owner};
+             CREATE TABLE shop.sale (client_id text NOT NULL, database_id uuid NOT NULL, id int NOT NULL, note text,
+                 version {version} NOT NULL, PRIMARY KEY (client_id, database_id, id));
+             RESET ROLE;
+             SELECT plimsoll.manage_table('shop.sale', version_column => 'version')"
+        ))
+        .expect("a managed table");
+    let mut registered = Vec::new();
+    for client in ["acme", "umbrella"] {
+        registered.push(shop.register(client, 0));
+        let database = registered.last().expect("a database");
+        shop.superuser
+            .execute(
+                &format!("INSERT INTO shop.sale SELECT $1, $2, i, 'note ' || i, {expression} FROM generate_series(1, $3::bigint) i"),
+                &[&client, &database.id, &ROWS],
+            )
+            .expect("rows");
+    }
+    let till = registered.swap_remove(0);
+    let agent = shop.agent(&till);
+    (shop, till, agent)
+}
+
 /// Logs a transaction in with a token.
 pub fn log_in(transaction: &mut Transaction, id: Uuid, token: &str) -> Result<(), Error> {
     let challenge: Vec<u8> = transaction.query_one("SELECT plimsoll.login_challenge()", &[])?.get(0);
