@@ -17,7 +17,7 @@ use crate::error::{Answer, OrRaise, Problem, state};
 use crate::guard::Verdict;
 use crate::table::{self, ManagedTable, Placeholders};
 use crate::version::{range_of, read_range};
-use crate::{cascade, guard, identity, run};
+use crate::{cascade, guard, identity, kept, run};
 
 /// What a delete did.
 #[derive(Default)]
@@ -224,6 +224,7 @@ fn delete(
     for (child, rows, verdict) in verdicts {
         guard::count(database, child, rows, verdict)?;
     }
+    kept::fold_if_due(database, table, kept::Due::WhenMany)?;
     if let Some(run_id) = run_id {
         run::add_counts(run_id, 0, 0, report.deleted, 0)?;
     }

@@ -32,8 +32,8 @@ use crate::access::Database;
 use crate::argument::{Members, required};
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::manifest::{hex, key_json};
-use crate::run;
 use crate::table::{self, ManagedTable};
+use crate::{kept, run};
 
 /// The largest upload taken, in bytes, where the database has no option `max_upload_bytes`.
 const MAX_UPLOAD_BYTES: usize = 64 << 20;
@@ -179,6 +179,7 @@ fn take<'u>(
         crate::datum::set_constraints_immediate();
         store::store(database, table, incoming, &mut report)?;
     }
+    kept::fold_if_due(database, table, kept::Due::WhenMany)?;
     if let Some(run_id) = run_id {
         // Rejected rows are counted when the caller records them.
         run::add_counts(run_id, report.inserted, report.updated, 0, 0)?;
