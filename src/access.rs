@@ -5,6 +5,7 @@ use pgrx::pg_sys::Oid;
 use pgrx::spi::Spi;
 use plimsoll_core::digest::FingerprintKey;
 
+use crate::datum::select_planned;
 use crate::error::{Answer, Problem, state};
 use crate::{identity, login};
 
@@ -78,7 +79,8 @@ type Loaded = (Database, Vec<String>, bool);
 
 fn load(id: Uuid, user: Oid, admin: bool) -> Answer<Option<Loaded>> {
     Spi::connect(|client| {
-        let rows = client.select(
+        let rows = select_planned(
+            client,
             "SELECT d.client_id, d.fingerprint_key, d.settings, d.suspended_at IS NOT NULL,
                     ARRAY(SELECT g.role_name::pg_catalog.text FROM plimsoll.grant_record g
                           WHERE g.database_id OPERATOR(pg_catalog.=) d.database_id)

@@ -63,10 +63,16 @@ pub fn refuse_restricted() -> Answer<()> {
 
 /// The owner of the extension's own tables.
 fn extension_owner() -> Answer<Oid> {
-    use pgrx::spi::Spi;
-    let owner = Spi::get_one::<Oid>(
-        "SELECT n.nspowner FROM pg_catalog.pg_namespace n WHERE n.nspname OPERATOR(pg_catalog.=) 'plimsoll'",
-    )?;
+    // SAFETY: a look-up by name in the catalogue's cache; the tuple is read before it is released.
+    let owner = unsafe {
+        let cache = pg_sys::SysCacheIdentifier::NAMESPACENAME as i32;
+        let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(c"plimsoll".as_ptr()));
+        (!tuple.is_null()).then(|| {
+            let owner = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_namespace>()).nspowner;
+            pg_sys::ReleaseSysCache(tuple);
+            owner
+        })
+    };
     owner.ok_or_else(|| Problem::new(state::INTERNAL, "the schema \"plimsoll\" is gone"))
 }
 

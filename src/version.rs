@@ -15,7 +15,7 @@ use plimsoll_core::short::ShortItem;
 use plimsoll_core::store::PositionRange;
 
 use crate::access::{Database, authorise};
-use crate::datum::{Codec, Parameter, Row, read_all, read_rows};
+use crate::datum::{Codec, Parameter, Row, read_all, read_planned, read_rows};
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::kept;
 use crate::table::{self, ManagedTable, Placeholders};
@@ -96,7 +96,7 @@ pub fn max_position(database: &Database, table: &ManagedTable) -> Answer<Option<
         format!("SELECT t.{column} FROM {} t WHERE {predicate} ORDER BY t.{column} DESC LIMIT 1", table.name);
     let mut position = None;
     table.as_owner(|| {
-        read_rows(&sql, placeholders.parameters(), &mut |row| {
+        read_planned(&sql, placeholders.parameters(), &mut |row| {
             position = row.int8(0);
             Ok(true)
         })

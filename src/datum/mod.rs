@@ -11,6 +11,7 @@
 //! | `bulk` | rows inserted many at a time |
 //! | `release` | what differs between releases of Postgres |
 //! | `statement` | statements with typed parameters, row by row |
+//! | `plan` | plans of statements that every call runs |
 //! | `relation` | rows handed to a statement as a table, with no privileges needed |
 //! | `transition` | what a statement trigger is told, and a row appended without a statement |
 //! | `snapshot` | a new snapshot for a piece of work |
@@ -23,6 +24,7 @@ mod bulk;
 mod digest;
 mod invalidation;
 mod numeric;
+mod plan;
 mod read;
 mod relation;
 mod release;
@@ -35,6 +37,7 @@ mod write;
 pub use array::long_array;
 pub use bulk::{BulkInsert, FixedColumn};
 pub use invalidation::{Changed, changed, own_table, tell};
+pub use plan::{read_planned, select_planned};
 pub use relation::{IncomingColumn, IncomingRows};
 pub use snapshot::{execute_in_snapshot, is_in_use, is_read_committed, with_latest_snapshot};
 pub use statement::{Ctid, Parameter, Row, by_index, execute, read_all, read_rows};

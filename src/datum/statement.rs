@@ -293,7 +293,24 @@ unsafe extern "C-unwind" fn shut_down(_: *mut pg_sys::DestReceiver) {}
 
 /// Runs a statement in the SPI connection that is open, handing its rows over as they are made. `take`
 /// answers whether to go on; a statement that writes must not be stopped. Answers the rows it touched.
-fn run(prepared: &Prepared, read_only: bool, take: &mut dyn FnMut(&Row<'_>) -> Answer<bool>) -> Answer<u64> {
+pub(super) fn run(
+    prepared: &Prepared,
+    read_only: bool,
+    take: &mut dyn FnMut(&Row<'_>) -> Answer<bool>,
+) -> Answer<u64> {
+    receive_rows(prepared, read_only, take, &|options| {
+        // SAFETY: statement and options outlive the call, and have a place for each parameter.
+        unsafe { pg_sys::SPI_execute_extended(prepared.sql.as_ptr(), options) }
+    })
+}
+
+/// As [`run`], by whatever way `execute` takes to run the statement; it answers a code of SPI.
+pub(super) fn receive_rows(
+    prepared: &Prepared,
+    read_only: bool,
+    take: &mut dyn FnMut(&Row<'_>) -> Answer<bool>,
+    execute: &dyn Fn(&pg_sys::SPIExecuteOptions) -> i32,
+) -> Answer<u64> {
     let base = pg_sys::DestReceiver {
         receiveSlot: Some(receive),
         rStartup: Some(start_up),
@@ -320,7 +337,7 @@ fn run(prepared: &Prepared, read_only: bool, take: &mut dyn FnMut(&Row<'_>) -> A
             dest: (&raw mut receiver).cast(),
             ..Default::default()
         };
-        (pg_sys::SPI_execute_extended(prepared.sql.as_ptr(), &options), pg_sys::SPI_processed)
+        (execute(&options), pg_sys::SPI_processed)
     };
     if let Some(problem) = receiver.problem {
         return Err(problem);

@@ -6,7 +6,7 @@ use plimsoll_core::digest::{Digester, RowDigest};
 
 use super::mapping;
 use crate::access::Database;
-use crate::datum::{Parameter, is_in_use, read_all};
+use crate::datum::{Parameter, is_in_use, read_planned};
 use crate::error::Answer;
 use crate::identity;
 use crate::table::ManagedTable;
@@ -68,7 +68,7 @@ pub fn of(database: &Database, table: &ManagedTable) -> Answer<Option<Definition
     let oid = Parameter { type_oid: pg_sys::OIDOID, datum: Some(Datum::from(table.oid.to_u32())) };
     let mut found = None;
     identity::as_extension(|| {
-        read_all(DEFINITION, &[oid], &mut |row| {
+        read_planned(DEFINITION, &[oid], &mut |row| {
             found = row.text(1).filter(|_| row.bool(0) == Some(true));
             Ok(true)
         })
@@ -100,7 +100,7 @@ pub fn is_under_way(table: &ManagedTable) -> Answer<bool> {
     let oid = Parameter { type_oid: pg_sys::OIDOID, datum: Some(Datum::from(table.oid.to_u32())) };
     let mut members = Vec::new();
     identity::as_extension(|| {
-        read_all(
+        read_planned(
             "WITH RECURSIVE tree (oid) AS (
                  SELECT $1 UNION
                  SELECT i.inhrelid FROM tree t

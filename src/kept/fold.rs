@@ -56,7 +56,7 @@ fn is_due(database: &Database, table: &ManagedTable, due: Due) -> Answer<bool> {
     );
     identity::as_extension(|| {
         with_latest_snapshot(|| {
-            datum::read_all(&sql, &replica(database.id, table.table_id), &mut |row| {
+            datum::read_planned(&sql, &replica(database.id, table.table_id), &mut |row| {
                 (pending, size) = (row.int8(0).unwrap_or(0), row.int8(1).unwrap_or(0));
                 Ok(true)
             })
@@ -120,7 +120,7 @@ fn neighbourhood(
     let [database_id, table_id] = replica(database.id, table.table_id);
     let (mut before, mut beyond) = (None, None);
     identity::as_extension(|| {
-        datum::read_all(
+        datum::read_planned(
             "SELECT (SELECT pg_catalog.max(b.first_position) FROM plimsoll.kept_block b
                      WHERE b.database_id OPERATOR(pg_catalog.=) $1 AND b.table_id OPERATOR(pg_catalog.=) $2
                        AND b.first_position OPERATOR(pg_catalog.<) $3),

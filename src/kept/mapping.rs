@@ -12,7 +12,7 @@ use plimsoll_core::digest::{Digester, FingerprintKey};
 use plimsoll_core::value::ColumnType;
 
 use crate::datum::{
-    Changed, Codec, Parameter, Row, Scratch, changed, own_table, read_all, with_latest_snapshot,
+    Changed, Codec, Parameter, Row, Scratch, changed, own_table, read_planned, with_latest_snapshot,
 };
 use crate::error::{Answer, Problem, state};
 use crate::identity;
@@ -202,7 +202,7 @@ fn registered(id: Uuid) -> Answer<Option<(String, FingerprintKey)>> {
     let mut found = None;
     identity::as_extension(|| {
         with_latest_snapshot(|| {
-            read_all(
+            read_planned(
                 "SELECT d.client_id, d.fingerprint_key FROM plimsoll.database_record d
                  WHERE d.database_id OPERATOR(pg_catalog.=) $1",
                 &[uuid_parameter(id)],
@@ -286,7 +286,7 @@ pub fn has_children(relation: Oid) -> Answer<bool> {
     let mut found = false;
     let sql = "SELECT 1 FROM pg_catalog.pg_inherits i WHERE i.inhparent OPERATOR(pg_catalog.=) $1 LIMIT 1";
     identity::as_extension(|| {
-        read_all(sql, &[parameter], &mut |_| {
+        read_planned(sql, &[parameter], &mut |_| {
             found = true;
             Ok(true)
         })
@@ -314,7 +314,7 @@ fn load(relation: Oid) -> Answer<Option<Mapping>> {
     let mut registered = None;
     // By name as everywhere; a table that was renamed goes on under its oid until it is managed again, or until
     // another has its name.
-    read_all(
+    read_planned(
         "WITH RECURSIVE up (oid) AS (
              SELECT $1 UNION
              SELECT i.inhparent FROM up JOIN pg_catalog.pg_inherits i ON i.inhrelid OPERATOR(pg_catalog.=) up.oid)
@@ -347,7 +347,7 @@ fn load(relation: Oid) -> Answer<Option<Mapping>> {
     )?;
     let Some((table_id, root, only_database, tenant_columns)) = registered else { return Ok(None) };
     let mut attributes = Vec::new();
-    read_all(
+    read_planned(
         "SELECT a.attnum::pg_catalog.int8, a.attname::pg_catalog.text, a.atttypid, a.atttypmod::pg_catalog.int8,
                 c.column_number::pg_catalog.int8,
                 pg_catalog.array_position(t.tenant_columns, a.attname)::pg_catalog.int8,

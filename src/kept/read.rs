@@ -9,7 +9,7 @@ use plimsoll_core::store::PositionRange;
 
 use super::definition::{self, Definition};
 use crate::access::Database;
-use crate::datum::{Parameter, Row, read_all};
+use crate::datum::{Parameter, Row, read_planned};
 use crate::error::Answer;
 use crate::identity;
 use crate::table::ManagedTable;
@@ -87,7 +87,7 @@ fn kept_under(database: &Database, table: &ManagedTable, definition: Definition)
     let mut total = None;
     let mut entries = Some(Vec::new());
     identity::as_extension(|| {
-        read_all(
+        read_planned(
             "SELECT h.definition, h.mapping, h.row_count, h.sum, h.max_modified FROM plimsoll.kept_head h
              WHERE h.database_id OPERATOR(pg_catalog.=) $1 AND h.table_id OPERATOR(pg_catalog.=) $2",
             &replica,
@@ -106,7 +106,7 @@ fn kept_under(database: &Database, table: &ManagedTable, definition: Definition)
         if total.is_none() {
             return Ok(());
         }
-        read_all(
+        read_planned(
             "SELECT d.mapping, d.entries FROM plimsoll.kept_delta d
              WHERE d.database_id OPERATOR(pg_catalog.=) $1 AND d.table_id OPERATOR(pg_catalog.=) $2",
             &replica,
@@ -128,7 +128,7 @@ pub(super) fn blocks(database_id: Uuid, table_id: i32, first: i64, last: i64) ->
     let [database, table] = replica(database_id, table_id);
     let mut blocks = Vec::new();
     identity::as_extension(|| {
-        read_all(
+        read_planned(
             "SELECT b.first_position, b.last_position, b.row_count, b.sum, b.max_modified
              FROM plimsoll.kept_block b
              WHERE b.database_id OPERATOR(pg_catalog.=) $1 AND b.table_id OPERATOR(pg_catalog.=) $2

@@ -8,7 +8,7 @@ use plimsoll_core::fingerprint::Fingerprint;
 
 use super::mapping;
 use super::read::replica;
-use crate::datum::{Parameter, insert_row, read_all, with_latest_snapshot};
+use crate::datum::{Parameter, insert_row, read_planned, with_latest_snapshot};
 use crate::error::Answer;
 use crate::identity;
 
@@ -50,7 +50,7 @@ pub fn truncated(table_id: i32, whole: bool) -> Answer<()> {
 fn heads(table_id: i32) -> Answer<Vec<Head>> {
     let mut heads = Vec::new();
     let table = Parameter { type_oid: pg_sys::INT4OID, datum: Some(Datum::from(table_id)) };
-    read_all(
+    read_planned(
         "SELECT h.database_id, h.mapping, h.row_count, h.sum, h.max_modified FROM plimsoll.kept_head h
          WHERE h.table_id OPERATOR(pg_catalog.=) $1 AND h.definition OPERATOR(pg_catalog.<>) ''::pg_catalog.bytea",
         &[table],
@@ -68,7 +68,7 @@ fn heads(table_id: i32) -> Answer<Vec<Head>> {
     let mut known = Vec::with_capacity(heads.len());
     for mut head in heads {
         let mut trusted = true;
-        read_all(
+        read_planned(
             "SELECT d.mapping, d.entries FROM plimsoll.kept_delta d
              WHERE d.database_id OPERATOR(pg_catalog.=) $1 AND d.table_id OPERATOR(pg_catalog.=) $2",
             &replica(head.database_id, table_id),

@@ -6,7 +6,7 @@ use pgrx::spi::{Spi, SpiHeapTupleData};
 use plimsoll_core::schema::Column;
 
 use super::{ManagedTable, PhysicalColumn, TenantColumn, schema_of};
-use crate::datum::{Codec, may_write};
+use crate::datum::{Codec, may_write, select_planned};
 use crate::error::{Answer, Problem, state};
 use crate::identity;
 
@@ -74,7 +74,7 @@ pub fn registrations() -> Answer<Vec<Registration>> {
         "SELECT {COLUMNS} FROM plimsoll.table_record t WHERE t.unmanaged_at IS NULL
          ORDER BY t.schema_name, t.table_name"
     );
-    Spi::connect(|client| client.select(&sql, None, &[])?.map(|row| registration(&row)).collect())
+    Spi::connect(|client| select_planned(client, &sql, None, &[])?.map(|row| registration(&row)).collect())
 }
 
 /// The registration with this number.
@@ -82,7 +82,7 @@ pub fn registration_by_id(table_id: i32) -> Answer<Registration> {
     let sql =
         format!("SELECT {COLUMNS} FROM plimsoll.table_record t WHERE t.table_id OPERATOR(pg_catalog.=) $1");
     Spi::connect(|client| {
-        let mut rows = client.select(&sql, Some(1), &[table_id.into()])?;
+        let mut rows = select_planned(client, &sql, Some(1), &[table_id.into()])?;
         let row = rows.next().ok_or_else(|| Problem::new(state::INTERNAL, "a registration that is gone"))?;
         registration(&row)
     })
@@ -107,7 +107,7 @@ pub fn registration_by_name(relation: &str) -> Answer<Registration> {
            AND ($2 IS NULL OR t.schema_name OPERATOR(pg_catalog.=) $2::pg_catalog.name)"
     );
     let found: Vec<Registration> = Spi::connect(|client| {
-        let rows = client.select(&sql, Some(2), &[table.as_str().into(), schema.into()])?;
+        let rows = select_planned(client, &sql, Some(2), &[table.as_str().into(), schema.into()])?;
         rows.map(|row| registration(&row)).collect::<Answer<_>>()
     })?;
     match <[Registration; 1]>::try_from(found) {
@@ -230,7 +230,8 @@ pub fn load(registration: &Registration) -> Answer<ManagedTable> {
 /// The table's oid and owner, by its registered name.
 fn find(registration: &Registration) -> Answer<(Oid, Oid)> {
     let found = Spi::connect(|client| {
-        let rows = client.select(
+        let rows = select_planned(
+            client,
             "SELECT c.oid, c.relowner FROM pg_catalog.pg_class c
              JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
              WHERE n.nspname OPERATOR(pg_catalog.=) $1::pg_catalog.name
@@ -283,7 +284,8 @@ pub struct Attribute {
 /// The columns of a table, in their order.
 pub fn attributes(oid: Oid) -> Answer<Vec<Attribute>> {
     Spi::connect(|client| {
-        let rows = client.select(
+        let rows = select_planned(
+            client,
             "SELECT a.attname::pg_catalog.text, a.atttypid, a.atttypmod, a.attnotnull, a.attcollation,
                     a.attgenerated OPERATOR(pg_catalog.<>) '', a.attidentity OPERATOR(pg_catalog.=) 'a'
              FROM pg_catalog.pg_attribute a
@@ -309,7 +311,8 @@ pub fn attributes(oid: Oid) -> Answer<Vec<Attribute>> {
 
 fn column_numbers(table_id: i32) -> Answer<Vec<(u32, String)>> {
     Spi::connect(|client| {
-        let rows = client.select(
+        let rows = select_planned(
+            client,
             "SELECT c.column_number, c.column_name::pg_catalog.text FROM plimsoll.column_record c
              WHERE c.table_id OPERATOR(pg_catalog.=) $1 ORDER BY c.column_number",
             None,
@@ -371,7 +374,8 @@ pub fn key_equalities(oid: Oid, registration: &Registration) -> Answer<Vec<(Stri
         registration.tenant_columns.iter().chain(&registration.key_columns).map(String::as_str).collect();
     wanted.sort_unstable();
     let found: Vec<(String, String)> = Spi::connect(|client| {
-        let rows = client.select(
+        let rows = select_planned(
+            client,
             "WITH chosen AS (
                  SELECT i.indexrelid, i.indrelid, i.indkey, i.indclass
                  FROM pg_catalog.pg_index i

@@ -64,6 +64,17 @@ pub fn prepare(
     }
 }
 
+/// Rebuilds a manifest that the server does not trust. Where it cannot, it goes on answering by scans.
+fn rebuild_manifest(server: &mut Server, relation: &str) -> Outcome<()> {
+    match server.rebuild_manifest(relation) {
+        Err(failure) if failure.kind == FailureKind::Table => {
+            tracing::debug!("the manifest of {relation} is not rebuilt: {failure}");
+            Ok(())
+        }
+        outcome => outcome,
+    }
+}
+
 /// Schemas by the managed table's name.
 type Schemas = HashMap<String, TableSchema>;
 
@@ -102,6 +113,11 @@ fn prepare_tables(
         true => release_holds(server, &matched)?,
         false => Vec::new(),
     };
+    if !options.dry_run {
+        for (_, remote) in matched.iter().filter(|(_, remote)| remote.wants_rebuild()) {
+            rebuild_manifest(server, &remote.relation)?;
+        }
+    }
     let relation = |found: &(_, &RemoteTable)| found.1.relation.clone();
     let unknown: Vec<String> =
         matched.iter().map(relation).filter(|name| !known.contains_key(name)).collect();

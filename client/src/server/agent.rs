@@ -33,6 +33,8 @@ pub struct RemoteTable {
     max_version: Option<i64>,
     max_modified: Option<i64>,
     fingerprint: Option<String>,
+    /// Whether the server keeps the replica's manifest: `kept`, `untrusted` until it is rebuilt, or `off`.
+    manifest: Option<String>,
     /// Rows remembered as rejected or waiting.
     #[serde(default)]
     pub rejected: u64,
@@ -44,6 +46,11 @@ pub struct RemoteTable {
 }
 
 impl RemoteTable {
+    /// Whether one scan of the rows on the server saves those that follow.
+    pub fn wants_rebuild(&self) -> bool {
+        self.manifest.as_deref() == Some("untrusted")
+    }
+
     /// What it says of itself.
     pub fn version(&self) -> TableVersion {
         TableVersion {
@@ -144,6 +151,17 @@ impl Server {
         self.call(Place::Run, sql, parameters).map(|_| fault_point("after-end"))
     }
 
+    /// Has the server make the manifest of a replica anew, with one scan of its rows there.
+    ///
+    /// # Errors
+    /// As the server says.
+    pub fn rebuild_manifest(&mut self, relation: &str) -> Outcome<()> {
+        let database = self.database_id();
+        let sql = "SELECT plimsoll.rebuild_manifest($1, $2)";
+        let parameters = vec![(&database as _, Type::UUID), (&relation as _, Type::TEXT)];
+        self.call(Place::Table, sql, parameters).map(drop)
+    }
+
     /// The names of all managed tables.
     ///
     /// # Errors
@@ -170,6 +188,7 @@ impl Server {
                 max_version: cell(row, 2)?,
                 max_modified: None,
                 fingerprint: None,
+                manifest: None,
                 rejected: 0,
                 hold: None,
                 rank: 0,

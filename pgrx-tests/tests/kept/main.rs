@@ -1,4 +1,6 @@
 //! Kept manifests: what triggers see, what makes a manifest untrusted, what repairs it.
 
 mod dml;
+mod partitions;
 mod site;
+mod trust;

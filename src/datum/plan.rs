@@ -1,0 +1,83 @@
+//! Plans of statements that every call runs, kept in the backend: to parse and plan them costs many times what
+//! they do.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys::{self, PgOid};
+use pgrx::spi::{OwnedPreparedStatement, SpiClient, SpiTupleTable};
+
+use super::statement::{Connection, Prepared, receive_rows, run};
+use super::{Parameter, Row};
+use crate::error::{Answer, Problem, state};
+
+/// Plans that are kept of each kind.
+const MOST: usize = 512;
+
+thread_local! {
+    static STATEMENTS: RefCell<HashMap<String, Rc<OwnedPreparedStatement>>> = RefCell::new(HashMap::new());
+    static PLANS: RefCell<HashMap<String, pg_sys::SPIPlanPtr>> = RefCell::new(HashMap::new());
+}
+
+/// Selects by a plan that is kept: for statements on the extension's tables or the catalogue, always called with
+/// arguments of the same types.
+pub fn select_planned<'conn>(
+    client: &SpiClient<'conn>,
+    sql: &str,
+    limit: Option<core::ffi::c_long>,
+    arguments: &[DatumWithOid<'_>],
+) -> Answer<SpiTupleTable<'conn>> {
+    let known = STATEMENTS.with_borrow(|statements| statements.get(sql).cloned());
+    let statement = match known {
+        Some(statement) => statement,
+        None => {
+            let types: Vec<PgOid> = arguments.iter().map(|argument| PgOid::from(argument.oid())).collect();
+            let made = Rc::new(client.prepare(sql, &types)?.keep());
+            STATEMENTS.with_borrow_mut(|statements| {
+                if statements.len() < MOST {
+                    statements.insert(sql.to_owned(), made.clone());
+                }
+            });
+            made
+        }
+    };
+    Ok(client.select(&*statement, limit, arguments)?)
+}
+
+/// As [`read_all`](super::read_all), by a plan that is kept: for statements whose best plan does not depend on
+/// their parameters.
+pub fn read_planned(
+    sql: &str,
+    parameters: &[Parameter],
+    take: &mut dyn FnMut(&Row<'_>) -> Answer<bool>,
+) -> Answer<()> {
+    let mut prepared = Prepared::new(sql, parameters)?;
+    let _connection = Connection::open();
+    let known = PLANS.with_borrow(|plans| plans.get(sql).copied().ok_or(plans.len()));
+    let plan = match known {
+        Ok(plan) => plan,
+        Err(kept) if kept < MOST => keep_plan(sql, &mut prepared)?,
+        Err(_) => return run(&prepared, true, take).map(drop),
+    };
+    receive_rows(&prepared, true, take, &|options| {
+        // SAFETY: the plan was kept, and is of these parameters; the options outlive the call.
+        unsafe { pg_sys::SPI_execute_plan_extended(plan, options) }
+    })
+    .map(drop)
+}
+
+fn keep_plan(sql: &str, prepared: &mut Prepared) -> Answer<pg_sys::SPIPlanPtr> {
+    // SAFETY: the types are as many as said; a plan that is kept belongs to the backend from then on.
+    let plan = unsafe {
+        let count = prepared.types.len() as i32;
+        let plan = pg_sys::SPI_prepare(prepared.sql.as_ptr(), count, prepared.types.as_mut_ptr());
+        if plan.is_null() || pg_sys::SPI_keepplan(plan) != 0 {
+            return Err(Problem::new(state::INTERNAL, "a statement of the extension could not be prepared"));
+        }
+        plan
+    };
+    PLANS.with_borrow_mut(|plans| plans.insert(sql.to_owned(), plan));
+    Ok(plan)
+}
