@@ -24,7 +24,8 @@ pub struct Definition {
 /// that wrote them; and whether the triggers there see all changes.
 ///
 /// They do not see what a subscription applies, what recovery from a crash does to an unlogged table, what
-/// happens to a child that is no partition, and what goes on while a partition is being detached.
+/// happens to a child that is no partition, and what goes on while a partition is being detached. Our function is
+/// named by text: a plan that is kept would not notice that an oid is no longer its.
 const DEFINITION: &str = "
     WITH RECURSIVE tree (oid, parent, partition) AS (
         SELECT $1, 0::pg_catalog.oid, true
@@ -44,7 +45,10 @@ const DEFINITION: &str = "
                pg_catalog.string_agg(pg_catalog.concat_ws(' ', g.oid, g.tgtype, g.tgenabled, g.xmin), ','
                                      ORDER BY g.oid) AS line
         FROM tree t JOIN pg_catalog.pg_trigger g ON g.tgrelid OPERATOR(pg_catalog.=) t.oid
-        WHERE g.tgfoid OPERATOR(pg_catalog.=) 'plimsoll.kept_trigger()'::pg_catalog.regprocedure
+        WHERE g.tgfoid OPERATOR(pg_catalog.=) (
+            SELECT p.oid FROM pg_catalog.pg_proc p
+            JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
+            WHERE n.nspname OPERATOR(pg_catalog.=) 'plimsoll' AND p.proname OPERATOR(pg_catalog.=) 'kept_trigger')
         GROUP BY t.oid)
     SELECT pg_catalog.bool_and(t.partition AND c.relpersistence OPERATOR(pg_catalog.=) 'p'
                AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p']::pg_catalog.\"char\"[])

@@ -65,9 +65,10 @@ fn is_due(database: &Database, table: &ManagedTable, due: Due) -> Answer<bool> {
     Ok(pending >= rows || size >= bytes)
 }
 
-/// Takes the replica's lock for this transaction; `false` where another holds it, or nothing is kept.
+/// Takes the replica's lock for this transaction; `false` where another holds it.
 fn lock(database: &Database, table: &ManagedTable) -> Answer<bool> {
     identity::as_extension(|| {
+        make_head(database, table)?;
         Spi::connect_mut(|client| {
             let locked = client.update(
                 "SELECT FROM plimsoll.kept_head h
@@ -81,13 +82,35 @@ fn lock(database: &Database, table: &ManagedTable) -> Answer<bool> {
     })
 }
 
+/// Makes the row of a replica whose rows were not scanned yet, which says so.
+pub(super) fn make_head(database: &Database, table: &ManagedTable) -> Answer<()> {
+    Ok(Spi::run_with_args(
+        "INSERT INTO plimsoll.kept_head (database_id, table_id, definition, mapping, row_count, sum)
+         VALUES ($1, $2, '', 0, 0, '') ON CONFLICT (database_id, table_id) DO NOTHING",
+        &[database.id.into(), table.table_id.into()],
+    )?)
+}
+
+/// Marks a replica as untrusted and throws the pending changes away: they would pile up until it is rebuilt, which
+/// needs none of them.
+fn give_up(database: &Database, table: &ManagedTable) -> Answer<u64> {
+    identity::as_extension(|| {
+        Ok(Spi::run_with_args(
+            "UPDATE plimsoll.kept_head h SET definition = ''
+             WHERE h.database_id OPERATOR(pg_catalog.=) $1 AND h.table_id OPERATOR(pg_catalog.=) $2",
+            &[database.id.into(), table.table_id.into()],
+        )?)
+    })?;
+    take_away(database, table)
+}
+
 /// Folds everything that is pending, in the snapshot that is active.
 fn fold(database: &Database, table: &mut ManagedTable) -> Answer<u64> {
-    let Some(kept) = read::kept(database, table)? else { return Ok(0) };
+    let Some(kept) = read::kept(database, table)? else { return give_up(database, table) };
     let Some((before, known)) = neighbourhood(database, table, &kept.entries)? else {
         return take_away(database, table);
     };
-    let Ok(merged) = merge(before.iter().copied(), &kept.entries) else { return Ok(0) };
+    let Ok(merged) = merge(before.iter().copied(), &kept.entries) else { return give_up(database, table) };
     let mut nodes = Vec::with_capacity(merged.len());
     for node in merged {
         if node.is_oversize() {

@@ -6,11 +6,12 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use pgrx::Uuid;
-use pgrx::pg_sys::{self, Datum, Oid};
+use pgrx::pg_sys::{self, Oid};
 use plimsoll_core::ENCODING_VERSION;
 use plimsoll_core::digest::{Digester, FingerprintKey};
 use plimsoll_core::value::ColumnType;
 
+use super::load;
 use crate::datum::{
     Changed, Codec, Parameter, Row, Scratch, changed, own_table, read_planned, with_latest_snapshot,
 };
@@ -23,12 +24,12 @@ const TENANTS: usize = 4_096;
 /// The columns of a row that a digest is made of.
 pub struct Columns {
     /// Where they stand in a row of the relation.
-    places: Vec<usize>,
-    numbers: Vec<u32>,
-    codecs: RefCell<Vec<Codec>>,
+    pub(super) places: Vec<usize>,
+    pub(super) numbers: Vec<u32>,
+    pub(super) codecs: RefCell<Vec<Codec>>,
     /// Where the position stands, and of which type it is.
-    position: (usize, ColumnType),
-    modified: Option<usize>,
+    pub(super) position: (usize, ColumnType),
+    pub(super) modified: Option<usize>,
 }
 
 /// A relation whose rows belong to a managed table.
@@ -38,16 +39,16 @@ pub struct Mapping {
     /// The managed table itself: the relation, or what it is a partition of.
     pub root: Oid,
     /// What its rows hold; `None` where they cannot be digested.
-    columns: Option<Columns>,
+    pub(super) columns: Option<Columns>,
     /// Where the tenant stands: `[client, database]`, `[database]`, or nowhere.
-    tenant: Vec<(usize, Oid)>,
+    pub(super) tenant: Vec<(usize, Oid)>,
     /// The one database of a table without tenant columns.
-    only_database: Option<Uuid>,
+    pub(super) only_database: Option<Uuid>,
     /// What [`stamp`] hashes.
-    described: Vec<u8>,
-    tenants: RefCell<HashMap<Vec<u8>, Option<Rc<Tenant>>>>,
+    pub(super) described: Vec<u8>,
+    pub(super) tenants: RefCell<HashMap<Vec<u8>, Option<Rc<Tenant>>>>,
     /// What the codecs point into: dropped after them.
-    _memory: Scratch,
+    pub(super) _memory: Scratch,
 }
 
 /// A registered database, as far as its rows are digested.
@@ -275,164 +276,9 @@ pub fn mapping(relation: Oid) -> Answer<Option<Rc<Mapping>>> {
     if let Some(known) = MAPPINGS.with_borrow(|mappings| mappings.get(&relation).cloned()) {
         return Ok(known);
     }
-    let loaded = identity::as_extension(|| with_latest_snapshot(|| load(relation)))?.map(Rc::new);
+    let loaded = identity::as_extension(|| with_latest_snapshot(|| load::load(relation)))?.map(Rc::new);
     MAPPINGS.with_borrow_mut(|mappings| mappings.insert(relation, loaded.clone()));
     Ok(loaded)
-}
-
-/// Whether a relation has children now.
-pub fn has_children(relation: Oid) -> Answer<bool> {
-    let parameter = Parameter { type_oid: pg_sys::OIDOID, datum: Some(Datum::from(relation.to_u32())) };
-    let mut found = false;
-    let sql = "SELECT 1 FROM pg_catalog.pg_inherits i WHERE i.inhparent OPERATOR(pg_catalog.=) $1 LIMIT 1";
-    identity::as_extension(|| {
-        read_planned(sql, &[parameter], &mut |_| {
-            found = true;
-            Ok(true)
-        })
-    })?;
-    Ok(found)
-}
-
-/// What the trigger reads of a column.
-struct Attribute {
-    place: usize,
-    name: String,
-    type_oid: Oid,
-    typmod: i32,
-    number: Option<u32>,
-    /// Its place among the tenant columns, from 1.
-    tenant: Option<i64>,
-    server: bool,
-    position: bool,
-    modified: bool,
-    deterministic: bool,
-}
-
-fn load(relation: Oid) -> Answer<Option<Mapping>> {
-    let oid = |oid: Oid| Parameter { type_oid: pg_sys::OIDOID, datum: Some(Datum::from(oid.to_u32())) };
-    let mut registered = None;
-    // By name as everywhere; a table that was renamed goes on under its oid until it is managed again, or until
-    // another has its name.
-    read_planned(
-        "WITH RECURSIVE up (oid) AS (
-             SELECT $1 UNION
-             SELECT i.inhparent FROM up JOIN pg_catalog.pg_inherits i ON i.inhrelid OPERATOR(pg_catalog.=) up.oid)
-         SELECT t.table_id, up.oid, t.database_id, pg_catalog.cardinality(t.tenant_columns)
-         FROM up
-         JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) up.oid
-         JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-         CROSS JOIN LATERAL (
-             SELECT t.table_id, t.database_id, t.tenant_columns,
-                    t.schema_name OPERATOR(pg_catalog.=) n.nspname
-                        AND t.table_name OPERATOR(pg_catalog.=) c.relname AS named
-             FROM plimsoll.table_record t
-             WHERE t.unmanaged_at IS NULL AND (t.relation_oid OPERATOR(pg_catalog.=) up.oid
-                 OR (t.schema_name OPERATOR(pg_catalog.=) n.nspname
-                     AND t.table_name OPERATOR(pg_catalog.=) c.relname))) t
-         WHERE t.named OR NOT EXISTS (
-             SELECT FROM plimsoll.table_record r
-             JOIN pg_catalog.pg_namespace n ON n.nspname OPERATOR(pg_catalog.=) r.schema_name
-             JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) n.oid
-                  AND c.relname OPERATOR(pg_catalog.=) r.table_name
-             WHERE r.table_id OPERATOR(pg_catalog.=) t.table_id)
-         ORDER BY t.named DESC, t.table_id LIMIT 1",
-        &[oid(relation)],
-        &mut |row| {
-            registered = row.oid(1).map(|root| {
-                (row.int8(0).unwrap_or(0) as i32, root, row.uuid(2).map(Uuid::from_bytes), row.int8(3))
-            });
-            Ok(true)
-        },
-    )?;
-    let Some((table_id, root, only_database, tenant_columns)) = registered else { return Ok(None) };
-    let mut attributes = Vec::new();
-    read_planned(
-        "SELECT a.attnum::pg_catalog.int8, a.attname::pg_catalog.text, a.atttypid, a.atttypmod::pg_catalog.int8,
-                c.column_number::pg_catalog.int8,
-                pg_catalog.array_position(t.tenant_columns, a.attname)::pg_catalog.int8,
-                a.attname OPERATOR(pg_catalog.=) ANY (t.server_columns),
-                a.attname OPERATOR(pg_catalog.=) t.version_column,
-                COALESCE(a.attname OPERATOR(pg_catalog.=) t.modified_column, false),
-                COALESCE((SELECT l.collisdeterministic FROM pg_catalog.pg_collation l
-                          WHERE l.oid OPERATOR(pg_catalog.=) a.attcollation), true)
-         FROM plimsoll.table_record t
-         JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) $1
-              AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped
-         LEFT JOIN plimsoll.column_record c ON c.table_id OPERATOR(pg_catalog.=) t.table_id
-              AND c.column_name OPERATOR(pg_catalog.=) a.attname
-         WHERE t.table_id OPERATOR(pg_catalog.=) $2
-         ORDER BY c.column_number",
-        &[oid(relation), Parameter { type_oid: pg_sys::INT4OID, datum: Some(Datum::from(table_id)) }],
-        &mut |row| {
-            attributes.push(Attribute {
-                place: row.int8(0).unwrap_or(1) as usize - 1,
-                name: row.text(1).unwrap_or_default(),
-                type_oid: row.oid(2).unwrap_or(Oid::INVALID),
-                typmod: row.int8(3).unwrap_or(-1) as i32,
-                number: row.int8(4).map(|number| number as u32),
-                tenant: row.int8(5),
-                server: row.bool(6).unwrap_or(false),
-                position: row.bool(7).unwrap_or(false),
-                modified: row.bool(8).unwrap_or(false),
-                deterministic: row.bool(9).unwrap_or(true),
-            });
-            Ok(true)
-        },
-    )?;
-    let mut tenant: Vec<&Attribute> = attributes.iter().filter(|a| a.tenant.is_some()).collect();
-    tenant.sort_by_key(|attribute| attribute.tenant);
-    if tenant.len() as i64 != tenant_columns.unwrap_or(0) {
-        // Nobody can say whose rows these are; calls on the table are refused until it is managed again.
-        return Ok(None);
-    }
-    let memory = Scratch::lasting();
-    let columns =
-        memory.within(|| columns_of(&attributes))?.filter(|_| tenant.iter().all(|a| a.deterministic));
-    let described = columns.as_ref().map_or(Vec::new(), |columns| {
-        let sent = attributes.iter().filter(|attribute| attribute.is_sent());
-        let position = attributes.iter().find(|a| a.position).map_or("", |a| a.name.as_str());
-        let modified = attributes.iter().find(|a| a.modified).map(|a| a.name.as_str());
-        let codecs = columns.codecs.borrow();
-        describe(
-            root,
-            tenant.iter().map(|a| a.name.as_str()),
-            position,
-            modified,
-            sent.zip(codecs.iter()).map(|(a, codec)| (a.number.unwrap_or(0), a.name.as_str(), codec)),
-        )
-    });
-    let tenant = tenant.iter().map(|attribute| (attribute.place, attribute.type_oid)).collect();
-    let tenants = RefCell::new(HashMap::new());
-    Ok(Some(Mapping { table_id, root, columns, tenant, only_database, described, tenants, _memory: memory }))
-}
-
-impl Attribute {
-    fn is_sent(&self) -> bool {
-        self.number.is_some() && !self.server && self.tenant.is_none()
-    }
-}
-
-/// The columns that are sent; `None` where one has no encoding, or none says where rows stand.
-fn columns_of(attributes: &[Attribute]) -> Answer<Option<Columns>> {
-    let (mut places, mut numbers, mut codecs) = (Vec::new(), Vec::new(), Vec::new());
-    let mut position = None;
-    for attribute in attributes.iter().filter(|attribute| attribute.is_sent()) {
-        let codec = match Codec::new(attribute.type_oid, attribute.typmod) {
-            Ok(codec) => codec,
-            Err(problem) if problem.code() == state::UNSUPPORTED => return Ok(None),
-            Err(problem) => return Err(problem),
-        };
-        if attribute.position {
-            position = Some((attribute.place, codec.column_type.clone()));
-        }
-        places.push(attribute.place);
-        numbers.push(attribute.number.unwrap_or(0));
-        codecs.push(codec);
-    }
-    let Some(position) = position else { return Ok(None) };
-    let modified = attributes.iter().find(|a| a.modified && a.is_sent()).map(|a| a.place);
-    Ok(Some(Columns { places, numbers, codecs: RefCell::new(codecs), position, modified }))
 }
 
 /// Tells every backend that registered tables changed, once this transaction commits.

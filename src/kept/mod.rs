@@ -9,7 +9,7 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `definition` | what the catalogue says of a table, and whether its triggers see everything |
-//! | `mapping`, `trigger`, `counting` | from the rows of a statement to one row of changes |
+//! | `load`, `mapping`, `trigger`, `counting` | from the rows of a statement to one row of changes |
 //! | `truncate` | tables that are emptied at once |
 //! | `subscription` | tables that a subscription writes to |
 //! | `read` | what a replica holds: its root, its nodes |
@@ -25,6 +25,7 @@ mod counting;
 mod definition;
 mod fold;
 mod install;
+mod load;
 mod mapping;
 mod read;
 mod rebuild;

@@ -36,11 +36,7 @@ pub fn rebuild(database: &Database, table: &mut ManagedTable) -> Answer<u64> {
     // Shared with all writers; it keeps triggers, columns and partitions as they are until the end.
     table.as_owner(|| Ok(Spi::run(&format!("LOCK TABLE {} IN ROW EXCLUSIVE MODE", table.name))?))?;
     identity::as_extension(|| {
-        Spi::run_with_args(
-            "INSERT INTO plimsoll.kept_head (database_id, table_id, definition, mapping, row_count, sum)
-             VALUES ($1, $2, '', 0, 0, '') ON CONFLICT (database_id, table_id) DO NOTHING",
-            &[database.id.into(), table.table_id.into()],
-        )?;
+        fold::make_head(database, table)?;
         Spi::run_with_args(
             "SELECT FROM plimsoll.kept_head h
              WHERE h.database_id OPERATOR(pg_catalog.=) $1 AND h.table_id OPERATOR(pg_catalog.=) $2

@@ -10,7 +10,7 @@ use plimsoll_core::dyadic::Dyadic;
 use plimsoll_core::fingerprint::Fingerprint;
 
 use super::mapping::{self, Mapping, Tenant};
-use super::{counting, read, truncate};
+use super::{counting, load, read, truncate};
 use crate::datum::{Event, Fired, Row, insert_row};
 use crate::error::{Answer, OrRaise, Problem, state};
 
@@ -72,7 +72,7 @@ fn fire(fired: &Fired) -> Answer<()> {
         last: (vec![u8::MAX], None),
         bytes: Vec::new(),
         form: Vec::with_capacity(256),
-        unknown: fired.may_have_children() && mapping::has_children(fired.relation())?,
+        unknown: fired.may_have_children() && load::has_children(fired.relation())?,
     };
     fired.rows_before(&mut |row| statement.take(row, false))?;
     fired.rows_after(&mut |row| statement.take(row, true))?;

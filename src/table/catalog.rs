@@ -5,7 +5,7 @@ use pgrx::pg_sys::Oid;
 use pgrx::spi::{Spi, SpiHeapTupleData};
 use plimsoll_core::schema::Column;
 
-use super::{ManagedTable, PhysicalColumn, TenantColumn, schema_of};
+use super::{ManagedTable, PhysicalColumn, TenantColumn, numbers, schema_of};
 use crate::datum::{Codec, may_write, select_planned};
 use crate::error::{Answer, Problem, state};
 use crate::identity;
@@ -160,12 +160,12 @@ pub fn load(registration: &Registration) -> Answer<ManagedTable> {
         )
         .hint("ALTER TABLE ... OWNER TO a role without superuser rights, then plimsoll.manage_table."));
     }
-    let mut numbers = column_numbers(registration.table_id)?;
+    let mut numbers = numbers::of(registration.table_id)?;
     let found = attributes(oid)?;
     if may_write() && !found.iter().all(|a| numbers.iter().any(|(_, column)| *column == a.name)) {
         // A column that was added since gets its number at the first call that meets it.
-        number_columns(registration.table_id, oid)?;
-        numbers = column_numbers(registration.table_id)?;
+        numbers::complete(registration.table_id, oid)?;
+        numbers = numbers::of(registration.table_id)?;
     }
     let missing = |column: &str| {
         Problem::new(state::NO_COLUMN, format!("managed table {name} has no column \"{column}\" any more"))
@@ -307,65 +307,6 @@ pub fn attributes(oid: Oid) -> Answer<Vec<Attribute>> {
         })
         .collect()
     })
-}
-
-fn column_numbers(table_id: i32) -> Answer<Vec<(u32, String)>> {
-    Spi::connect(|client| {
-        let rows = select_planned(
-            client,
-            "SELECT c.column_number, c.column_name::pg_catalog.text FROM plimsoll.column_record c
-             WHERE c.table_id OPERATOR(pg_catalog.=) $1 ORDER BY c.column_number",
-            None,
-            &[table_id.into()],
-        )?;
-        rows.map(|row| Ok((row.get::<i32>(1)?.unwrap_or_default() as u32, row.get(2)?.unwrap_or_default())))
-            .collect()
-    })
-}
-
-/// Gives columns the numbers that they have elsewhere.
-///
-/// # Errors
-/// `BAD_ARGUMENT` where a column or a number is taken already: numbers never change.
-pub fn take_numbers(table_id: i32, shown: &str, numbers: &[(String, i32)]) -> Answer<()> {
-    for (column, number) in numbers {
-        let taken = Spi::connect_mut(|client| {
-            let taken = client.update(
-                "INSERT INTO plimsoll.column_record (table_id, column_number, column_name)
-                 VALUES ($1, $2, $3::pg_catalog.name) ON CONFLICT DO NOTHING",
-                None,
-                &[table_id.into(), (*number).into(), column.as_str().into()],
-            )?;
-            Ok::<_, Problem>(!taken.is_empty())
-        })?;
-        if !taken && !column_numbers(table_id)?.contains(&(*number as u32, column.clone())) {
-            return Err(Problem::new(
-                state::BAD_ARGUMENT,
-                format!("column \"{column}\" of {shown} cannot have number {number}"),
-            )
-            .detail("Another column has the number, or the column has another number.")
-            .hint("Numbers never change: give the ones that plimsoll.table_schema shows."));
-        }
-    }
-    Ok(())
-}
-
-/// Gives numbers to columns that have none yet: new columns of the table.
-pub fn number_columns(table_id: i32, oid: Oid) -> Answer<()> {
-    Spi::run_with_args(
-        "INSERT INTO plimsoll.column_record (table_id, column_number, column_name)
-         SELECT $1, (SELECT COALESCE(pg_catalog.max(c.column_number), 0) FROM plimsoll.column_record c
-                     WHERE c.table_id OPERATOR(pg_catalog.=) $1)
-                    OPERATOR(pg_catalog.+) pg_catalog.row_number() OVER (ORDER BY a.attnum), a.attname
-         FROM pg_catalog.pg_attribute a
-         WHERE a.attrelid OPERATOR(pg_catalog.=) $2 AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped
-           AND NOT EXISTS (SELECT FROM plimsoll.column_record c
-                           WHERE c.table_id OPERATOR(pg_catalog.=) $1
-                             AND c.column_name OPERATOR(pg_catalog.=) a.attname)
-         ON CONFLICT DO NOTHING",
-        &[table_id.into(), oid.into()],
-    )?;
-    crate::kept::tell_registrations_changed()
 }
 
 /// For each key column, the equality operator of the unique index over tenant columns and key.

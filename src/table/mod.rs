@@ -6,6 +6,8 @@
 
 mod catalog;
 mod manage;
+mod numbers;
+mod register;
 mod sql;
 mod unmanage;
 

@@ -337,17 +337,17 @@ impl<'u> Writer<'_, 'u> {
 
     /// The tenant columns, quoted, and the placeholders of their values.
     fn tenant_lists(&self) -> (String, String) {
-        let columns: Vec<String> = self.table.tenant.iter().map(|column| quoted(&column.name)).collect();
-        let values: Vec<String> = (1..=columns.len()).map(|i| format!("${i}")).collect();
-        (columns.join(", "), values.join(", "))
+        let columns = self.table.tenant.iter().map(|column| format!("{}, ", quoted(&column.name)));
+        let values = (1..=columns.len()).map(|i| format!("${i}, "));
+        (columns.collect(), values.collect())
     }
 
     fn insert_statement(&self) -> String {
         let table = &self.table;
         let (tenant, values) = self.tenant_lists();
         format!(
-            "INSERT INTO {} AS t ({tenant}, {}) OVERRIDING SYSTEM VALUE
-             SELECT {values}, {} FROM incoming i RETURNING {}",
+            "INSERT INTO {} AS t ({tenant}{}) OVERRIDING SYSTEM VALUE
+             SELECT {values}{} FROM incoming i RETURNING {}",
             table.name,
             table.column_list(""),
             table.column_list("i."),
@@ -369,8 +369,8 @@ impl<'u> Writer<'_, 'u> {
         format!(
             "WITH gone AS (DELETE FROM {} t USING incoming i WHERE {} RETURNING {}),
                   counted AS (SELECT pg_catalog.count(*) AS gone FROM gone)
-             INSERT INTO {} AS t ({tenant}, {}) OVERRIDING SYSTEM VALUE
-             SELECT {values}, {} FROM gone g CROSS JOIN counted c WHERE c.gone OPERATOR(pg_catalog.>=) 0
+             INSERT INTO {} AS t ({tenant}{}) OVERRIDING SYSTEM VALUE
+             SELECT {values}{} FROM gone g CROSS JOIN counted c WHERE c.gone OPERATOR(pg_catalog.>=) 0
              RETURNING {}",
             table.name,
             table.locked_predicate(),

@@ -2,5 +2,6 @@
 
 mod dml;
 mod partitions;
+mod sides;
 mod site;
 mod trust;

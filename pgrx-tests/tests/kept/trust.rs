@@ -23,6 +23,20 @@ fn a_trigger_that_was_disabled_for_a_while_is_noticed() {
 }
 
 #[test]
+fn changes_of_a_replica_that_is_not_trusted_do_not_pile_up() {
+    let mut site = Site::open();
+    site.insert(1, 20);
+    site.run("ALTER TABLE shop.item ADD COLUMN extra int");
+    for _ in 0..5 {
+        site.run("UPDATE shop.item SET name = name || 'x'");
+    }
+    assert!(site.fold() >= 5);
+    assert_eq!(site.value::<i64>("SELECT count(*) FROM plimsoll.kept_delta"), 0);
+    site.run("DELETE FROM shop.item WHERE id = 1");
+    site.untrusted_then_rebuilt();
+}
+
+#[test]
 fn a_session_that_fires_no_ordinary_triggers_fires_these() {
     let mut site = Site::open();
     site.insert(1, 20);
