@@ -1,9 +1,10 @@
 //! The same rows twice: a replica among others on the shared server, and a table of a local Postgres; both
 //! have a kept manifest. The cases that compare them leave them identical.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use plimsoll_client::server::address::Address;
-use plimsoll_client::server::{Login, ReadOnly, Replica, RunTarget, Server, level};
+use plimsoll_client::server::{Login, ReadOnly, Replica, RunTarget, Server, level, roots};
+use plimsoll_core::reconcile::{Found, Limits, find_between};
 use plimsoll_core::schema::TableSchema;
 use serde_json::Map;
 use uuid::Uuid;
@@ -70,6 +71,25 @@ impl Pair {
         }
     }
 
+    /// Damages scattered rows of the shared side: every second one is deleted, the others are altered under
+    /// their version. Rounds damage different rows.
+    ///
+    /// # Errors
+    /// When the server refuses it.
+    pub fn damage(&self, bench: &Bench<'_>, round: u64) -> Result<()> {
+        let stride = bench.scale.rows / bench.scale.differences;
+        let offset = (round * 37 + 11) % stride;
+        let mut server = bench.shared()?;
+        let chosen =
+            |parity| format!("(id - 1) % {stride} = {offset} AND (id - 1) / {stride} % 2 = {parity}");
+        let deleted = server.execute(&format!("DELETE FROM {SHARED} WHERE {}", chosen(0)), &[])?;
+        let update = format!("UPDATE {SHARED} SET purpose = 'damaged' WHERE {}", chosen(1));
+        let altered = server.execute(&update, &[])?;
+        ensure!(deleted + altered == bench.scale.differences, "{deleted} rows deleted and {altered} altered");
+        fold(&mut server, &self.database, SHARED)?;
+        bench.settle()
+    }
+
     /// Makes the shared side level with the local one, as the client does; answers how many rows were found on
     /// one side alone.
     ///
@@ -89,7 +109,21 @@ impl Pair {
     }
 }
 
+/// Finds the rows that one side alone has: the roots are asked for, and what is needed where they differ.
+///
+/// # Errors
+/// As the servers say.
+pub fn find(local: &mut Server, remote: &mut Server) -> Result<Found> {
+    let mut local = ReadOnly::new(local, replica(LOCAL));
+    let mut remote = ReadOnly::new(remote, replica(SHARED));
+    let roots = roots(&mut local, &mut remote, 0)?;
+    if roots.equal {
+        return Ok(Found::default());
+    }
+    Ok(find_between(&mut local, &mut remote, 0, roots.local, roots.remote, Limits::default())?.found)
+}
+
 /// A list of one table.
-pub fn replica(table: &str) -> Vec<Replica> {
+fn replica(table: &str) -> Vec<Replica> {
     vec![Replica { relation: table.to_owned() }]
 }

@@ -2,8 +2,6 @@
 
 use anyhow::{Result, ensure};
 use fastrand::Rng;
-use plimsoll_client::server::{ReadOnly, Server, roots};
-use plimsoll_core::reconcile::{Limits, find_between};
 
 use crate::bench::{self, Bench};
 use crate::pair::{self, Pair};
@@ -40,26 +38,15 @@ pub(super) fn measure(bench: &Bench<'_>, report: &mut CaseReport) -> Result<()> 
         bench.progress.step(&missing.name);
         remove(bench, &pair, &missing.rows)?;
         proxy.take();
-        let found = find(&mut local, &mut remote)?;
+        let found = pair::find(&mut local, &mut remote)?;
         let traffic = proxy.take();
-        ensure!(found == missing.rows, "{}: {} rows were found", missing.name, found.len());
+        let positions: Vec<i64> = found.local_only.iter().map(|item| item.position).collect();
+        ensure!(positions == missing.rows, "{}: {} rows were found", missing.name, positions.len());
+        ensure!(found.remote_only.is_empty(), "rows were found that only the shared side has");
         pair.repair(&mut local, &mut direct, &schema)?;
         add(report, &missing, traffic);
     }
     Ok(())
-}
-
-/// The versions of the rows that the shared side lacks.
-fn find(local: &mut Server, remote: &mut Server) -> Result<Vec<i64>> {
-    let mut local = ReadOnly::new(local, pair::replica(pair::LOCAL));
-    let mut remote = ReadOnly::new(remote, pair::replica(pair::SHARED));
-    let roots = roots(&mut local, &mut remote, 0)?;
-    if roots.equal {
-        return Ok(Vec::new());
-    }
-    let found = find_between(&mut local, &mut remote, 0, roots.local, roots.remote, Limits::default())?.found;
-    ensure!(found.remote_only.is_empty(), "rows were found that only the shared side has");
-    Ok(found.local_only.iter().map(|item| item.position).collect())
 }
 
 fn cases(rows: u64) -> Result<Vec<Missing>> {

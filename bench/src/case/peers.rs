@@ -1,5 +1,6 @@
 //! Other tools that compare two tables in two Postgres databases, where they can be had: identical tables, and
-//! scattered differences. They read tables without anything of ours, with a primary key of one column.
+//! scattered differences. They read tables without anything of ours, with a primary key of one column; Plimsoll
+//! compares two kept sides with the same rows and the same damage.
 
 use std::process::{Command, Output, Stdio};
 use std::time::Instant;
@@ -7,18 +8,22 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use plimsoll_cluster::Site;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, LOCAL, SHARED};
 use crate::ledger;
+use crate::pair::{self, Pair};
 use crate::report::{CaseReport, Line, Unit};
 use crate::turns::in_turns;
 
 const TABLE: &str = "bench.compared";
+
+const OURS: &str = "Plimsoll";
 
 /// The package that brings reladiff, and its version.
 const RELADIFF: &str = "reladiff[postgresql]==0.6.0";
 
 #[derive(Clone, Copy)]
 enum Tool {
+    Plimsoll,
     Reladiff,
     PgComparator,
 }
@@ -31,7 +36,7 @@ struct Damage {
 }
 
 pub(super) fn measure(bench: &Bench<'_>, report: &mut CaseReport) -> Result<()> {
-    let mut tools = Vec::new();
+    let mut tools = vec![(OURS, Tool::Plimsoll)];
     for (name, tool, found) in [
         ("reladiff 0.6", Tool::Reladiff, install_reladiff(bench)),
         ("pg_comparator", Tool::PgComparator, prepare_comparator(bench)),
@@ -41,9 +46,10 @@ pub(super) fn measure(bench: &Bench<'_>, report: &mut CaseReport) -> Result<()> 
             Err(error) => report.skipped.push(format!("{name}: {error:#}")),
         }
     }
-    if tools.is_empty() {
+    if tools.len() == 1 {
         return Ok(());
     }
+    let pair = bench.pair(report)?;
     let agent = Site::AGENT;
     for mut server in [bench.shared()?, bench.local()?] {
         ledger::create_plain(&mut server, TABLE)?;
@@ -53,9 +59,13 @@ pub(super) fn measure(bench: &Bench<'_>, report: &mut CaseReport) -> Result<()> 
         ))?;
         ledger::fill(bench, &mut server, TABLE, bench.scale.rows)?;
     }
-    report.on(format!("each of both tables: {}", ledger::describe(&mut bench.shared()?, TABLE)?));
+    report.on(format!(
+        "each of the tables that other tools compare: {}",
+        ledger::describe(&mut bench.shared()?, TABLE)?
+    ));
     report.on(
-        "reladiff with 4 threads and --assume-unique-key, pg_comparator with its defaults; whole commands",
+        "reladiff with 4 threads and --assume-unique-key, pg_comparator with its defaults, whole commands; Plimsoll \
+         from connecting to both servers until the rows are known; nothing is repaired",
     );
     let differences = bench.scale.differences;
     for (what, damage) in [
@@ -66,12 +76,23 @@ pub(super) fn measure(bench: &Bench<'_>, report: &mut CaseReport) -> Result<()> 
         ),
     ] {
         inflict(bench, damage)?;
-        let figures =
-            in_turns(&bench.progress, bench.scale.rounds, &tools, |tool| compare(bench, *tool, damage))?;
-        for ((name, _), figures) in tools.iter().zip(figures) {
-            report.add(Line::new(format!("{name}: {what}"), Unit::Seconds, &figures));
+        if damage.deleted > 0 {
+            pair.damage(bench, 0)?;
+        }
+        let figures = in_turns(&bench.progress, bench.scale.rounds, &tools, |tool| {
+            compare(bench, &pair, *tool, damage)
+        })?;
+        for ((name, _), seconds) in tools.iter().zip(&figures) {
+            let line = Line::new(format!("{name}: {what}"), Unit::Seconds, seconds);
+            report.add(match name {
+                &OURS => line,
+                _ => line.times(&format!("{OURS}: {what}"), &figures[0]),
+            });
         }
     }
+    let (mut local, _) = pair.side(&bench.url(LOCAL), pair::LOCAL)?;
+    let (mut remote, schema) = pair.side(&bench.url(SHARED), pair::SHARED)?;
+    pair.repair(&mut local, &mut remote, &schema)?;
     Ok(())
 }
 
@@ -95,11 +116,21 @@ fn inflict(bench: &Bench<'_>, damage: Damage) -> Result<()> {
     bench.settle()
 }
 
-fn compare(bench: &Bench<'_>, tool: Tool, damage: Damage) -> Result<f64> {
+fn compare(bench: &Bench<'_>, pair: &Pair, tool: Tool, damage: Damage) -> Result<f64> {
     let words = ["UPDATE", "INSERT", "DELETE"];
     let count = damage.deleted + damage.altered;
     let begun = Instant::now();
     let (output, found) = match tool {
+        Tool::Plimsoll => {
+            let (mut local, _) = pair.side(&bench.url(LOCAL), pair::LOCAL)?;
+            let (mut remote, _) = pair.side(&bench.url(SHARED), pair::SHARED)?;
+            let found = pair::find(&mut local, &mut remote)?;
+            let seconds = begun.elapsed().as_secs_f64();
+            let expected = (count as usize, damage.altered as usize);
+            let found = (found.local_only.len(), found.remote_only.len());
+            ensure!(found == expected, "{found:?} rows were found on one side alone instead of {expected:?}");
+            return Ok(seconds);
+        }
         Tool::Reladiff => {
             let output = reladiff(bench)?;
             // An altered row is told as it is on either side.
@@ -126,7 +157,7 @@ fn lines_of(output: &Output, told: impl Fn(&str) -> bool) -> u64 {
 
 fn reladiff(bench: &Bench<'_>) -> Result<Output> {
     let mut command = Command::new(bench.cache.join("venv/bin/reladiff"));
-    let [local, shared] = [bench.url(crate::bench::LOCAL), bench.url(crate::bench::SHARED)];
+    let [local, shared] = [bench.url(LOCAL), bench.url(SHARED)];
     command.args([&local, TABLE, &shared, TABLE, "--key-columns", "id", "--columns", "%", "--threads", "4"]);
     command.arg("--assume-unique-key");
     command.stdin(Stdio::null()).output().context("reladiff cannot be run")
@@ -141,7 +172,7 @@ fn pg_comparator(bench: &Bench<'_>) -> Result<Output> {
     };
     let mut command = Command::new("pg_comparator");
     command.arg("--env-pass=PLIMSOLL_BENCH").env("PLIMSOLL_BENCH", bench.site.password());
-    command.args([place(crate::bench::SHARED), place(crate::bench::LOCAL)]);
+    command.args([place(SHARED), place(LOCAL)]);
     command.stdin(Stdio::null()).output().context("pg_comparator cannot be run")
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 
 use crate::bench::{self, Bench};
-use crate::pair::{self, Pair};
+use crate::pair;
 use crate::report::{CaseReport, Limit, Line, Unit};
 
 pub(super) fn measure(bench: &Bench<'_>, report: &mut CaseReport) -> Result<()> {
@@ -25,7 +25,7 @@ pub(super) fn measure(bench: &Bench<'_>, report: &mut CaseReport) -> Result<()> 
     // The first time makes what later ones use again.
     for round in 0..=bench.scale.rounds {
         bench.progress.step(&format!("round {round} of {}", bench.scale.rounds));
-        damage(bench, &pair, round as u64)?;
+        pair.damage(bench, round as u64)?;
         let begun = Instant::now();
         let found = pair.repair(&mut local, &mut remote, &schema)?;
         let seconds = begun.elapsed().as_secs_f64();
@@ -42,19 +42,4 @@ pub(super) fn measure(bench: &Bench<'_>, report: &mut CaseReport) -> Result<()> 
             .aim(Limit::AtMost(0.1)),
     );
     Ok(())
-}
-
-/// Damages scattered rows of the shared side, others each time.
-fn damage(bench: &Bench<'_>, pair: &Pair, round: u64) -> Result<()> {
-    let stride = bench.scale.rows / bench.scale.differences;
-    let offset = (round * 37 + 11) % stride;
-    let mut server = bench.shared()?;
-    let chosen = |parity| format!("(id - 1) % {stride} = {offset} AND (id - 1) / {stride} % 2 = {parity}");
-    let table = pair::SHARED;
-    let deleted = server.execute(&format!("DELETE FROM {table} WHERE {}", chosen(0)), &[])?;
-    let update = format!("UPDATE {table} SET purpose = 'damaged' WHERE {}", chosen(1));
-    let altered = server.execute(&update, &[])?;
-    ensure!(deleted + altered == bench.scale.differences, "{deleted} rows deleted and {altered} altered");
-    crate::case::fold(&mut server, &pair.database, table)?;
-    bench.settle()
 }

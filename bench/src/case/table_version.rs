@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::bench::Bench;
 use crate::ledger;
+use crate::process::{Cost, cost, processor, wall};
 use crate::report::{CaseReport, Limit, Line, Unit};
 use crate::turns::in_turns;
 
@@ -24,18 +25,29 @@ pub(super) fn measure(bench: &Bench<'_>, report: &mut CaseReport) -> Result<()> 
     report.on(format!("the server's own clock around {} calls in one session", bench.scale.calls));
     let contestants = [("small", SMALL), ("large", LARGE)];
     let figures = in_turns(&bench.progress, bench.scale.rounds, &contestants, |table| {
-        seconds_of_a_call(&mut server, &database, table, bench.scale.calls)
+        let calls = bench.scale.calls;
+        let mut seconds = 0.0;
+        let cost = cost(&mut server, |server| {
+            seconds = seconds_of_a_call(server, &database, table, calls)?;
+            Ok(())
+        })?;
+        Ok(Cost { wall: seconds, processor: cost.processor / f64::from(calls) })
     })?;
     let [small, large] = &figures[..] else { unreachable!("as many figures as contestants") };
+    let (small, large, small_processor, large_processor) =
+        (wall(small), wall(large), processor(small), processor(large));
     let small_name = format!("table_version of {} rows", bench.scale.few_rows);
     let large_name = format!("table_version of {} rows", bench.scale.rows);
-    report.add(Line::new(&small_name, Unit::Seconds, small).bar(Limit::AtMost(0.001)));
-    report.add(Line::new(&large_name, Unit::Seconds, large).bar(Limit::AtMost(0.001)));
+    report.add(Line::new(&small_name, Unit::Seconds, &small).bar(Limit::AtMost(0.001)));
+    report.add(Line::new(&large_name, Unit::Seconds, &large).bar(Limit::AtMost(0.001)));
     report.add(
-        Line::new(format!("{large_name} against few"), Unit::Seconds, large)
-            .times(&small_name, small)
+        Line::new(format!("{large_name} against few"), Unit::Seconds, &large)
+            .times(&small_name, &small)
             .bar(Limit::AtMost(2.0)),
     );
+    for (name, samples) in [(small_name, small_processor), (large_name, large_processor)] {
+        report.add(Line::new(format!("{name}: backend's processor time"), Unit::Seconds, &samples));
+    }
     Ok(())
 }
 
