@@ -277,3 +277,131 @@ fn an_owner_who_may_not_insert_is_told_so() {
     let message = refused(agent.query_one(sql, &[&till.id, &sent]), "42501");
     assert!(message.contains("permission denied for table item"), "{message}");
 }
+
+#[test]
+fn many_changed_rows_keep_what_the_server_filled_in_and_are_seen_by_triggers_as_old_and_new() {
+    let (mut shop, till, mut agent) = shop_with(
+        "CREATE TABLE shop.seen (level text, rows bigint, raised bigint);
+         CREATE TABLE shop.item (OWN, serial int GENERATED ALWAYS AS IDENTITY, filled text DEFAULT 'here', name text,
+             CHECK (name <> 'bad'), ITS_KEY);
+         CREATE UNIQUE INDEX ON shop.item (client_id, database_id, name);
+         CREATE FUNCTION shop.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF TG_LEVEL = 'ROW' THEN INSERT INTO shop.seen VALUES ('row', 1, NEW.v - OLD.v);
+             ELSE INSERT INTO shop.seen
+                 SELECT 'statement', count(*), sum(n.v - o.v) FROM after n JOIN before o USING (id); END IF;
+             RETURN NULL; END $$;
+         CREATE TRIGGER b AFTER UPDATE OF name ON shop.item FOR EACH ROW EXECUTE FUNCTION shop.note();
+         CREATE TRIGGER c AFTER UPDATE ON shop.item REFERENCING NEW TABLE AS after OLD TABLE AS before
+             EXECUTE FUNCTION shop.note()",
+    );
+    shop.superuser
+        .batch_execute(
+            "SELECT plimsoll.manage_table('shop.item', version_column => 'v', server_columns => '{serial,filled}')",
+        )
+        .expect("managed again");
+    let first = rows(MANY, |id| json!({"id": id, "v": id, "name": format!("a{id}")}));
+    assert_eq!(counts(&upload(&mut agent, &till, &first)), (MANY, 0, 0, 0));
+    shop.superuser.batch_execute("UPDATE shop.item SET filled = 'by hand'; TRUNCATE shop.seen").expect("set");
+    let second = rows(MANY, |id| json!({"id": id, "v": id + 10_000, "name": format!("b{id}")}));
+    assert_eq!(counts(&upload(&mut agent, &till, &second)), (0, MANY, 0, 0));
+    let seen: String = shop.value(
+        "SELECT string_agg(concat_ws(' ', level, rows, raised), ', ' ORDER BY level)
+         FROM (SELECT level, sum(rows) AS rows, sum(raised) AS raised FROM shop.seen GROUP BY level) s",
+    );
+    assert_eq!(seen, format!("row {MANY} {}, statement {MANY} {}", MANY * 10_000, MANY * 10_000));
+    let stored: String = shop.value(
+        "SELECT concat(count(*), ' ', count(DISTINCT serial), ' ', bool_and(filled = 'by hand'), ' ',
+                       bool_and(name = 'b' || id), ' ', bool_and(v = id + 10000)) FROM shop.item",
+    );
+    assert_eq!(stored, format!("{MANY} {MANY} t t t"));
+    shop.superuser.batch_execute("SET enable_seqscan = off").expect("a setting");
+    for (condition, expected) in
+        [("name = 'b2000'", 1i64), ("name = 'a2000'", 0), ("id = 2000", 1), ("v = 12000", 1)]
+    {
+        let sql = format!(
+            "SELECT count(*) FROM shop.item WHERE {condition} AND client_id = 'acme' AND database_id = '{}'",
+            till.id
+        );
+        assert_eq!(shop.value::<i64>(&sql), expected, "{condition}");
+    }
+    // One that breaks a rule is found among the rest, which is stored.
+    let third = rows(
+        MANY,
+        |id| json!({"id": id, "v": id + 20_000, "name": if id == 700 { "bad".into() } else { format!("c{id}") }}),
+    );
+    let uploaded = upload(&mut agent, &till, &third);
+    assert_eq!(counts(&uploaded), (0, MANY - 1, 0, 1));
+    assert_eq!(uploaded.3[0]["sqlstate"], json!("23514"));
+}
+
+#[test]
+fn new_changed_equal_and_older_rows_of_one_upload_are_told_apart() {
+    let (mut shop, till, mut agent) = shop_with("CREATE TABLE shop.item (OWN, name text, ITS_KEY)");
+    let first = rows(1_000, |id| json!({"id": id, "v": id + 5_000, "name": "first"}));
+    assert_eq!(counts(&upload(&mut agent, &till, &first)), (1_000, 0, 0, 0));
+    // By turns: raised, equal, the same position with other content, lowered; then new ones.
+    let second = rows(MANY, |id| match id {
+        1_001.. => json!({"id": id, "v": id, "name": "new"}),
+        _ if id % 100 == 1 => json!({"id": id, "v": id, "name": "lowered"}),
+        _ if id % 4 == 0 => json!({"id": id, "v": id + 9_000, "name": "raised"}),
+        _ if id % 4 == 1 => json!({"id": id, "v": id + 5_000, "name": "other"}),
+        _ => json!({"id": id, "v": id + 5_000, "name": "first"}),
+    });
+    assert_eq!(counts(&upload(&mut agent, &till, &second)), (MANY - 1_000, 500, 500, 0));
+    let stored: String = shop.value(
+        "SELECT string_agg(name || ' ' || number, ', ' ORDER BY name)
+         FROM (SELECT name, count(*) AS number FROM shop.item GROUP BY name) s",
+    );
+    assert_eq!(stored, "first 500, lowered 10, new 1500, other 240, raised 250");
+    assert_eq!(counts(&upload(&mut agent, &till, &second)), (0, 0, MANY, 0));
+}
+
+#[test]
+fn a_row_that_another_session_is_changing_is_waited_for_and_then_changed() {
+    let (mut shop, till, mut agent) = shop_with("CREATE TABLE shop.item (OWN, name text, ITS_KEY)");
+    let first = rows(MANY, |id| json!({"id": id, "v": id, "name": "first"}));
+    assert_eq!(counts(&upload(&mut agent, &till, &first)), (MANY, 0, 0, 0));
+    let mut other = shop.server.superuser(&shop.database);
+    let mut transaction = other.transaction().expect("a transaction");
+    transaction
+        .batch_execute("UPDATE shop.item SET name = 'meanwhile', v = 90000 WHERE id = 77")
+        .expect("a change");
+    transaction.batch_execute("DELETE FROM shop.item WHERE id = 99").expect("a deletion");
+    let waiter = std::thread::spawn(move || {
+        let second = rows(MANY, |id| json!({"id": id, "v": id + 10_000, "name": "second"}));
+        upload(&mut agent, &till, &second)
+    });
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    while shop.value::<i64>(waiting) == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    transaction.commit().expect("a commit");
+    let uploaded = waiter.join().expect("the upload");
+    assert_eq!((uploaded.0 + uploaded.1, uploaded.2, uploaded.3.len()), (MANY, 0, 0));
+    let stored: String = shop.value("SELECT concat(count(*), ' ', bool_and(name = 'second')) FROM shop.item");
+    assert_eq!(stored, format!("{MANY} t"));
+}
+
+#[test]
+fn rows_that_a_trigger_adds_to_the_replica_itself_are_not_taken_for_sent_ones() {
+    let (mut shop, till, mut agent) = shop_with(
+        "CREATE TABLE shop.item (OWN, name text, ITS_KEY);
+         CREATE FUNCTION shop.more() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF pg_trigger_depth() = 1 THEN
+                 INSERT INTO shop.item SELECT client_id, database_id, id + 10000, v, name FROM fresh WHERE id <= 10;
+             END IF; RETURN NULL; END $$;
+         CREATE TRIGGER c AFTER INSERT ON shop.item REFERENCING NEW TABLE AS fresh EXECUTE FUNCTION shop.more()",
+    );
+    shop.superuser
+        .execute("SELECT plimsoll.rebuild_manifest($1, 'shop.item')", &[&till.id])
+        .expect("a manifest that is trusted");
+    let sent = rows(MANY, |id| json!({"id": id, "v": id, "name": "x"}));
+    assert_eq!(counts(&upload(&mut agent, &till, &sent)), (MANY, 0, 0, 0));
+    assert_eq!(shop.value::<i64>("SELECT count(*) FROM shop.item"), MANY + 10);
+    let wrong: i64 = shop
+        .superuser
+        .query_one("SELECT count(*) FROM plimsoll.check_manifest($1, 'shop.item')", &[&till.id])
+        .expect("a check")
+        .get(0);
+    assert_eq!(wrong, 0, "what is kept is what is stored");
+}

@@ -8,7 +8,7 @@
 //! | `aggregate` | fingerprints as an aggregate of any query |
 //! | `numeric` | Postgres' packed numeric |
 //! | `array` | lists of positions as parameters |
-//! | `bulk` | rows inserted many at a time |
+//! | `bulk` | rows written without a statement |
 //! | `release` | what differs between releases of Postgres |
 //! | `statement` | statements with typed parameters, row by row |
 //! | `plan` | plans of statements that every call runs |
@@ -35,7 +35,7 @@ mod transition;
 mod write;
 
 pub use array::long_array;
-pub use bulk::{BulkInsert, FixedColumn};
+pub use bulk::{BulkInsert, BulkUpdate, FixedColumn};
 pub use invalidation::{Changed, changed, own_table, tell};
 pub use plan::{read_planned, select_planned};
 pub use relation::{IncomingColumn, IncomingRows};
@@ -89,6 +89,12 @@ struct Element {
 pub fn type_name(type_oid: Oid) -> String {
     // SAFETY: the answer is a NUL-terminated string in the current context, for unknown types too.
     unsafe { CStr::from_ptr(pg_sys::format_type_be_qualified(type_oid)) }.to_string_lossy().into_owned()
+}
+
+/// Whether values that a collation calls equal are the same bytes.
+pub fn is_deterministic(collation: Oid) -> bool {
+    // SAFETY: looks the collation of a column up in the catalogue.
+    collation == pg_sys::InvalidOid || unsafe { pg_sys::get_collation_isdeterministic(collation) }
 }
 
 /// Whether this transaction may write.

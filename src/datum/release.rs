@@ -19,13 +19,14 @@ pub unsafe fn attribute(descriptor: pg_sys::TupleDesc, place: usize) -> *const p
     }
 }
 
-/// Makes a relation the target of an executor state.
+/// Makes a relation the target of an executor state; `updated` are the places of columns that are to be set.
 ///
 /// # Safety
 /// The relation is open and locked for writing; the state is new.
 pub unsafe fn open_target(
     estate: *mut pg_sys::EState,
     relation: pg_sys::Relation,
+    updated: &[usize],
 ) -> *mut pg_sys::ResultRelInfo {
     // SAFETY: nodes are allocated at their size and live as long as the state, by the caller's promise.
     unsafe {
@@ -35,13 +36,21 @@ pub unsafe fn open_target(
         (*entry).relid = (*relation).rd_id;
         (*entry).relkind = (*(*relation).rd_rel).relkind;
         (*entry).rellockmode = pg_sys::RowExclusiveLock as i32;
+        let mut columns = std::ptr::null_mut();
+        for place in updated {
+            let number = *place as i32 + 1;
+            columns = pg_sys::bms_add_member(columns, number - pg_sys::FirstLowInvalidHeapAttributeNumber);
+        }
         let entries = pg_sys::lappend(std::ptr::null_mut(), entry.cast());
         #[cfg(any(feature = "pg14", feature = "pg15"))]
-        pg_sys::ExecInitRangeTable(estate, entries);
+        {
+            (*entry).updatedCols = columns;
+            pg_sys::ExecInitRangeTable(estate, entries);
+        }
         #[cfg(not(any(feature = "pg14", feature = "pg15")))]
         {
             let mut permissions = std::ptr::null_mut();
-            pg_sys::addRTEPermissionInfo(&mut permissions, entry);
+            (*pg_sys::addRTEPermissionInfo(&mut permissions, entry)).updatedCols = columns;
             #[cfg(not(feature = "pg18"))]
             pg_sys::ExecInitRangeTable(estate, entries, permissions);
             #[cfg(feature = "pg18")]
@@ -86,6 +95,111 @@ pub unsafe fn per_tuple_context(estate: *mut pg_sys::EState) -> *mut pg_sys::Exp
         match (*estate).es_per_tuple_exprcontext.is_null() {
             true => pg_sys::MakePerTupleExprContext(estate),
             false => (*estate).es_per_tuple_exprcontext,
+        }
+    }
+}
+
+/// Begins a scan of an index under the active snapshot.
+///
+/// # Safety
+/// Both relations are open.
+pub unsafe fn begin_index_scan(
+    table: pg_sys::Relation,
+    index: pg_sys::Relation,
+    keys: i32,
+) -> pg_sys::IndexScanDesc {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        let snapshot = pg_sys::GetActiveSnapshot();
+        #[cfg(not(feature = "pg18"))]
+        return pg_sys::index_beginscan(table, index, snapshot, keys, 0);
+        #[cfg(feature = "pg18")]
+        pg_sys::index_beginscan(table, index, snapshot, std::ptr::null_mut(), keys, 0)
+    }
+}
+
+/// Writes the row in `new` in the place of the one in `old`, in the table and where needed in its indexes; the
+/// indexes whose check is still to be made. `None` where somebody else changed the row meanwhile.
+///
+/// # Safety
+/// `old` holds a stored row of the target and `new` what it becomes; the target's indexes are open.
+pub unsafe fn update_tuple(
+    target: *mut pg_sys::ResultRelInfo,
+    estate: *mut pg_sys::EState,
+    old: *mut pg_sys::TupleTableSlot,
+    new: *mut pg_sys::TupleTableSlot,
+) -> Option<*mut pg_sys::List> {
+    let (none, no_indexes) = (std::ptr::null_mut(), std::ptr::null_mut());
+    let (mut failure, mut lock) = (pg_sys::TM_FailureData::default(), 0);
+    let mut indexes = Default::default();
+    // SAFETY: by the caller's promise; the other pointers are to locals.
+    unsafe {
+        let outcome = pg_sys::table_tuple_update(
+            (*target).ri_RelationDesc,
+            &raw mut (*old).tts_tid,
+            new,
+            pg_sys::GetCurrentCommandId(true),
+            pg_sys::GetActiveSnapshot(),
+            std::ptr::null_mut(),
+            true,
+            &mut failure,
+            &mut lock,
+            &mut indexes,
+        );
+        if outcome != pg_sys::TM_Result::TM_Ok {
+            return None;
+        }
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        let is_indexed = indexes;
+        #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+        let is_indexed = indexes != pg_sys::TU_UpdateIndexes::TU_None;
+        if !is_indexed || (*target).ri_NumIndices == 0 {
+            return Some(no_indexes);
+        }
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        let recheck = pg_sys::ExecInsertIndexTuples(target, new, estate, true, false, none, no_indexes);
+        #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+        let recheck = {
+            let summarizing = indexes == pg_sys::TU_UpdateIndexes::TU_Summarizing;
+            pg_sys::ExecInsertIndexTuples(target, new, estate, true, false, none, no_indexes, summarizing)
+        };
+        Some(recheck)
+    }
+}
+
+/// Tells triggers of a row that was changed.
+///
+/// # Safety
+/// As for [`update_tuple`], after it.
+pub unsafe fn after_row_update(
+    estate: *mut pg_sys::EState,
+    target: *mut pg_sys::ResultRelInfo,
+    old: *mut pg_sys::TupleTableSlot,
+    new: *mut pg_sys::TupleTableSlot,
+    recheck: *mut pg_sys::List,
+    capture: *mut pg_sys::TransitionCaptureState,
+) {
+    let none = std::ptr::null_mut();
+    // SAFETY: by the caller's promise.
+    unsafe {
+        let place = &raw mut (*old).tts_tid;
+        #[cfg(feature = "pg14")]
+        pg_sys::ExecARUpdateTriggers(estate, target, place, none, new, recheck, capture);
+        #[cfg(not(feature = "pg14"))]
+        {
+            let no_partition = std::ptr::null_mut();
+            pg_sys::ExecARUpdateTriggers(
+                estate,
+                target,
+                no_partition,
+                no_partition,
+                place,
+                none,
+                new,
+                recheck,
+                capture,
+                false,
+            );
         }
     }
 }

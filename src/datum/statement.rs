@@ -75,6 +75,15 @@ impl Row<'_> {
         self.with_bytes(column, |bytes| String::from_utf8_lossy(bytes).into_owned())
     }
 
+    /// The position that a version column of the codec's type holds.
+    pub fn position(&self, column: usize, codec: &mut Codec) -> Answer<Option<i64>> {
+        match self.datum(column) {
+            // SAFETY: the caller names the codec of this column.
+            Some(datum) => unsafe { codec.with_value(datum, plimsoll_core::schema::position_of) },
+            None => Ok(None),
+        }
+    }
+
     /// A column of type tid.
     pub fn ctid(&self, column: usize) -> Option<Ctid> {
         // SAFETY: the statement selects a ctid here: a value of six bytes, by reference.

@@ -1,41 +1,164 @@
-//! New rows handed to the table's access method, where that stores them exactly as they were sent.
+//! Rows handed to the table's access method, where that stores them exactly as they were sent.
 
+use plimsoll_core::digest::Digester;
 use plimsoll_core::row::Fields;
+use plimsoll_core::value::ColumnType;
 
 use super::IncomingRow;
 use super::readable::is_parsed;
 use crate::access::Database;
-use crate::datum::{BulkInsert, FixedColumn};
+use crate::datum::{BulkInsert, BulkUpdate, Codec, FixedColumn, is_deterministic};
 use crate::error::Answer;
 use crate::table::ManagedTable;
 
-/// Inserts the rows; `false` where the table needs a statement for that, or where only reading a row back
-/// tells how its values were stored: an input function may write `10.0.0.1/32` as `10.0.0.1`.
-pub fn insert_all(database: &Database, table: &mut ManagedTable, rows: &[&IncomingRow<'_>]) -> Answer<bool> {
-    if table.schema.columns().iter().any(|column| is_parsed(&column.column_type)) {
+/// What became of rows that were looked up by their key.
+#[derive(Default)]
+pub struct Sorted<'u> {
+    /// Rows that are stored now in place of ones with a lower position.
+    pub updated: Vec<IncomingRow<'u>>,
+    /// Rows that are stored with the same content.
+    pub unchanged: Vec<IncomingRow<'u>>,
+    /// Rows of which there is none with the same key.
+    pub new: Vec<IncomingRow<'u>>,
+    /// Rows that differ from stored ones with the same or a higher position; nothing was done with them.
+    pub others: Vec<IncomingRow<'u>>,
+}
+
+/// Whether values are stored exactly as they are sent, so that no row must be read back: an input function
+/// may write `10.0.0.1/32` as `10.0.0.1`.
+fn is_exact(table: &ManagedTable) -> bool {
+    !table.schema.columns().iter().any(|column| is_parsed(&column.column_type))
+}
+
+/// Whether keys that the index calls equal are the same value: citext says so of `A` and `a`.
+fn has_exact_keys(table: &ManagedTable) -> bool {
+    table.schema.key_indexes().iter().all(|place| {
+        let collation = table.physical[*place].collation;
+        table.schema.columns()[*place].column_type != ColumnType::Citext && is_deterministic(collation)
+    })
+}
+
+fn sent_columns(table: &ManagedTable) -> Vec<&str> {
+    table.physical.iter().map(|column| column.name.as_str()).collect()
+}
+
+fn tenant_columns(database: &Database, table: &ManagedTable) -> Vec<FixedColumn> {
+    let pairs = table.tenant.iter().zip(table.tenant_texts(database));
+    pairs.map(|(column, text)| FixedColumn { name: column.name.clone(), text }).collect()
+}
+
+/// Hands each field's place among the sent columns and its value to `take`, as a datum in the current context.
+fn each_datum(
+    row: &IncomingRow<'_>,
+    columns: &[plimsoll_core::schema::Column],
+    codecs: &mut [Codec],
+    mut take: impl FnMut(usize, pgrx::pg_sys::Datum),
+) -> Answer<()> {
+    let mut place = 0;
+    for field in Fields::new(row.row) {
+        let field = field?;
+        while columns.get(place).is_some_and(|column| column.number < field.number) {
+            place += 1;
+        }
+        if let Some(codec) = codecs.get_mut(place) {
+            take(place, codec.make_datum(&field.value)?);
+        }
+    }
+    Ok(())
+}
+
+/// How many rows of an upload are looked up to learn whether all of them are new.
+const SAMPLE: usize = 16;
+
+fn begin_update(database: &Database, table: &ManagedTable) -> Answer<Option<BulkUpdate>> {
+    if !is_exact(table) || !has_exact_keys(table) {
+        return Ok(None);
+    }
+    let key = table.schema.key_indexes();
+    let identities = (0..table.physical.len()).filter(|place| table.physical[*place].always_identity);
+    let kept: Vec<usize> = key.iter().copied().chain(identities).collect();
+    let fixed = tenant_columns(database, table);
+    BulkUpdate::begin(table.oid, &sent_columns(table), key, &kept, &fixed)
+}
+
+/// Whether some of the rows exist, going by a few of them.
+pub fn some_exist(database: &Database, table: &mut ManagedTable, rows: &[IncomingRow<'_>]) -> Answer<bool> {
+    let Some(mut update) = begin_update(database, table)? else { return Ok(false) };
+    let (columns, codecs) = (table.schema.columns(), &mut table.codecs);
+    let mut datums = vec![None; columns.len()];
+    let mut found = false;
+    for row in rows.iter().step_by((rows.len() / SAMPLE).max(1)) {
+        update.with_row(|update| {
+            datums.fill(None);
+            each_datum(row, columns, codecs, |place, value| datums[place] = Some(value))?;
+            found |= update.find(&datums).is_some();
+            Ok(())
+        })?;
+    }
+    update.finish();
+    Ok(found)
+}
+
+/// Inserts the rows; `false` where the table needs a statement for that.
+pub fn insert<'r>(
+    database: &Database,
+    table: &mut ManagedTable,
+    rows: impl Iterator<Item = &'r IncomingRow<'r>>,
+) -> Answer<bool> {
+    if !is_exact(table) {
         return Ok(false);
     }
-    let sent: Vec<&str> = table.physical.iter().map(|column| column.name.as_str()).collect();
-    let pairs = table.tenant.iter().zip(table.tenant_texts(database));
-    let fixed: Vec<FixedColumn> =
-        pairs.map(|(column, text)| FixedColumn { name: column.name.clone(), text }).collect();
-    let Some(mut insert) = BulkInsert::begin(table.oid, &sent, &fixed)? else { return Ok(false) };
+    let fixed = tenant_columns(database, table);
+    let Some(mut insert) = BulkInsert::begin(table.oid, &sent_columns(table), &fixed)? else {
+        return Ok(false);
+    };
     let (columns, codecs) = (table.schema.columns(), &mut table.codecs);
     for row in rows {
         insert.push(row.row.len(), |values| {
-            let mut place = 0;
-            for field in Fields::new(row.row) {
-                let field = field?;
-                while columns.get(place).is_some_and(|column| column.number < field.number) {
-                    place += 1;
-                }
-                if let Some(codec) = codecs.get_mut(place) {
-                    values.set(place, codec.make_datum(&field.value)?);
-                }
-            }
-            Ok(())
+            each_datum(row, columns, codecs, |place, value| values.set(place, value))
         })?;
     }
     insert.finish();
     Ok(true)
+}
+
+/// Looks each row up by its key, and stores those that raise the position of a stored one. `None` where the
+/// table needs statements for that, or where somebody else changed a row meanwhile: the caller rolls back.
+pub fn update_raised<'u>(
+    database: &Database,
+    table: &mut ManagedTable,
+    rows: &[IncomingRow<'u>],
+) -> Answer<Option<Sorted<'u>>> {
+    let Some(mut update) = begin_update(database, table)? else { return Ok(None) };
+    let (numbers, version) = (table.numbers(), table.schema.version_index());
+    let (columns, codecs) = (table.schema.columns(), &mut table.codecs);
+    let digester = Digester::new(database.fingerprint_key.clone());
+    let mut datums = vec![None; columns.len()];
+    let mut form = Vec::new();
+    let mut sorted = Sorted::default();
+    for row in rows {
+        let went_well = update.with_row(|update| {
+            datums.fill(None);
+            each_datum(row, columns, codecs, |place, value| datums[place] = Some(value))?;
+            let Some(stored) = update.find(&datums) else {
+                sorted.new.push(*row);
+                return Ok(true);
+            };
+            let position = stored.position(version, &mut codecs[version])?;
+            if position.is_some_and(|position| position < row.position) {
+                sorted.updated.push(*row);
+                return Ok(update.update(&datums));
+            }
+            form.clear();
+            stored.encode_digest_form(0, &numbers, codecs, &mut form)?;
+            let same = digester.digest_of_form(&form) == row.digest;
+            if same { &mut sorted.unchanged } else { &mut sorted.others }.push(*row);
+            Ok(true)
+        })?;
+        if !went_well {
+            return Ok(None);
+        }
+    }
+    update.finish();
+    Ok(Some(sorted))
 }

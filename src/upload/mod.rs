@@ -2,10 +2,13 @@
 //!
 //! ```text
 //! bytes  -> rows, checked against the table (values that would be changed are refused here)
-//! rows   -> probe: which keys exist, and with what content
+//! rows   -> first attempt, without statements: looked up by key; changed or inserted where they belong
+//! rest   -> probe: which keys exist, and with what content
 //! new    -> INSERT; changed -> UPDATE; equal -> nothing
 //! stored -> read back from RETURNING and compared with what was sent
 //! ```
+//! The rest are all rows where one is at fault or the table needs statements, and rows that go back to an older
+//! version. The first attempt reads nothing back: what the kept manifest's triggers counted must be what was sent.
 //! Each attempt is a subtransaction. One that fails because of its rows is halved until the rows at fault
 //! stand alone.
 
@@ -22,7 +25,7 @@ mod waiting;
 use pgrx::datum::AnyElement;
 use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
-use plimsoll_core::digest::{Digester, RowDigest};
+use plimsoll_core::digest::{DigestQueue, RowDigest};
 use plimsoll_core::fingerprint::Fingerprint;
 use plimsoll_core::row::{BatchReader, check_row, examine, key_of};
 
@@ -194,21 +197,28 @@ fn check<'u>(
     rows: impl Iterator<Item = plimsoll_core::Result<&'u [u8]>>,
     report: &mut Report,
 ) -> Answer<Vec<IncomingRow<'u>>> {
-    let digester = Digester::new(database.fingerprint_key.clone());
-    let (mut form, mut key) = (Vec::new(), Vec::new());
     let most = rows.size_hint().1.unwrap_or_default();
     let mut keys = Keys::new(most);
     let mut incoming: Vec<IncomingRow<'u>> = Vec::with_capacity(most);
+    let mut queue = DigestQueue::new(database.fingerprint_key.clone());
+    let mut key = Vec::new();
+    let settle = |queue: &mut DigestQueue<usize>, incoming: &mut Vec<IncomingRow<'u>>| {
+        queue.take_all(|place, digest, _| {
+            incoming[place].digest = digest;
+            Ok::<bool, Problem>(true)
+        })
+    };
     for (ordinal, row) in rows.enumerate() {
         if ordinal % 1_024 == 0 {
             pgrx::check_for_interrupts!();
         }
         let row = row?;
-        form.clear();
         key.clear();
-        let position = match examine(row, &table.schema, &mut form, &mut key) {
+        let start = queue.form().len();
+        let position = match examine(row, &table.schema, queue.form(), &mut key) {
             Ok(position) => position,
             Err((column, error)) => {
+                queue.form().truncate(start);
                 // Bytes that break the grammar are the sender's mistake: nothing of the upload is stored.
                 if let (None, _) | (_, Err(_)) = (&column, check_row(row)) {
                     return Err(malformed(ordinal, &error));
@@ -217,15 +227,20 @@ fn check<'u>(
                 continue;
             }
         };
-        let row = IncomingRow { ordinal, row, position, digest: digester.digest_of_form(&form) };
-        match keys.place(&key) {
-            place if place < incoming.len() => {
-                report.unchanged += 1;
-                incoming[place] = row;
-            }
-            _ => incoming.push(row),
+        // Its digest is made together with those of its neighbours.
+        let row = IncomingRow { ordinal, row, position, digest: RowDigest([0; 32]) };
+        let place = keys.place(&key);
+        if place < incoming.len() {
+            report.unchanged += 1;
+            incoming[place] = row;
+        } else {
+            incoming.push(row);
+        }
+        if queue.push(place) {
+            settle(&mut queue, &mut incoming)?;
         }
     }
+    settle(&mut queue, &mut incoming)?;
     Ok(incoming)
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use plimsoll_core::digest::{Digester, RowDigest};
 use plimsoll_core::row::{Fields, key_of, position_in};
 
-use super::fresh::store_as_new;
+use super::fresh::store_first;
 use super::read_back::{Difference, ReadBack};
 use super::readable::with_readable_keys;
 use super::waiting::Waiting;
@@ -51,10 +51,10 @@ pub fn store<'u>(
     let owner = table.owner;
     let may_replace = !holder::has_cascading_references(table)?;
     let rows = with_readable_keys(table, rows, report)?;
-    let rows = match store_as_new(database, table, rows, report)? {
-        Some(rows) => rows,
-        None => return Ok(()),
-    };
+    let rows = store_first(database, table, rows, report)?;
+    if rows.is_empty() {
+        return Ok(());
+    }
     let existing = crate::identity::as_owner(owner, || probe(database, table, &rows))?;
     let mut lowering = 0u64;
     let (mut new, mut changed) = (Vec::new(), Vec::new());
@@ -308,7 +308,7 @@ impl<'u> Writer<'_, 'u> {
             Mode::Replace => self.run(&self.replace_statement(), &existing, &places, &mut stored)?,
         }
         if !new.is_empty() {
-            stored.new_as_sent = bulk::insert_all(self.database, self.table, &new)?;
+            stored.new_as_sent = bulk::insert(self.database, self.table, new.iter().copied())?;
         }
         if !new.is_empty() && !stored.new_as_sent {
             self.run(&self.insert_statement(), &new, &places, &mut stored)?;
