@@ -240,3 +240,36 @@ fn a_key_is_looked_up_by_its_own_index_before_the_table_has_statistics() {
     assert!(by_key.contains("using customer_pkey"), "{by_key}");
     assert!(by_position.contains("_position"), "{by_position}");
 }
+
+#[test]
+fn whoever_reads_takes_no_transaction_number_and_may_do_so_beside_parallel_workers() {
+    let mut shop = Shop::open();
+    let till = shop.register("acme", 500);
+    shop.superuser
+        .execute("SELECT plimsoll.rebuild_manifest($1, 'shop.customer')", &[&till.id])
+        .expect("a manifest");
+    shop.superuser
+        .batch_execute(
+            "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0",
+        )
+        .expect("settings");
+    for call in [
+        "table_versions('{}')",
+        "table_version('{}', 'shop.customer')",
+        "range_fingerprint('{}', 'shop.customer', '[7,400)')",
+        "range_manifest('{}', 'shop.customer', '(,)', 10)",
+        "manifest('{}', 'shop.customer', '[7,9)')",
+        "check_manifest('{}', 'shop.customer')",
+    ] {
+        let call = call.replace("{}", &till.id.to_string());
+        let mut transaction = shop.superuser.transaction().expect("a transaction");
+        let beside = format!(
+            "SELECT (SELECT count(*) FROM shop.invoice WHERE version > -1), count(*) FROM plimsoll.{call}"
+        );
+        let plan = transaction.query(&format!("EXPLAIN {beside}"), &[]).expect("a plan");
+        assert!(plan.iter().any(|line| line.get::<_, &str>(0).contains("Gather")), "workers take part");
+        transaction.query(&beside, &[]).unwrap_or_else(|error| panic!("{call}: {error:?}"));
+        let number = "SELECT pg_current_xact_id_if_assigned() IS NULL";
+        assert!(transaction.query_one(number, &[]).expect("an answer").get::<_, bool>(0), "{call}");
+    }
+}

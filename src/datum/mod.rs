@@ -269,11 +269,11 @@ fn other_type(type_oid: Oid, output: Oid, purpose: Purpose) -> Answer<ColumnType
 }
 
 fn enum_labels(type_oid: Oid) -> Answer<Vec<String>> {
-    let labels = pgrx::Spi::get_one_with_args::<Vec<String>>(
-        "SELECT pg_catalog.array_agg(e.enumlabel::pg_catalog.text ORDER BY e.enumsortorder)
-         FROM pg_catalog.pg_enum e WHERE e.enumtypid OPERATOR(pg_catalog.=) $1",
-        &[type_oid.into()],
-    )?;
+    let labels: Option<Vec<String>> = pgrx::Spi::connect(|client| {
+        let sql = "SELECT pg_catalog.array_agg(e.enumlabel::pg_catalog.text ORDER BY e.enumsortorder)
+             FROM pg_catalog.pg_enum e WHERE e.enumtypid OPERATOR(pg_catalog.=) $1";
+        client.select(sql, Some(1), &[type_oid.into()])?.first().get_one()
+    })?;
     Ok(labels.unwrap_or_default())
 }
 

@@ -250,13 +250,13 @@ fn find(registration: &Registration) -> Answer<(Oid, Oid)> {
         return Ok(found);
     }
     let name = registration.name();
-    let renamed = Spi::get_one_with_args::<String>(
-        "SELECT (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c
+    let renamed: Option<String> = Spi::connect(|client| {
+        let sql = "SELECT (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c
                  JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
                  WHERE c.oid OPERATOR(pg_catalog.=) $1
-                   AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p']::pg_catalog.\"char\"[]))",
-        &[registration.relation_oid.into()],
-    )?;
+                   AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p']::pg_catalog.\"char\"[]))";
+        client.select(sql, Some(1), &[registration.relation_oid.into()])?.first().get_one()
+    })?;
     Err(match renamed {
         Some(now) => {
             Problem::new(state::NOT_IN_STATE, format!("managed table {name} seems to be called {now} now"))
