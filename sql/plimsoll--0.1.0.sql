@@ -456,6 +456,13 @@ CREATE EVENT TRIGGER plimsoll_subscription ON ddl_command_start
     WHEN TAG IN ('ALTER SUBSCRIPTION', 'DROP SUBSCRIPTION')
     EXECUTE FUNCTION plimsoll.kept_subscription();
 
+CREATE FUNCTION plimsoll.kept_rewrite() RETURNS event_trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'kept_rewrite_wrapper';
+COMMENT ON FUNCTION plimsoll.kept_rewrite() IS
+    'Puts manifests of a table that ALTER TABLE writes anew out of use until they are rebuilt';
+CREATE EVENT TRIGGER plimsoll_rewrite ON table_rewrite EXECUTE FUNCTION plimsoll.kept_rewrite();
+
 CREATE FUNCTION plimsoll.keep_manifest(relation regclass, keep boolean) RETURNS boolean
     LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'keep_manifest_wrapper';

@@ -16,7 +16,8 @@ const ADMINS: &str = "adopt_database forget_database grant_database keep_manifes
     revoke_database rotate_token set_option suspend_database unmanage_table unmanage_table";
 /// What Postgres calls for an aggregate, with the rights of its owner; and the trigger, which nobody may make one of
 /// their own of.
-const NOBODY: &str = "fingerprint_add fingerprint_combine fingerprint_sum kept_subscription kept_trigger";
+const NOBODY: &str =
+    "fingerprint_add fingerprint_combine fingerprint_sum kept_rewrite kept_subscription kept_trigger";
 
 #[test]
 fn each_group_may_call_what_it_is_for_and_nobody_else_anything() {

@@ -11,7 +11,7 @@
 //! | `definition` | what the catalogue says of a table, and whether its triggers see everything |
 //! | `load`, `mapping`, `trigger`, `counting` | from the rows of a statement to one row of changes |
 //! | `truncate` | tables that are emptied at once |
-//! | `subscription` | tables that a subscription writes to |
+//! | `distrust` | what no trigger on a table sees, told by triggers of events |
 //! | `read` | what a replica holds: its root, its nodes |
 //! | `fold`, `rebuild` | changes added to blocks; blocks made out of rows |
 //! | `install` | triggers made and dropped |
@@ -23,6 +23,7 @@
 #[allow(dead_code, reason = "uploads ask it")]
 mod counting;
 mod definition;
+mod distrust;
 mod fold;
 mod install;
 mod load;
@@ -30,7 +31,6 @@ mod mapping;
 mod read;
 mod rebuild;
 mod report;
-mod subscription;
 mod trigger;
 mod truncate;
 
