@@ -6,10 +6,11 @@ use std::rc::Rc;
 use pgrx::pg_sys::{self, Datum};
 use pgrx::{IntoDatum, pg_guard};
 use plimsoll_core::blocks::{Change, Changes, pack_entries};
+use plimsoll_core::digest::DigestQueue;
 use plimsoll_core::dyadic::Dyadic;
 use plimsoll_core::fingerprint::Fingerprint;
 
-use super::mapping::{self, Mapping, Tenant};
+use super::mapping::{self, Mapping, Seen, Tenant};
 use super::{counting, load, read, truncate};
 use crate::datum::{Event, Fired, Row, insert_row};
 use crate::error::{Answer, OrRaise, Problem, state};
@@ -42,6 +43,8 @@ pub unsafe extern "C-unwind" fn kept_trigger_wrapper(fcinfo: pg_sys::FunctionCal
 /// The changes of one database's rows.
 struct Touched {
     tenant: Rc<Tenant>,
+    /// Rows that wait to be hashed together, and whether they were added.
+    waiting: DigestQueue<(Seen, bool)>,
     changes: Changes,
     /// Where the blocks are, once asked.
     blocks: Option<Vec<Dyadic>>,
@@ -56,7 +59,6 @@ struct Statement<'m> {
     /// The tenant of the row before, and its place in `touched`.
     last: (Vec<u8>, Option<usize>),
     bytes: Vec<u8>,
-    form: Vec<u8>,
     /// Rows may be among these that no replica counts: nothing is known afterwards.
     unknown: bool,
 }
@@ -71,7 +73,6 @@ fn fire(fired: &Fired) -> Answer<()> {
         touched: Vec::new(),
         last: (vec![u8::MAX], None),
         bytes: Vec::new(),
-        form: Vec::with_capacity(256),
         unknown: fired.may_have_children() && load::has_children(fired.relation())?,
     };
     fired.rows_before(&mut |row| statement.take(row, false))?;
@@ -84,18 +85,14 @@ impl Statement<'_> {
     fn take(&mut self, row: &Row<'_>, added: bool) -> Answer<()> {
         let Some(place) = self.place(row)? else { return Ok(()) };
         let touched = &mut self.touched[place];
-        self.form.clear();
-        let Some(seen) = self.mapping.encode(row, &mut self.form) else {
+        let form = touched.waiting.form();
+        let start = form.len();
+        let Some(seen) = self.mapping.encode(row, form) else {
+            form.truncate(start);
             touched.unknown = true;
             return Ok(());
         };
-        let digest = touched.tenant.digester.digest_of_form(&self.form);
-        counting::count(self.mapping.table_id, touched.tenant.id, &digest, added);
-        touched.changes.push(Change { position: seen.position, digest, modified: seen.modified, added });
-        if touched.changes.is_full() {
-            touched.flush(self.mapping)?;
-        }
-        Ok(())
+        if touched.waiting.push((seen, added)) { touched.take_in(self.mapping) } else { Ok(()) }
     }
 
     /// Where in `touched` the changes of the row's database are; `None` for rows of nobody.
@@ -111,8 +108,9 @@ impl Statement<'_> {
         let place = tenant.map(|tenant| {
             let found = self.touched.iter().position(|touched| touched.tenant.id == tenant.id);
             found.unwrap_or_else(|| {
+                let waiting = DigestQueue::new(&tenant.digester);
                 let (changes, unknown) = (Changes::default(), self.unknown);
-                self.touched.push(Touched { tenant, changes, blocks: None, unknown });
+                self.touched.push(Touched { tenant, waiting, changes, blocks: None, unknown });
                 self.touched.len() - 1
             })
         });
@@ -123,6 +121,17 @@ impl Statement<'_> {
 }
 
 impl Touched {
+    /// Takes in the rows that wait.
+    fn take_in(&mut self, mapping: &Mapping) -> Answer<()> {
+        let Touched { tenant, waiting, changes, .. } = self;
+        waiting.take_all(|(seen, added), digest, _| {
+            counting::count(mapping.table_id, tenant.id, &digest, added);
+            changes.push(Change { position: seen.position, digest, modified: seen.modified, added });
+            Ok::<_, Problem>(true)
+        })?;
+        if self.changes.is_full() { self.flush(mapping) } else { Ok(()) }
+    }
+
     fn flush(&mut self, mapping: &Mapping) -> Answer<()> {
         if self.blocks.is_none() {
             self.blocks = Some(read::block_ranges(self.tenant.id, mapping.table_id)?);
@@ -132,6 +141,7 @@ impl Touched {
     }
 
     fn write(mut self, mapping: &Mapping) -> Answer<()> {
+        self.take_in(mapping)?;
         if self.changes.are_many() && !self.unknown {
             self.flush(mapping)?;
         }

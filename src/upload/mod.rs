@@ -25,7 +25,7 @@ mod waiting;
 use pgrx::datum::AnyElement;
 use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
-use plimsoll_core::digest::{DigestQueue, RowDigest};
+use plimsoll_core::digest::{DigestQueue, Digester, RowDigest};
 use plimsoll_core::fingerprint::Fingerprint;
 use plimsoll_core::row::{BatchReader, check_row, examine, key_of};
 
@@ -200,7 +200,7 @@ fn check<'u>(
     let most = rows.size_hint().1.unwrap_or_default();
     let mut keys = Keys::new(most);
     let mut incoming: Vec<IncomingRow<'u>> = Vec::with_capacity(most);
-    let mut queue = DigestQueue::new(database.fingerprint_key.clone());
+    let mut queue = DigestQueue::new(&Digester::new(database.fingerprint_key.clone()));
     let mut key = Vec::new();
     let settle = |queue: &mut DigestQueue<usize>, incoming: &mut Vec<IncomingRow<'u>>| {
         queue.take_all(|place, digest, _| {

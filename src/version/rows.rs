@@ -1,7 +1,7 @@
 //! The rows of a range: encoded, digested, or as a fingerprint.
 
 use pgrx::pg_sys::Oid;
-use plimsoll_core::digest::{DigestQueue, RowDigest};
+use plimsoll_core::digest::{DigestQueue, Digester, RowDigest};
 use plimsoll_core::fingerprint::Fingerprint;
 use plimsoll_core::manifest::Item;
 use plimsoll_core::short::ShortItem;
@@ -122,7 +122,7 @@ impl<'t> RowDigests<'t> {
         let numbers = table.numbers();
         let modified = table.schema.modified().map(|column| column.number);
         RowDigests {
-            queue: DigestQueue::new(database.fingerprint_key.clone()),
+            queue: DigestQueue::new(&Digester::new(database.fingerprint_key.clone())),
             version: table.schema.version_index(),
             modified: modified.and_then(|number| numbers.iter().position(|found| *found == number)),
             numbers,
