@@ -20,7 +20,6 @@
 //! What triggers do not see makes a replica **untrusted**, never silently wrong: answers come from scans then,
 //! until it is rebuilt.
 
-#[allow(dead_code, reason = "uploads ask it")]
 mod counting;
 mod definition;
 mod distrust;
@@ -34,7 +33,6 @@ mod report;
 mod trigger;
 mod truncate;
 
-#[allow(unused_imports, reason = "uploads ask it")]
 pub use counting::{Counted, Counting};
 pub use fold::{Due, fold_if_due};
 pub use install::{drop_data, drop_triggers, forget, set_kept, wait_for_writers};
