@@ -36,7 +36,7 @@ impl Scale {
             batch_rows: 20_000,
             differences: 100,
             calls: 2_000,
-            application_seconds: 15,
+            application_seconds: 12,
             rounds: 3,
             durable: true,
         }
