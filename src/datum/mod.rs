@@ -35,7 +35,7 @@ mod transition;
 mod write;
 
 pub use array::long_array;
-pub use bulk::{BulkInsert, BulkUpdate, FixedColumn};
+pub use bulk::{BulkInsert, BulkUpdate, FixedColumn, may_have_children};
 pub use invalidation::{Changed, changed, own_table, tell};
 pub use plan::{read_planned, select_planned};
 pub use relation::{IncomingColumn, IncomingRows};

@@ -21,7 +21,8 @@ pub struct Definition {
 }
 
 /// The table and all its partitions: what each is, its columns and our triggers on it, with the transactions
-/// that wrote them; and whether the triggers there see all changes.
+/// that wrote them and where (one transaction may change a thing and change it back); and whether the triggers there
+/// see all changes.
 ///
 /// They do not see what a subscription applies, what recovery from a crash does to an unlogged table, what
 /// happens to a child that is no partition, and what goes on while a partition is being detached. Our function is
@@ -42,7 +43,8 @@ const DEFINITION: &str = "
                        WHEN 8 THEN g.tgoldtable IS NOT NULL
                        WHEN 16 THEN g.tgoldtable IS NOT NULL AND g.tgnewtable IS NOT NULL
                        WHEN 32 THEN true ELSE false END) AS fit,
-               pg_catalog.string_agg(pg_catalog.concat_ws(' ', g.oid, g.tgtype, g.tgenabled, g.xmin), ','
+               pg_catalog.string_agg(pg_catalog.concat_ws(' ', g.oid, g.tgtype, g.tgenabled, g.xmin,
+                                     g.ctid), ','
                                      ORDER BY g.oid) AS line
         FROM tree t JOIN pg_catalog.pg_trigger g ON g.tgrelid OPERATOR(pg_catalog.=) t.oid
         WHERE g.tgfoid OPERATOR(pg_catalog.=) (
@@ -58,7 +60,7 @@ const DEFINITION: &str = "
                                WHERE s.srrelid OPERATOR(pg_catalog.=) t.oid)),
            pg_catalog.string_agg(pg_catalog.concat_ws(' ', t.oid, t.parent, c.relkind,
                (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod,
-                           a.attisdropped, a.xmin), ',' ORDER BY a.attnum)
+                           a.attisdropped, a.xmin, a.ctid), ',' ORDER BY a.attnum)
                 FROM pg_catalog.pg_attribute a
                 WHERE a.attrelid OPERATOR(pg_catalog.=) t.oid AND a.attnum OPERATOR(pg_catalog.>) 0),
                g.line), E'\\n' ORDER BY t.oid)

@@ -34,8 +34,20 @@ fn is_exact(table: &ManagedTable) -> bool {
 fn has_exact_keys(table: &ManagedTable) -> bool {
     table.schema.key_indexes().iter().all(|place| {
         let collation = table.physical[*place].collation;
-        table.schema.columns()[*place].column_type != ColumnType::Citext && is_deterministic(collation)
+        has_exact_equality(&table.schema.columns()[*place].column_type) && is_deterministic(collation)
     })
+}
+
+/// Whether values of a type that are equal have the same digest. A month and 30 days are equal intervals.
+fn has_exact_equality(column_type: &ColumnType) -> bool {
+    match column_type {
+        ColumnType::Citext | ColumnType::Interval(_) => false,
+        ColumnType::Array(inner) | ColumnType::Range(inner) | ColumnType::Multirange(inner) => {
+            has_exact_equality(inner)
+        }
+        ColumnType::Composite(attributes) => attributes.iter().all(|(_, inner)| has_exact_equality(inner)),
+        _ => true,
+    }
 }
 
 fn sent_columns(table: &ManagedTable) -> Vec<&str> {

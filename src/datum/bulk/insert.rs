@@ -77,6 +77,10 @@ impl BulkInsert {
             target.abandon();
             return Ok(None);
         }
+        // Columns that nothing comes for are NULL, which their domain may not take.
+        let is_fixed = |place: &usize| fixed_values.iter().any(|(fixed, _)| fixed == place);
+        let unfixed: Vec<usize> =
+            target.attributes().map(|(place, _)| place).filter(|place| !is_fixed(place)).collect();
         target.start(&[]);
         target.begin();
         // SAFETY: the indexes are open; what is got here is given back by `finish`.
@@ -95,7 +99,7 @@ impl BulkInsert {
             bytes: 0,
             fixed: fixed_values,
             defaults,
-            domains: domains(&target, &places),
+            domains: domains(&target, &unfixed),
             has_row_triggers: target.has_row_triggers(),
             index_by_index,
             places,

@@ -33,6 +33,19 @@ pub struct FixedColumn {
     pub text: String,
 }
 
+/// Whether other tables may inherit from a table without being partitions: their rows belong to it too, and its
+/// indexes know nothing of them.
+pub fn may_have_children(oid: Oid) -> bool {
+    // SAFETY: the oid is a table's that was looked up in this call; the lock is kept to the transaction's end.
+    unsafe {
+        let relation = pg_sys::table_open(oid, pg_sys::RowExclusiveLock as i32);
+        let class = (*relation).rd_rel;
+        let answer = (*class).relhassubclass && (*class).relkind as u8 == pg_sys::RELKIND_RELATION;
+        pg_sys::table_close(relation, pg_sys::NoLock as i32);
+        answer
+    }
+}
+
 /// What is done to the rows of a target.
 #[derive(Clone, Copy, PartialEq)]
 enum Operation {
@@ -151,6 +164,10 @@ impl Target {
         // SAFETY: the executor's state was made by `start`.
         unsafe {
             pg_sys::AfterTriggerBeginQuery();
+            if self.operation == Operation::Update {
+                // Refuses what subscribers could not follow.
+                pg_sys::CheckCmdReplicaIdentity(self.relation, pg_sys::CmdType::CMD_UPDATE);
+            }
             let (triggers, oid) = ((*self.relation).trigdesc, (*self.relation).rd_id);
             let (command, before): (_, unsafe fn(_, _)) = match self.operation {
                 Operation::Insert => (pg_sys::CmdType::CMD_INSERT, pg_sys::ExecBSInsertTriggers),
