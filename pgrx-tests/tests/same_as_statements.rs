@@ -1,4 +1,4 @@
-//! What uploads do without statements is what statements would have done.
+//! What is done without statements, or by ones that are kept, is what fresh statements would have done.
 
 mod shop;
 
@@ -108,4 +108,19 @@ fn triggers_that_are_off_for_a_while_are_noticed_within_one_transaction_too() {
     let check = format!("SELECT * FROM plimsoll.check_manifest('{}', 'shop.item')", till.id);
     let told = refused(shop.superuser.query(&check, &[]), "55000");
     assert!(told.contains("not trusted"), "{told}");
+}
+
+#[test]
+fn a_session_goes_on_when_a_tenant_column_gets_another_type() {
+    let (mut shop, till, mut agent) = shop_with("id int NOT NULL", "", true);
+    let version = "SELECT row_count, max_version FROM plimsoll.table_version($1, 'shop.item')";
+    assert_eq!(upload(&mut agent, &till, json!({"id": 1, "v": 7})), (1, 0, 0));
+    for kind in ["text", "uuid USING database_id::uuid"] {
+        shop.superuser
+            .batch_execute(&format!("ALTER TABLE shop.item ALTER COLUMN database_id TYPE {kind}"))
+            .expect("another type");
+        agent.query("SELECT plimsoll.rebuild_manifest($1, 'shop.item')", &[&till.id]).expect("a manifest");
+        let row = agent.query_one(version, &[&till.id]).expect("a table version");
+        assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1, 7), "{kind}");
+    }
 }

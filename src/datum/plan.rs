@@ -16,9 +16,15 @@ use crate::error::{Answer, Problem, state};
 /// Plans that are kept of each kind.
 const MOST: usize = 512;
 
+/// A plan, and the types of the parameters that it is for: those of a managed table's columns may change.
+struct Kept {
+    types: Vec<pg_sys::Oid>,
+    plan: pg_sys::SPIPlanPtr,
+}
+
 thread_local! {
     static STATEMENTS: RefCell<HashMap<String, Rc<OwnedPreparedStatement>>> = RefCell::new(HashMap::new());
-    static PLANS: RefCell<HashMap<String, pg_sys::SPIPlanPtr>> = RefCell::new(HashMap::new());
+    static PLANS: RefCell<HashMap<String, Kept>> = RefCell::new(HashMap::new());
 }
 
 /// Selects by a plan that is kept: for statements on the extension's tables or the catalogue, always called with
@@ -55,7 +61,12 @@ pub fn read_planned(
 ) -> Answer<()> {
     let mut prepared = Prepared::new(sql, parameters)?;
     let _connection = Connection::open();
-    let known = PLANS.with_borrow(|plans| plans.get(sql).copied().ok_or(plans.len()));
+    let known = PLANS.with_borrow(|plans| match plans.get(sql) {
+        Some(kept) if kept.types == prepared.types => Ok(kept.plan),
+        // In its place; it is not freed, because a statement of this session may be running it.
+        Some(_) => Err(0),
+        None => Err(plans.len()),
+    });
     let plan = match known {
         Ok(plan) => plan,
         Err(kept) if kept < MOST => keep_plan(sql, &mut prepared)?,
@@ -78,6 +89,7 @@ fn keep_plan(sql: &str, prepared: &mut Prepared) -> Answer<pg_sys::SPIPlanPtr> {
         }
         plan
     };
-    PLANS.with_borrow_mut(|plans| plans.insert(sql.to_owned(), plan));
+    let kept = Kept { types: prepared.types.clone(), plan };
+    PLANS.with_borrow_mut(|plans| plans.insert(sql.to_owned(), kept));
     Ok(plan)
 }
