@@ -124,3 +124,31 @@ fn a_session_goes_on_when_a_tenant_column_gets_another_type() {
         assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1, 7), "{kind}");
     }
 }
+
+#[test]
+fn a_table_gets_other_tenant_columns_once_all_its_writers_are_done() {
+    let (mut shop, till, mut agent) = shop_with("id int NOT NULL", "", true);
+    shop.superuser
+        .batch_execute(
+            "CREATE UNIQUE INDEX ON shop.item (database_id, id); CREATE INDEX ON shop.item (database_id, v);
+             SET lock_timeout = '100ms'",
+        )
+        .expect("indexes");
+    assert_eq!(upload(&mut agent, &till, json!({"id": 1, "v": 1})), (1, 0, 0));
+    // Nobody's row yet, and the database's as soon as its client is not asked for.
+    let mut writer = shop.server.superuser(&shop.database);
+    writer
+        .batch_execute(&format!(
+            "BEGIN; INSERT INTO shop.item (client_id, database_id, v, id) VALUES ('other', '{}', 5, 5)",
+            till.id
+        ))
+        .expect("a row");
+    let manage = "SELECT plimsoll.manage_table('shop.item', version_column => 'v', key_columns => '{id}',
+        tenant_columns => '{database_id}', server_columns => '{client_id}')";
+    refused(shop.superuser.query(manage, &[]), "55P03");
+    writer.batch_execute("COMMIT").expect("a commit");
+    shop.superuser.query(manage, &[]).expect("a managed table");
+    let rebuild = "SELECT plimsoll.rebuild_manifest($1, 'shop.item')";
+    let rows: i64 = shop.superuser.query_one(rebuild, &[&till.id]).expect("a manifest").get(0);
+    assert_eq!(rows, 2);
+}

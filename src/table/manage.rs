@@ -342,6 +342,10 @@ fn manage(oid: Oid, wish: Wish) -> Answer<()> {
     let table_id = identity::as_extension(|| {
         let relation = relation_of(oid)?;
         check_relation(&relation, oid, user, wish.superuser_allowed)?;
+        if wish.keep_manifest {
+            // What is written by another registration, and not committed yet, may be counted for nobody.
+            Spi::run(&format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", relation.shown()))?;
+        }
         let registration = checked(&relation, oid, &wish)?;
         warn(oid, &relation.shown(), &registration)?;
         if let Some(database_id) = wish.only_database {
