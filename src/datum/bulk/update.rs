@@ -203,13 +203,21 @@ unsafe fn find_index(target: &Target, wanted: &[(usize, Option<usize>, Datum)]) 
             }
             let mut keys = Vec::with_capacity(columns);
             let mut sources = Vec::with_capacity(columns);
-            for column in 0..columns {
-                let number = *(*form).indkey.values.as_ptr().add(column);
-                let Some((_, source, value)) =
-                    wanted.iter().find(|(place, ..)| i32::from(number) == *place as i32 + 1)
+            let numbers = std::slice::from_raw_parts((*form).indkey.values.as_ptr(), columns);
+            for (column, number) in numbers.iter().enumerate() {
+                let Some((place, source, value)) =
+                    wanted.iter().find(|(place, ..)| i32::from(*number) == *place as i32 + 1)
                 else {
                     break;
                 };
+                let collation = *(*index).rd_indcollation.add(column);
+                // Another collation than the column's may call other values equal; a column that comes twice
+                // leaves another one out.
+                if collation != (*release::attribute(target.descriptor, *place)).attcollation
+                    || numbers[..column].contains(number)
+                {
+                    break;
+                }
                 let strategy = pg_sys::BTEqualStrategyNumber as u16;
                 let (family, type_oid) =
                     (*(*index).rd_opfamily.add(column), *(*index).rd_opcintype.add(column));
@@ -217,7 +225,7 @@ unsafe fn find_index(target: &Target, wanted: &[(usize, Option<usize>, Datum)]) 
                 let function = pg_sys::get_opcode(operator);
                 let mut key = pg_sys::ScanKeyData::default();
                 pg_sys::ScanKeyInit(&mut key, column as i16 + 1, strategy, function, *value);
-                key.sk_collation = *(*index).rd_indcollation.add(column);
+                key.sk_collation = collation;
                 keys.push(key);
                 sources.push(*source);
             }
