@@ -90,8 +90,8 @@ pub fn at_begin(database: &Database, local: &LocalVersions) -> Answer<Value> {
     for table in &mut tables {
         manifests.push(prepare_manifest(database, table)?);
     }
-    for table in &tables {
-        let version = with_latest_snapshot(|| version::of(database, table))?;
+    for (table, (version, _)) in tables.iter().zip(&manifests) {
+        let version = *version;
         let remembered = known.remove(&table.table_id);
         if remembered.as_ref().is_none_or(|remembered| !is_known(remembered, &version)) {
             write_version(database, table.table_id, &version)?;
@@ -99,7 +99,7 @@ pub fn at_begin(database: &Database, local: &LocalVersions) -> Answer<Value> {
         replicas.push(Replica { table, version, remembered: remembered.unwrap_or_default() });
     }
     hold::check_fall(database, &mut replicas, local)?;
-    let answers = replicas.iter().zip(ranks).zip(manifests).map(|((replica, rank), manifest)| {
+    let answers = replicas.iter().zip(ranks).zip(&manifests).map(|((replica, rank), (_, manifest))| {
         json!({
             "relation": replica.table.name,
             "row_count": replica.version.row_count,
@@ -116,15 +116,23 @@ pub fn at_begin(database: &Database, local: &LocalVersions) -> Answer<Value> {
 }
 
 /// Makes a replica's manifest ready to be answered from, as far as that costs little: folds what is pending, and
-/// begins that of a replica without rows. Answers what it is then.
-fn prepare_manifest(database: &Database, table: &mut ManagedTable) -> Answer<&'static str> {
+/// begins that of a replica without rows. Answers what the replica says of itself then, and what the manifest is.
+fn prepare_manifest(database: &Database, table: &mut ManagedTable) -> Answer<(TableVersion, &'static str)> {
     kept::fold_if_due(database, table, kept::Due::WhenMany)?;
-    Ok(match with_latest_snapshot(|| kept::state(database, table))? {
+    let version = with_latest_snapshot(|| version::of(database, table))?;
+    if version.sum.is_some() {
+        // It comes from the manifest, which was found good on the way.
+        return Ok((version, "kept"));
+    }
+    let manifest = match with_latest_snapshot(|| kept::state(database, table))? {
         kept::State::Kept => "kept",
-        kept::State::Untrusted if kept::rebuild_if_empty(database, table)? => "kept",
+        kept::State::Untrusted if kept::rebuild_if_empty(database, table)? => {
+            return Ok((with_latest_snapshot(|| version::of(database, table))?, "kept"));
+        }
         kept::State::Untrusted => "untrusted",
         kept::State::Off => "off",
-    })
+    };
+    Ok((version, manifest))
 }
 
 fn is_known(remembered: &Remembered, version: &TableVersion) -> bool {
