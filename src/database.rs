@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 
+use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
 use plimsoll_core::token::Token;
@@ -29,22 +30,7 @@ fn register(client_id: Option<&str>, database_name: Option<&str>) -> Answer<(Uui
     let database_id = random_uuid()?;
     let token = Token::from_random(&login::random_bytes()?);
     let fingerprint_key = login::random_bytes()?;
-    let registered = identity::as_extension(|| {
-        execute(
-            "INSERT INTO plimsoll.database_record
-                 (database_id, client_id, database_name, fingerprint_key, stored_key, registered_by)
-             VALUES ($1, $2, $3, $4, $5, $6::pg_catalog.name)
-             ON CONFLICT (client_id, database_name) DO NOTHING",
-            &[
-                database_id.into(),
-                client_id.into(),
-                database_name.into(),
-                fingerprint_key.to_vec().into(),
-                token.stored_key().0.to_vec().into(),
-                identity::role_name(user).into(),
-            ],
-        )
-    })?;
+    let registered = insert(user, database_id, (client_id, database_name), &fingerprint_key, &token)?;
     if registered == 0 {
         let message = format!("client \"{client_id}\" has a database \"{database_name}\" already");
         return Err(Problem::new(state::DUPLICATE, message).hint(
@@ -85,7 +71,24 @@ fn adopt(
     let token = Token::from_random(&login::random_bytes()?);
     // Rows of this id may be on their way already; what is not committed yet was not counted for it.
     kept::wait_for_writers()?;
-    let adopted = identity::as_extension(|| {
+    let adopted = insert(user, database_id, (client_id, database_name), fingerprint_key, &token)?;
+    if adopted == 0 {
+        let message =
+            format!("database {database_id}, or \"{database_name}\" of \"{client_id}\", is registered");
+        return Err(Problem::new(state::DUPLICATE, message).hint("See plimsoll.databases."));
+    }
+    kept::tell_databases_changed()
+}
+
+/// Writes a registration; how many rows it became: none where the id or the client's name for it is taken.
+fn insert(
+    user: Oid,
+    database_id: Uuid,
+    (client_id, database_name): (&str, &str),
+    fingerprint_key: &[u8],
+    token: &Token,
+) -> Answer<usize> {
+    identity::as_extension(|| {
         execute(
             "INSERT INTO plimsoll.database_record
                  (database_id, client_id, database_name, fingerprint_key, stored_key, registered_by)
@@ -100,13 +103,7 @@ fn adopt(
                 identity::role_name(user).into(),
             ],
         )
-    })?;
-    if adopted == 0 {
-        let message =
-            format!("database {database_id}, or \"{database_name}\" of \"{client_id}\", is registered");
-        return Err(Problem::new(state::DUPLICATE, message).hint("See plimsoll.databases."));
-    }
-    kept::tell_databases_changed()
+    })
 }
 
 /// A random UUID (version 4).
