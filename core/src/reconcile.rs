@@ -346,30 +346,30 @@ impl Reconcile {
 
     /// Sorts the local side's rows into the asked regions.
     fn take_local(&mut self, items: Vec<ShortItem>) -> bool {
-        let rows = Rows::new(items);
-        let mut taken = 0;
-        for at in std::mem::take(&mut self.asked) {
-            let region = &mut self.open[at];
-            let own = rows.within(region.range);
-            taken += own.len();
+        self.take_rows(items, |region, own, _| {
             region.local = own.held();
             region.items = Some(own);
-        }
-        taken == rows.len()
+        })
     }
 
     /// Compares the remote side's rows with the local ones, one by one.
     fn take_remote(&mut self, items: Vec<ShortItem>) -> bool {
+        self.take_rows(items, |region, own, found| {
+            if let Some(local) = &region.items {
+                local.compare(&own, found);
+            }
+            region.remote = region.local;
+        })
+    }
+
+    /// Hands each asked region the rows that lie in it; `false` where rows lie in none.
+    fn take_rows(&mut self, items: Vec<ShortItem>, take: impl Fn(&mut Region, Rows, &mut Found)) -> bool {
         let rows = Rows::new(items);
         let mut taken = 0;
         for at in std::mem::take(&mut self.asked) {
-            let region = &mut self.open[at];
-            let own = rows.within(region.range);
+            let own = rows.within(self.open[at].range);
             taken += own.len();
-            if let Some(local) = &region.items {
-                local.compare(&own, &mut self.found);
-            }
-            region.remote = region.local;
+            take(&mut self.open[at], own, &mut self.found);
         }
         taken == rows.len()
     }

@@ -80,15 +80,11 @@ pub fn read_planned(
 }
 
 fn keep_plan(sql: &str, prepared: &mut Prepared) -> Answer<pg_sys::SPIPlanPtr> {
-    // SAFETY: the types are as many as said; a plan that is kept belongs to the backend from then on.
-    let plan = unsafe {
-        let count = prepared.types.len() as i32;
-        let plan = pg_sys::SPI_prepare(prepared.sql.as_ptr(), count, prepared.types.as_mut_ptr());
-        if plan.is_null() || pg_sys::SPI_keepplan(plan) != 0 {
-            return Err(Problem::new(state::INTERNAL, "a statement of the extension could not be prepared"));
-        }
-        plan
-    };
+    let plan = prepared.plan()?;
+    // SAFETY: the plan is of the open connection; once kept it belongs to the backend.
+    if unsafe { pg_sys::SPI_keepplan(plan) } != 0 {
+        return Err(Problem::new(state::INTERNAL, "a plan of the extension could not be kept"));
+    }
     let kept = Kept { types: prepared.types.clone(), plan };
     PLANS.with_borrow_mut(|plans| plans.insert(sql.to_owned(), kept));
     Ok(plan)

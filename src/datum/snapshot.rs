@@ -53,14 +53,9 @@ pub fn is_read_committed() -> bool {
 pub fn execute_in_snapshot(sql: &str, parameters: &[Parameter]) -> Answer<u64> {
     let mut prepared = Prepared::new(sql, parameters)?;
     let _connection = Connection::open();
-    // SAFETY: the arrays are `types.len()` long and outlive the calls; a snapshot is active within a function.
+    let plan = prepared.plan()?;
+    // SAFETY: the arrays are `types.len()` long and outlive the call; a snapshot is active within a function.
     let (code, processed) = unsafe {
-        let count = prepared.types.len() as i32;
-        let plan = pg_sys::SPI_prepare(prepared.sql.as_ptr(), count, prepared.types.as_mut_ptr());
-        if plan.is_null() {
-            let message = "a statement of the extension could not be prepared";
-            return Err(Problem::new(state::INTERNAL, message));
-        }
         let code = pg_sys::SPI_execute_snapshot(
             plan,
             prepared.values.as_mut_ptr(),

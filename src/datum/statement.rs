@@ -157,6 +157,17 @@ impl Prepared {
                 .collect(),
         })
     }
+
+    /// A plan of the statement, in the SPI connection that is open.
+    pub(super) fn plan(&mut self) -> Answer<pg_sys::SPIPlanPtr> {
+        let count = self.types.len() as i32;
+        // SAFETY: a NUL-terminated statement, and as many types as said.
+        let plan = unsafe { pg_sys::SPI_prepare(self.sql.as_ptr(), count, self.types.as_mut_ptr()) };
+        if plan.is_null() {
+            return Err(Problem::new(state::INTERNAL, "a statement of the extension could not be prepared"));
+        }
+        Ok(plan)
+    }
 }
 
 /// The SPI connection of one statement, closed whichever way the scope is left.
