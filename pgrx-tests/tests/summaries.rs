@@ -12,18 +12,7 @@ use plimsoll_core::sketch::Sketch;
 use plimsoll_core::store::PositionRange;
 use plimsoll_tests::Registered;
 use postgres::Client;
-use shop::{ROWS, stocked};
-
-fn bytes(client: &mut Client, sql: &str, parameters: &[&(dyn postgres::types::ToSql + Sync)]) -> Vec<u8> {
-    client
-        .query_one(&format!("SELECT plimsoll.{sql}"), parameters)
-        .unwrap_or_else(|error| panic!("{error:?}"))
-        .get(0)
-}
-
-fn range(from: impl Into<Option<i64>>, to: impl Into<Option<i64>>) -> PositionRange {
-    PositionRange { from: from.into(), to: to.into() }
-}
+use shop::{ROWS, bytes, range, stocked};
 
 fn divided(agent: &mut Client, till: &Registered, ranges: &[PositionRange], most: i32) -> Vec<RangeSummary> {
     let packed =

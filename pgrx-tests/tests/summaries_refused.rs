@@ -5,19 +5,7 @@ mod shop;
 use plimsoll_core::ranges::pack_ranges;
 use plimsoll_core::short::{ShortItem, pack_items};
 use plimsoll_core::store::PositionRange;
-use postgres::Client;
-use shop::{refused, stocked};
-
-fn bytes(client: &mut Client, sql: &str, parameters: &[&(dyn postgres::types::ToSql + Sync)]) -> Vec<u8> {
-    client
-        .query_one(&format!("SELECT plimsoll.{sql}"), parameters)
-        .unwrap_or_else(|error| panic!("{error:?}"))
-        .get(0)
-}
-
-fn range(from: impl Into<Option<i64>>, to: impl Into<Option<i64>>) -> PositionRange {
-    PositionRange { from: from.into(), to: to.into() }
-}
+use shop::{bytes, range, refused, stocked};
 
 /// A call of each function that takes a database and a table, with packed ranges or items as `$2`.
 const CALLS: [&str; 6] = [

@@ -5,6 +5,7 @@
 
 use std::fmt::Write;
 
+use plimsoll_core::store::PositionRange;
 use plimsoll_core::token::Token;
 use plimsoll_tests::{Login, Registered, TestCluster, shared};
 use postgres::{Client, Error, Transaction};
@@ -220,4 +221,17 @@ pub fn rejection(number: u8, waits: bool) -> Value {
         "column": "name",
         "message": "violates a check",
     })
+}
+
+/// What a function of the schema answers, as bytes.
+pub fn bytes(client: &mut Client, sql: &str, parameters: &[&(dyn postgres::types::ToSql + Sync)]) -> Vec<u8> {
+    client
+        .query_one(&format!("SELECT plimsoll.{sql}"), parameters)
+        .unwrap_or_else(|error| panic!("{error:?}"))
+        .get(0)
+}
+
+/// A range of positions; `None` is an open end.
+pub fn range(from: impl Into<Option<i64>>, to: impl Into<Option<i64>>) -> PositionRange {
+    PositionRange { from: from.into(), to: to.into() }
 }
