@@ -1,6 +1,7 @@
 //! The statement trigger: the only writer of changes. It locks nothing of ours and never updates; what it writes
 //! is one row a statement and replica.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use pgrx::pg_sys::{self, Datum};
@@ -56,6 +57,8 @@ struct Touched {
 struct Statement<'m> {
     mapping: &'m Mapping,
     touched: Vec<Touched>,
+    /// The place in `touched` of each tenant that has one, by the bytes that its rows are known by.
+    places: HashMap<Vec<u8>, usize>,
     /// The tenant of the row before, and its place in `touched`.
     last: (Vec<u8>, Option<usize>),
     bytes: Vec<u8>,
@@ -71,6 +74,7 @@ fn fire(fired: &Fired) -> Answer<()> {
     let mut statement = Statement {
         mapping: &mapping,
         touched: Vec::new(),
+        places: HashMap::new(),
         last: (vec![u8::MAX], None),
         bytes: Vec::new(),
         unknown: fired.may_have_children() && load::has_children(fired.relation())?,
@@ -104,19 +108,23 @@ impl Statement<'_> {
         if self.bytes == self.last.0 {
             return Ok(self.last.1);
         }
-        let tenant = self.mapping.tenant(row, &self.bytes)?;
-        let place = tenant.map(|tenant| {
-            let found = self.touched.iter().position(|touched| touched.tenant.id == tenant.id);
-            found.unwrap_or_else(|| {
-                let waiting = DigestQueue::new(&tenant.digester);
-                let (changes, unknown) = (Changes::default(), self.unknown);
-                self.touched.push(Touched { tenant, waiting, changes, blocks: None, unknown });
-                self.touched.len() - 1
-            })
-        });
+        let place = match self.places.get(&self.bytes) {
+            Some(place) => Some(*place),
+            None => self.mapping.tenant(row, &self.bytes)?.map(|tenant| self.begin(tenant)),
+        };
         std::mem::swap(&mut self.last.0, &mut self.bytes);
         self.last.1 = place;
         Ok(place)
+    }
+
+    /// Makes a place for the changes of the tenant whose bytes were just read.
+    fn begin(&mut self, tenant: Rc<Tenant>) -> usize {
+        let place = self.touched.len();
+        let waiting = DigestQueue::new(&tenant.digester);
+        let (changes, unknown) = (Changes::default(), self.unknown);
+        self.touched.push(Touched { tenant, waiting, changes, blocks: None, unknown });
+        self.places.insert(self.bytes.clone(), place);
+        place
     }
 }
 
