@@ -1,11 +1,10 @@
 //! Who may touch what: every entry point passes through [`authorise`] before it does anything.
 
-use pgrx::Uuid;
-use pgrx::pg_sys::Oid;
-use pgrx::spi::Spi;
+use pgrx::pg_sys::{self, Oid};
+use pgrx::{IntoDatum, Uuid};
 use plimsoll_core::digest::FingerprintKey;
 
-use crate::datum::select_planned;
+use crate::datum::{Parameter, Row, lock_object, own_table, read_planned, with_newest_snapshot};
 use crate::error::{Answer, Problem, state};
 use crate::{identity, login};
 
@@ -77,30 +76,59 @@ pub fn suspended_database(id: &Uuid) -> Problem {
 
 type Loaded = (Database, Vec<String>, bool);
 
+/// Reads a database as it is now: a transaction that looks at an older state of everything else is told all the same
+/// that the database was suspended, revoked or forgotten meanwhile.
 fn load(id: Uuid, user: Oid, admin: bool) -> Answer<Option<Loaded>> {
-    Spi::connect(|client| {
-        let rows = select_planned(
-            client,
-            "SELECT d.client_id, d.fingerprint_key, d.settings, d.suspended_at IS NOT NULL,
-                    ARRAY(SELECT g.role_name::pg_catalog.text FROM plimsoll.grant_record g
-                          WHERE g.database_id OPERATOR(pg_catalog.=) d.database_id)
-             FROM plimsoll.database_record d WHERE d.database_id OPERATOR(pg_catalog.=) $1",
-            Some(1),
-            &[id.into()],
-        )?;
-        if rows.is_empty() {
-            return Ok(None);
+    let parameter = Parameter { type_oid: pg_sys::UUIDOID, datum: id.into_datum() };
+    let mut found: Option<Loaded> = None;
+    let mut take = |row: &Row<'_>| {
+        let role = row.text(4);
+        if let Some((_, roles, _)) = &mut found {
+            roles.extend(role);
+            return Ok(true);
         }
-        let row = rows.first();
-        let key = row.get::<Vec<u8>>(2)?.unwrap_or_default();
-        let fingerprint_key = FingerprintKey::from_slice(&key)
+        let fingerprint_key = row.with_bytes(1, FingerprintKey::from_slice).flatten();
+        let fingerprint_key = fingerprint_key
             .ok_or_else(|| Problem::new(state::INTERNAL, format!("database {id} has no fingerprint key")))?;
-        let settings = row.get::<pgrx::JsonB>(3)?.map_or(serde_json::Value::Null, |settings| settings.0);
-        let client_id = row.get::<String>(1)?.unwrap_or_default();
+        let settings = row.text(2).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        let client_id = row.text(0).unwrap_or_default();
         let database = Database { id, client_id, fingerprint_key, settings, admin, user };
-        let roles = row.get::<Vec<String>>(5)?.unwrap_or_default();
-        Ok(Some((database, roles, row.get::<bool>(4)?.unwrap_or(false))))
-    })
+        found = Some((database, role.into_iter().collect(), row.bool(3).unwrap_or(true)));
+        Ok(true)
+    };
+    with_newest_snapshot(|| {
+        read_planned(
+            "SELECT d.client_id, d.fingerprint_key, d.settings::pg_catalog.text, d.suspended_at IS NOT NULL,
+                    g.role_name::pg_catalog.text
+             FROM plimsoll.database_record d
+             LEFT JOIN plimsoll.grant_record g ON g.database_id OPERATOR(pg_catalog.=) d.database_id
+             WHERE d.database_id OPERATOR(pg_catalog.=) $1",
+            &[parameter],
+            &mut take,
+        )
+    })?;
+    Ok(found)
+}
+
+/// Keeps the use of the database authorised until the transaction ends: whoever suspends, revokes or forgets it waits
+/// for that, and whoever did so is not overlooked. Every call that writes rows begins with it.
+pub fn keep_authorised(database: &Database) -> Answer<()> {
+    lock(database.id, false)?;
+    authorise(database.id).map(drop)
+}
+
+/// Waits until no transaction writes rows of the database, and lets none begin until this one has ended.
+pub fn wait_for_writers(id: Uuid) -> Answer<()> {
+    lock(id, true)
+}
+
+fn lock(id: Uuid, alone: bool) -> Answer<()> {
+    let class = own_table(c"database_record")
+        .ok_or_else(|| Problem::new(state::INTERNAL, "the extension's tables are gone"))?;
+    let [a, b, c, d, ..] = *id.as_bytes();
+    // Two databases with the same beginning wait for each other, which does no harm.
+    lock_object(class, u32::from_be_bytes([a, b, c, d]), alone);
+    Ok(())
 }
 
 /// Makes sure that the effective user administers Plimsoll.

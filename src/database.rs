@@ -9,6 +9,7 @@ use plimsoll_core::token::Token;
 
 use crate::access::{self, no_such_database};
 use crate::argument::{name, required};
+use crate::datum::is_read_committed;
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::{delete, identity, kept, lease, login, setting, table};
 
@@ -158,6 +159,9 @@ fn resume_database(database_id: Option<Uuid>) {
 fn set_suspended(database_id: Option<Uuid>, suspended: bool) -> Answer<()> {
     access::authorise_admin()?;
     let database_id = required(database_id, "database_id")?;
+    if suspended {
+        access::wait_for_writers(database_id)?;
+    }
     change(
         database_id,
         "UPDATE plimsoll.database_record
@@ -176,7 +180,13 @@ fn forget_database(database_id: Option<Uuid>) -> i64 {
 fn forget(database_id: Option<Uuid>) -> Answer<i64> {
     access::authorise_admin()?;
     let database = access::authorise(required(database_id, "database_id")?)?;
+    if !is_read_committed() {
+        let message = "a database is not forgotten by a transaction that looks at an older state";
+        return Err(Problem::new(state::NOT_IN_STATE, message)
+            .hint("Call it in a transaction of isolation level READ COMMITTED."));
+    }
     // A step of its agent that is under way ends first, and no other begins.
+    access::wait_for_writers(database.id)?;
     lease::lock(&database)?;
     // A table that was renamed still holds rows: leaving it out would leave them behind, of nobody.
     let tables = table::all_as_registered(&database)?;
@@ -236,6 +246,7 @@ fn revoke(database_id: Option<Uuid>, role: Option<&CStr>) -> Answer<()> {
     access::authorise_admin()?;
     let database = access::authorise(required(database_id, "database_id")?)?;
     let role = required(role, "role")?.to_string_lossy();
+    access::wait_for_writers(database.id)?;
     let revoked = identity::as_extension(|| {
         execute(
             "DELETE FROM plimsoll.grant_record WHERE database_id OPERATOR(pg_catalog.=) $1

@@ -8,7 +8,7 @@ use pgrx::Uuid;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::spi::{Spi, SpiClient};
 
-use crate::access::Database;
+use crate::access::{self, Database};
 use crate::error::{Answer, Problem, state};
 use crate::{identity, setting};
 
@@ -96,6 +96,7 @@ fn read(client: &mut SpiClient, database_id: Uuid) -> Answer<Option<Lease>> {
 /// Takes the lease for a new run: the run's number, and until when. Refused while another agent's lease
 /// has not expired. An agent takes over its own at once: it restarts after a crash.
 pub fn take(database: &Database, agent: &Agent) -> Answer<(i64, TimestampWithTimeZone)> {
+    access::keep_authorised(database)?;
     let user = identity::role_name(database.user);
     identity::as_extension(|| {
         Spi::connect_mut(|client| {
@@ -181,6 +182,7 @@ fn held(lease: &Lease) -> Problem {
 ///
 /// Without a run: an admin may write at any time, others while no run is under way.
 pub fn renew(run_id: Option<i64>, database: &Database) -> Answer<Option<i64>> {
+    access::keep_authorised(database)?;
     let Some(run_id) = run_id else {
         return match lock(database)? {
             Some(lease) if lease.live && !database.admin => {

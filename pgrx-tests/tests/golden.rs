@@ -282,7 +282,17 @@ fn what_breaks_the_grammar_is_refused_with_nothing_stored() {
 #[test]
 fn types_without_an_encoding_are_refused() {
     let (mut bench, _) = bench();
-    for sql in ["int4range", "int4multirange", "money", "regclass", "point", "circle[]", "public.pair"] {
+    bench.client.batch_execute("CREATE EXTENSION cube").expect("a type");
+    for sql in [
+        "int4range",
+        "int4multirange",
+        "money",
+        "regclass",
+        "point",
+        "circle[]",
+        "public.pair",
+        "public.cube",
+    ] {
         let owner = &bench.owner;
         if sql == "public.pair" {
             bench.client.batch_execute("CREATE TYPE public.pair AS (a int4, b text)").expect("a type");

@@ -14,6 +14,7 @@
 //! | `plan` | plans of statements that every call runs |
 //! | `relation` | rows handed to a statement as a table, with no privileges needed |
 //! | `transition` | what a statement trigger is told, and a row appended without a statement |
+//! | `held` | relations locked, then looked at |
 //! | `snapshot` | a new snapshot for a piece of work |
 //! | `invalidation` | news of what the catalogue says |
 //! | `subtransaction` | errors caught without harm |
@@ -22,6 +23,7 @@ mod aggregate;
 mod array;
 mod bulk;
 mod digest;
+mod held;
 mod invalidation;
 mod numeric;
 mod plan;
@@ -36,10 +38,13 @@ mod write;
 
 pub use array::long_array;
 pub use bulk::{BulkInsert, BulkUpdate, FixedColumn, may_have_children};
+pub use held::{Attribute, Held, hold, hold_by_name, lock_object};
 pub use invalidation::{Changed, changed, own_table, tell};
 pub use plan::{read_planned, select_planned};
 pub use relation::{IncomingColumn, IncomingRows};
-pub use snapshot::{execute_in_snapshot, is_in_use, is_read_committed, with_latest_snapshot};
+pub use snapshot::{
+    execute_in_snapshot, is_in_use, is_read_committed, with_latest_snapshot, with_newest_snapshot,
+};
 pub use statement::{Ctid, Parameter, Row, by_index, execute, read_all, read_rows};
 pub use subtransaction::{Caught, attempt, set_constraints_immediate};
 pub use transition::{Event, Fired, insert_row};

@@ -27,6 +27,13 @@ pub fn with_latest_snapshot<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
+/// As [`with_latest_snapshot`], within a plan that has workers too: no snapshot can be taken there, and the one that
+/// the statement began with is used.
+pub fn with_newest_snapshot<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: reads a variable of the backend.
+    if unsafe { pg_sys::IsInParallelMode() } { work() } else { with_latest_snapshot(work) }
+}
+
 /// Whether a statement of this session that has not ended uses a relation, or triggers of it are still to fire: a
 /// new snapshot may see what such a statement did so far, and nobody was told of it yet.
 pub fn is_in_use(relation: Oid) -> bool {

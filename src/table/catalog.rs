@@ -6,7 +6,7 @@ use pgrx::spi::{Spi, SpiHeapTupleData};
 use plimsoll_core::schema::Column;
 
 use super::{ManagedTable, PhysicalColumn, TenantColumn, numbers, schema_of};
-use crate::datum::{Codec, may_write, select_planned};
+use crate::datum::{Codec, Held, hold, hold_by_name, may_write, select_planned};
 use crate::error::{Answer, Problem, state};
 use crate::identity;
 
@@ -141,7 +141,8 @@ fn parse_name(text: &str) -> Option<Vec<String>> {
 /// The table that a registration names, checked against the catalogue.
 pub fn load(registration: &Registration) -> Answer<ManagedTable> {
     let name = registration.name();
-    let (oid, owner) = find(registration)?;
+    let held = find(registration)?;
+    let (oid, owner) = (held.oid, held.owner);
     let owner_name = identity::role_name(owner);
     if owner_name != registration.owner_name {
         return Err(Problem::new(
@@ -161,7 +162,10 @@ pub fn load(registration: &Registration) -> Answer<ManagedTable> {
         .hint("ALTER TABLE ... OWNER TO a role without superuser rights, then plimsoll.manage_table."));
     }
     let mut numbers = numbers::of(registration.table_id)?;
-    let found = attributes(oid)?;
+    let found = held.attributes();
+    if oid != registration.relation_oid && may_write() {
+        remember_oid(registration, oid)?;
+    }
     if may_write() && !found.iter().all(|a| numbers.iter().any(|(_, column)| *column == a.name)) {
         // A column that was added since gets its number at the first call that meets it.
         numbers::complete(registration.table_id, oid)?;
@@ -227,37 +231,14 @@ pub fn load(registration: &Registration) -> Answer<ManagedTable> {
     })
 }
 
-/// The table's oid and owner, by its registered name.
-fn find(registration: &Registration) -> Answer<(Oid, Oid)> {
-    let found = Spi::connect(|client| {
-        let rows = select_planned(
-            client,
-            "SELECT c.oid, c.relowner FROM pg_catalog.pg_class c
-             JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-             WHERE n.nspname OPERATOR(pg_catalog.=) $1::pg_catalog.name
-               AND c.relname OPERATOR(pg_catalog.=) $2::pg_catalog.name
-               AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p']::pg_catalog.\"char\"[])",
-            Some(1),
-            &[registration.schema_name.as_str().into(), registration.table_name.as_str().into()],
-        )?;
-        if rows.is_empty() {
-            return Ok::<_, Problem>(None);
-        }
-        let row = rows.first();
-        Ok(Some((row.get::<Oid>(1)?.unwrap_or(Oid::INVALID), row.get::<Oid>(2)?.unwrap_or(Oid::INVALID))))
-    })?;
-    if let Some(found) = found {
-        return Ok(found);
+/// The table that a registration names, locked so that it stays what it is until the transaction ends.
+fn find(registration: &Registration) -> Answer<Held> {
+    let held = hold_by_name(&registration.schema_name, &registration.table_name);
+    if let Some(held) = held.filter(Held::is_table) {
+        return Ok(held);
     }
     let name = registration.name();
-    let renamed: Option<String> = Spi::connect(|client| {
-        let sql = "SELECT (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c
-                 JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-                 WHERE c.oid OPERATOR(pg_catalog.=) $1
-                   AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p']::pg_catalog.\"char\"[]))";
-        client.select(sql, Some(1), &[registration.relation_oid.into()])?.first().get_one()
-    })?;
-    Err(match renamed {
+    Err(match renamed(registration)?.map(|held| held.shown()) {
         Some(now) => {
             Problem::new(state::NOT_IN_STATE, format!("managed table {name} seems to be called {now} now"))
                 .hint(format!(
@@ -269,44 +250,26 @@ fn find(registration: &Registration) -> Answer<(Oid, Oid)> {
     })
 }
 
-/// A column of a table.
-#[derive(Debug, Clone)]
-pub struct Attribute {
-    pub name: String,
-    pub type_oid: Oid,
-    pub typmod: i32,
-    pub not_null: bool,
-    pub collation: Oid,
-    pub generated: bool,
-    pub always_identity: bool,
+/// The table that is gone under its registered name, if what has its oid looks like it: the oid may be one of a
+/// server that this database was restored from.
+pub fn renamed(registration: &Registration) -> Answer<Option<Held>> {
+    let Some(held) = hold(registration.relation_oid).filter(Held::is_table) else { return Ok(None) };
+    let columns: Vec<String> = held.attributes().into_iter().map(|attribute| attribute.name).collect();
+    let mut known = registration.tenant_columns.iter().chain(&registration.key_columns);
+    let is_like = identity::role_name(held.owner) == registration.owner_name
+        && columns.contains(&registration.version_column)
+        && known.all(|column| columns.contains(column));
+    let is_another = registrations()?.iter().any(|other| other.name() == held.shown());
+    Ok((is_like && !is_another).then_some(held))
 }
 
-/// The columns of a table, in their order.
-pub fn attributes(oid: Oid) -> Answer<Vec<Attribute>> {
-    Spi::connect(|client| {
-        let rows = select_planned(
-            client,
-            "SELECT a.attname::pg_catalog.text, a.atttypid, a.atttypmod, a.attnotnull, a.attcollation,
-                    a.attgenerated OPERATOR(pg_catalog.<>) '', a.attidentity OPERATOR(pg_catalog.=) 'a'
-             FROM pg_catalog.pg_attribute a
-             WHERE a.attrelid OPERATOR(pg_catalog.=) $1 AND a.attnum OPERATOR(pg_catalog.>) 0
-               AND NOT a.attisdropped ORDER BY a.attnum",
-            None,
-            &[oid.into()],
-        )?;
-        rows.map(|row| {
-            Ok(Attribute {
-                name: row.get(1)?.unwrap_or_default(),
-                type_oid: row.get(2)?.unwrap_or(Oid::INVALID),
-                typmod: row.get(3)?.unwrap_or(-1),
-                not_null: row.get(4)?.unwrap_or(false),
-                collation: row.get(5)?.unwrap_or(Oid::INVALID),
-                generated: row.get(6)?.unwrap_or(false),
-                always_identity: row.get(7)?.unwrap_or(false),
-            })
-        })
-        .collect()
-    })
+/// Remembers the oid that a table has now.
+fn remember_oid(registration: &Registration, oid: Oid) -> Answer<()> {
+    Ok(Spi::run_with_args(
+        "UPDATE plimsoll.table_record t SET relation_oid = $2
+         WHERE t.table_id OPERATOR(pg_catalog.=) $1 AND t.relation_oid OPERATOR(pg_catalog.<>) $2",
+        &[registration.table_id.into(), oid.into()],
+    )?)
 }
 
 /// For each key column, the equality operator of the unique index over tenant columns and key.

@@ -8,10 +8,10 @@ use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 use pgrx::spi::Spi;
 
-use super::catalog::{self, Attribute, Registration, qualified, quoted};
+use super::catalog::{self, Registration, quoted};
 use super::{numbers, register};
 use crate::argument::json;
-use crate::datum::{Codec, require_utf8, type_name};
+use crate::datum::{Attribute, Codec, Held, hold, require_utf8, type_name};
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::{access, identity, kept};
 
@@ -89,48 +89,10 @@ fn read_column_numbers(value: AnyElement) -> Answer<Vec<(String, i32)>> {
     members.iter().map(member).collect()
 }
 
-/// What the catalogue says of the relation.
-pub struct Relation {
-    pub schema: String,
-    pub name: String,
-    kind: u8,
-    persistence: u8,
-    is_partition: bool,
-    pub owner: Oid,
-}
-
-impl Relation {
-    pub fn shown(&self) -> String {
-        qualified(&self.schema, &self.name)
-    }
-}
-
-pub fn relation_of(oid: Oid) -> Answer<Relation> {
-    let found = Spi::connect(|client| {
-        let rows = client.select(
-            "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relkind::pg_catalog.text,
-                    c.relpersistence::pg_catalog.text, c.relispartition, c.relowner
-             FROM pg_catalog.pg_class c
-             JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-             WHERE c.oid OPERATOR(pg_catalog.=) $1",
-            Some(1),
-            &[oid.into()],
-        )?;
-        if rows.is_empty() {
-            return Ok::<_, Problem>(None);
-        }
-        let row = rows.first();
-        let letter = |text: Option<String>| text.and_then(|t| t.bytes().next()).unwrap_or(b'?');
-        Ok(Some(Relation {
-            schema: row.get(1)?.unwrap_or_default(),
-            name: row.get(2)?.unwrap_or_default(),
-            kind: letter(row.get(3)?),
-            persistence: letter(row.get(4)?),
-            is_partition: row.get(5)?.unwrap_or(false),
-            owner: row.get(6)?.unwrap_or(Oid::INVALID),
-        }))
-    })?;
-    found.ok_or_else(|| Problem::new(state::NOT_MANAGED, format!("no relation has the oid {}", oid.to_u32())))
+/// The relation with this oid, locked so that it stays what it is until the transaction ends.
+pub fn relation_of(oid: Oid) -> Answer<Held> {
+    hold(oid)
+        .ok_or_else(|| Problem::new(state::NOT_MANAGED, format!("no relation has the oid {}", oid.to_u32())))
 }
 
 fn unfit(message: String) -> Problem {
@@ -138,7 +100,7 @@ fn unfit(message: String) -> Problem {
 }
 
 /// Whether the caller may hand this relation over, and whether it is one that can be.
-fn check_relation(relation: &Relation, oid: Oid, user: Oid, superuser_allowed: bool) -> Answer<()> {
+fn check_relation(relation: &Held, oid: Oid, user: Oid, superuser_allowed: bool) -> Answer<()> {
     let shown = relation.shown();
     let owner = identity::role_name(relation.owner);
     if !identity::may_act_as(user, relation.owner) {
@@ -220,9 +182,9 @@ fn primary_key(oid: Oid) -> Answer<Vec<String>> {
 }
 
 /// The registration that the wish amounts to, with every requirement checked.
-fn checked(relation: &Relation, oid: Oid, wish: &Wish) -> Answer<Registration> {
+fn checked(relation: &Held, oid: Oid, wish: &Wish) -> Answer<Registration> {
     let shown = relation.shown();
-    let attributes = catalog::attributes(oid)?;
+    let attributes = relation.attributes();
     match wish.version_scope.as_str() {
         "table" => {}
         "row" => {

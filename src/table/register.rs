@@ -14,7 +14,8 @@ pub fn register(registration: &Registration, version_scope: &str, user: &str) ->
              SELECT t.table_id FROM plimsoll.table_record t
              WHERE (t.schema_name OPERATOR(pg_catalog.=) $1::pg_catalog.name
                     AND t.table_name OPERATOR(pg_catalog.=) $2::pg_catalog.name)
-                OR (t.relation_oid OPERATOR(pg_catalog.=) $3 AND NOT EXISTS (
+                OR (t.relation_oid OPERATOR(pg_catalog.=) $3 AND t.owner_name OPERATOR(pg_catalog.=) $4::pg_catalog.name
+                    AND t.version_column OPERATOR(pg_catalog.=) $7::pg_catalog.name AND NOT EXISTS (
                         SELECT FROM pg_catalog.pg_class c
                         JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
                         WHERE n.nspname OPERATOR(pg_catalog.=) t.schema_name

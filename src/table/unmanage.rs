@@ -7,6 +7,7 @@ use pgrx::spi::Spi;
 use super::catalog::{self, qualified};
 use super::manage::relation_of;
 use crate::argument::required;
+use crate::datum::hold_by_name;
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::{access, identity, kept};
 
@@ -48,18 +49,15 @@ fn unmanage_by_name(relation: Option<&str>) -> Answer<()> {
     let relation = required(relation, "relation")?;
     identity::as_extension(|| {
         let registration = catalog::registration_by_name(relation)?;
-        let owner = Spi::get_one_with_args::<Oid>(
-            "SELECT (SELECT c.relowner FROM pg_catalog.pg_class c
-                     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-                     WHERE n.nspname OPERATOR(pg_catalog.=) $1::pg_catalog.name
-                       AND c.relname OPERATOR(pg_catalog.=) $2::pg_catalog.name)",
-            &[registration.schema_name.as_str().into(), registration.table_name.as_str().into()],
-        )?;
-        if let Some(owner) = owner {
-            check_owner(user, owner, &registration.name())?;
+        let held = match hold_by_name(&registration.schema_name, &registration.table_name) {
+            None => catalog::renamed(&registration)?,
+            found => found,
+        };
+        if let Some(held) = &held {
+            check_owner(user, held.owner, &registration.name())?;
         }
         end_management(&registration.schema_name, &registration.table_name)?;
-        kept::drop_triggers(registration.relation_oid)
+        held.map_or(Ok(()), |held| kept::drop_triggers(held.oid))
     })
 }
 
