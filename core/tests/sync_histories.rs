@@ -46,6 +46,7 @@ fn change_source(state: &mut State, rng: &mut StdRng, next_version: &mut i64) {
             let kind = match rng.random_range(0..40) {
                 0 => Kind::Poison,
                 1 => Kind::Bad,
+                2 => Kind::Nowhere,
                 _ => Kind::Good,
             };
             rows.entry(key).or_insert(LocalRow { version, value, unique, parent, kind });
@@ -54,7 +55,8 @@ fn change_source(state: &mut State, rng: &mut StdRng, next_version: &mut i64) {
             let row = rows.get_mut(&key).unwrap();
             (row.version, row.value) = (version, rng.random());
             if rng.random_bool(0.1) {
-                row.kind = [Kind::Good, Kind::Good, Kind::Poison, Kind::Bad][rng.random_range(0..4)];
+                let kinds = [Kind::Good, Kind::Good, Kind::Good, Kind::Poison, Kind::Bad, Kind::Nowhere];
+                row.kind = kinds[rng.random_range(0..kinds.len())];
             }
         }
         (60..68, Some(key)) => rows.get_mut(&key).unwrap().value = rng.random(),

@@ -12,6 +12,7 @@
 //! | `close` | status and proof at the end |
 //! | `compare` | compares one stretch of both sides |
 //! | `window` | which stretches, how large, how many |
+//! | `full_read` | the proof by reading all rows in order |
 //! | `send` | sends rows, deals with those not stored |
 //! | `excess` | deletes, after a lookup on the source |
 //! | `ledger` | what those machines share |
@@ -22,6 +23,7 @@ mod close;
 mod compare;
 mod drive;
 mod excess;
+mod full_read;
 mod ledger;
 mod memory;
 mod plan;

@@ -3,6 +3,7 @@
 use super::Event;
 use super::compare::Compare;
 use super::excess::Excess;
+use super::full_read::FullRead;
 use super::send::Send;
 use super::step::{Answer, Step};
 use super::table::Table;
@@ -38,8 +39,10 @@ impl Table {
             Stage::TailStart | Stage::Tail(_) => Stage::Beyond,
             Stage::Beyond => Stage::History,
             Stage::History => Stage::Upload,
-            Stage::Upload => Stage::Version,
-            Stage::Version => Stage::Recount,
+            Stage::Upload => Stage::ReadUntil,
+            Stage::ReadUntil => Stage::Version,
+            Stage::Version => Stage::All,
+            Stage::All => Stage::Recount,
             Stage::Recount => Stage::MaxAgain,
             Stage::MaxAgain => Stage::Weigh,
             Stage::Weigh => Stage::Windows,
@@ -64,7 +67,8 @@ impl Table {
             }
             Stage::History => Some(Step::BatchHistory),
             Stage::Version | Stage::LastVersion => Some(Step::TableVersion),
-            Stage::LastToken => Some(Step::ChangeToken),
+            Stage::ReadUntil | Stage::LastToken => Some(Step::ChangeToken),
+            Stage::All => Some(Step::Fingerprint(PositionRange::ALL)),
             _ => None,
         }
     }
@@ -96,6 +100,8 @@ impl Table {
                 self.version = version;
                 self.version_at = self.changes();
             }
+            (Stage::ReadUntil, Answer::Token(token)) => self.read_until(&token),
+            (Stage::All, Answer::Fingerprint(remote)) => self.full_read.remote = Some(remote),
             (Stage::LastToken, Answer::Token(token)) => self.disturbed |= token != self.token,
             (Stage::MaxAgain | Stage::LastMax, Answer::Position(max)) => {
                 self.disturbed |= max != self.local_max;
@@ -125,10 +131,13 @@ impl Table {
             Stage::History if self.local_is_ahead() => {
                 self.reading = true;
                 self.cursor = self.reference().map(|position| Cursor { position, key: None });
+                self.full_read = FullRead::new(now);
                 Task::Ask
             }
             Stage::Upload => self.upload(now),
+            Stage::ReadUntil if self.may_be_full_read() => Task::Ask,
             Stage::Version | Stage::LastVersion if self.version_at != self.changes() => Task::Ask,
+            Stage::All if self.asks_for_all() => Task::Ask,
             Stage::Recount if self.recount_may_help(self.version_at > 0) => Task::Ask,
             // Rows that arrived meanwhile explain the difference, and the next run sends them.
             Stage::MaxAgain if self.recount_may_help(self.version_at > 0) => Task::Ask,
@@ -215,7 +224,7 @@ impl Table {
         if self.input.on_hold {
             self.windows.hold();
         }
-        if self.must_sweep() {
+        if !self.conclude_full_read() && self.must_sweep() {
             self.windows.force(&self.memory, self.until.slot);
         }
     }
@@ -290,6 +299,7 @@ impl Table {
             SourceRecord::Row(row) => Some((SourceKey::Encoded(row.key.clone()).id(), row.item.position)),
             SourceRecord::Bad(bad) => Some((bad.key.id(), bad.position?)),
         });
+        self.full_read.add(&batch);
         self.batch_end = BatchEnd { last, next: batch.next };
         let send = Send::records(batch.records, &mut self.ledger);
         if send.step().is_some() {

@@ -2,6 +2,7 @@
 //! Which task comes next is in `plan`, what the table's status is in `close`.
 
 use super::compare::Piece;
+use super::full_read::FullRead;
 use super::ledger::Ledger;
 use super::send::Send;
 use super::step::{Answer, Step};
@@ -36,6 +37,7 @@ pub(super) struct Table {
     pub reading: bool,
     /// Batches read in order.
     pub batches: u64,
+    pub full_read: FullRead,
     /// What the batch under way ends with.
     pub batch_end: BatchEnd,
     /// Whether what the target has beyond the source was compared.
@@ -84,6 +86,7 @@ impl Table {
             cursor: None,
             reading: false,
             batches: 0,
+            full_read: FullRead::default(),
             batch_end: BatchEnd::default(),
             beyond_done: false,
             windows: Windows::default(),

@@ -74,6 +74,17 @@ impl Windows {
         self.eager = false;
     }
 
+    /// Takes note that all rows were found equal, as one window would have found them: a sweep that began at
+    /// `started`.
+    pub fn all_at_once(&mut self, memory: &mut TableMemory, started: i64, rows: u64) {
+        self.count += 1;
+        self.covered += rows;
+        (self.start, self.wrapped) = (None, true);
+        self.swept_for = self.counts;
+        self.ended = Some(Ended { started, quiet: true, settled: true });
+        (memory.window_from, memory.sweep_started, memory.sweep_clean) = (None, None, false);
+    }
+
     /// Whether the whole table was compared because it had to be.
     pub fn forced_sweep_is_done(&self, memory: &TableMemory) -> bool {
         self.forced && self.circled(memory)

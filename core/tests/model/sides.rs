@@ -12,7 +12,7 @@ use plimsoll_core::short::ShortItem;
 use plimsoll_core::sketch::Sketch;
 use plimsoll_core::store::*;
 
-use super::state::{Kind, RemoteRow, State};
+use super::state::{Kind, LocalRow, RemoteRow, State};
 
 pub struct ModelSource(pub Rc<RefCell<State>>);
 pub struct ModelTarget(pub Rc<RefCell<State>>);
@@ -36,7 +36,7 @@ impl Source for ModelSource {
     fn max_position(&mut self, table: TableId) -> Outcome<Option<i64>> {
         let mut state = self.0.borrow_mut();
         state.before("max_position", table, &[], 0)?;
-        Ok(state.tables[table].local.values().map(|row| row.version).max())
+        Ok(state.tables[table].local.values().filter_map(LocalRow::position).max())
     }
     fn row_count(&mut self, table: TableId) -> Outcome<u64> {
         let mut state = self.0.borrow_mut();
@@ -96,6 +96,13 @@ impl Source for ModelSource {
         state.before("window", table, &[], rows as usize)?;
         let model = &state.tables[table];
         let mut window = SourceWindow { range, ..SourceWindow::default() };
+        if range.from.is_none() {
+            let nowhere = model.local.iter().filter(|(_, row)| row.kind == Kind::Nowhere);
+            window.bad.extend(nowhere.filter_map(|(key, row)| match row.record(*key) {
+                SourceRecord::Bad(bad) => Some(bad),
+                SourceRecord::Row(_) => None,
+            }));
+        }
         let mut last = None;
         for (position, key) in model.local_by_position(range) {
             let covered = (window.items.len() + window.bad.len()) as u64;

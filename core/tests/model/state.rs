@@ -21,6 +21,8 @@ pub enum Kind {
     Poison,
     /// No encoding holds it.
     Bad,
+    /// Neither, and its version is none: it stands nowhere on the axis.
+    Nowhere,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,9 +65,9 @@ impl LocalRow {
         item(key, &self.stored(), self.kind)
     }
     pub fn record(&self, key: u64) -> SourceRecord {
-        if self.kind == Kind::Bad {
+        if matches!(self.kind, Kind::Bad | Kind::Nowhere) {
             return SourceRecord::Bad(BadRow {
-                position: Some(self.version),
+                position: self.position(),
                 key: SourceKey::Encoded(key_bytes(key)),
                 key_text: format!("{{\"id\": {key}}}"),
                 source_digest: self.item(key).digest,
@@ -75,6 +77,9 @@ impl LocalRow {
             });
         }
         SourceRecord::Row(SourceRow { item: self.item(key), key: key_bytes(key), row: self.bytes(key) })
+    }
+    pub fn position(&self) -> Option<i64> {
+        (self.kind != Kind::Nowhere).then_some(self.version)
     }
     /// The row as it travels: the model's own form.
     pub fn bytes(&self, key: u64) -> Vec<u8> {
@@ -142,8 +147,8 @@ impl Table {
         self.local.values().all(|row| row.kind == Kind::Good) && local == self.remote
     }
     pub fn local_by_position(&self, range: PositionRange) -> Vec<(i64, u64)> {
-        let rows = self.local.iter().filter(|(_, row)| range.contains(row.version));
-        let mut rows: Vec<_> = rows.map(|(key, row)| (row.version, *key)).collect();
+        let rows = self.local.iter().filter_map(|(key, row)| Some((row.position()?, *key)));
+        let mut rows: Vec<_> = rows.filter(|(position, _)| range.contains(*position)).collect();
         rows.sort_unstable();
         rows
     }
