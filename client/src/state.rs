@@ -87,8 +87,9 @@ impl State {
         let write = || -> std::io::Result<()> {
             let temporary = beside(&self.path, ".new");
             let mut file = File::create(&temporary)?;
-            serde_json::to_writer_pretty(&mut file, &self.memory)?;
-            file.write_all(b"\n")?;
+            let mut text = serde_json::to_vec_pretty(&self.memory)?;
+            text.push(b'\n');
+            file.write_all(&text)?;
             file.sync_all()?;
             fault_point("memory-written-not-renamed");
             fs::rename(&temporary, &self.path)?;

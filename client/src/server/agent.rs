@@ -202,6 +202,9 @@ impl Server {
     /// # Errors
     /// As the server says. Each table's own answer may be a `Table` failure.
     pub fn table_schemas(&mut self, relations: &[&str]) -> Outcome<Vec<Outcome<TableSchema>>> {
+        if relations.is_empty() {
+            return Ok(Vec::new());
+        }
         let database = self.database_id();
         let sql = "SELECT column_number, column_name, column_type, not_null, is_key, is_version, is_modified
                    FROM plimsoll.table_schema($1, $2)";
