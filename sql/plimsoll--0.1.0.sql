@@ -238,6 +238,27 @@ CREATE TABLE plimsoll.kept_delta (
 ) WITH (vacuum_truncate = off, toast.vacuum_truncate = off);
 CREATE INDEX kept_delta_by_replica ON plimsoll.kept_delta (database_id, table_id);
 
+-- The planner's estimates are for everyone to see, with EXPLAIN, and come from a sample of all rows. So only numbers of
+-- databases and tables, roles and positions are sampled: what no view shows as it is, or everyone knows.
+DO $$
+DECLARE
+    unsampled pg_catalog.record;
+BEGIN
+    FOR unsampled IN
+        SELECT c.relname, a.attname
+        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) c.oid
+        WHERE c.relnamespace OPERATOR(pg_catalog.=) 'plimsoll'::pg_catalog.regnamespace
+            AND c.relkind OPERATOR(pg_catalog.=) 'r' AND a.attnum OPERATOR(pg_catalog.>) 0
+            AND c.relname OPERATOR(pg_catalog.<>) ALL (ARRAY['table_record', 'column_record'])
+            AND a.attname OPERATOR(pg_catalog.<>) ALL (
+                ARRAY['database_id', 'table_id', 'role_name', 'mapping', 'first_position', 'last_position'])
+    LOOP
+        EXECUTE pg_catalog.format('ALTER TABLE plimsoll.%I ALTER COLUMN %I SET STATISTICS 0',
+            unsampled.relname, unsampled.attname);
+    END LOOP;
+END
+$$;
+
 CREATE SEQUENCE plimsoll.run_number;
 -- A sequence, because it survives the rollback that a failed login ends in.
 CREATE SEQUENCE plimsoll.failed_logins;
@@ -654,35 +675,52 @@ CREATE FUNCTION plimsoll.delete_all(database_id uuid, relation text, run_id bigi
 COMMENT ON FUNCTION plimsoll.delete_all(uuid, text, bigint) IS 'Deletes a replica''s rows';
 
 -- ---------------------------------------------------------------------------------------------------
--- Views for people. Each shows a role only the databases that it may see.
+-- Views for people. Each shows a role only the databases that it may see. Our tables are read one visible database at
+-- a time, behind OFFSET 0: the planner moves no condition of a query past it, however harmless, so that neither plans
+-- nor the row counts of EXPLAIN ANALYZE tell whether others' rows meet it. A condition on database_id reaches
+-- visible_databases() itself.
 -- ---------------------------------------------------------------------------------------------------
 
 CREATE VIEW plimsoll.databases WITH (security_barrier) AS
 SELECT d.client_id,
        d.database_name,
-       d.database_id,
+       visible.database_id,
        d.registered_at,
        d.registered_by,
        d.suspended_at,
-       l.last_seen_at,
-       l.agent_id,
-       l.agent_version,
-       l.host,
-       CASE WHEN l.lease_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() THEN l.agent_id END AS lease_holder,
-       CASE WHEN l.lease_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() THEN l.lease_until END AS lease_until,
-       l.started_at AS last_run_at,
-       l.last_ended_at,
-       COALESCE(l.idle_runs, 0) AS idle_runs,
-       (SELECT pg_catalog.count(*) FROM plimsoll.replica_record r
-        WHERE r.database_id OPERATOR(pg_catalog.=) d.database_id) AS tables,
-       ARRAY(SELECT g.role_name FROM plimsoll.grant_record g
-             WHERE g.database_id OPERATOR(pg_catalog.=) d.database_id ORDER BY g.role_name) AS granted_to,
+       d.last_seen_at,
+       d.agent_id,
+       d.agent_version,
+       d.host,
+       d.lease_holder,
+       d.lease_until,
+       d.last_run_at,
+       d.last_ended_at,
+       d.idle_runs,
+       d.tables,
+       d.granted_to,
        d.settings
 FROM plimsoll.visible_databases() AS visible (database_id)
-JOIN plimsoll.database_record d ON d.database_id OPERATOR(pg_catalog.=) visible.database_id
-LEFT JOIN plimsoll.lease_record l ON l.database_id OPERATOR(pg_catalog.=) d.database_id;
+CROSS JOIN LATERAL (
+    SELECT d.client_id, d.database_name, d.registered_at, d.registered_by, d.suspended_at, l.last_seen_at, l.agent_id,
+           l.agent_version, l.host,
+           CASE WHEN l.lease_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() THEN l.agent_id END AS lease_holder,
+           CASE WHEN l.lease_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() THEN l.lease_until END AS lease_until,
+           l.started_at AS last_run_at,
+           l.last_ended_at,
+           COALESCE(l.idle_runs, 0) AS idle_runs,
+           (SELECT pg_catalog.count(*) FROM plimsoll.replica_record r
+            WHERE r.database_id OPERATOR(pg_catalog.=) d.database_id) AS tables,
+           ARRAY(SELECT g.role_name FROM plimsoll.grant_record g
+                 WHERE g.database_id OPERATOR(pg_catalog.=) d.database_id ORDER BY g.role_name) AS granted_to,
+           d.settings
+    FROM plimsoll.database_record d
+    LEFT JOIN plimsoll.lease_record l ON l.database_id OPERATOR(pg_catalog.=) d.database_id
+    WHERE d.database_id OPERATOR(pg_catalog.=) visible.database_id
+    OFFSET 0) d;
 COMMENT ON VIEW plimsoll.databases IS 'Registered databases: whose, when last seen, who holds the lease';
 
+-- Names of tables are in Postgres' own catalogue for everyone to read; which database alone has rows in one is not.
 CREATE VIEW plimsoll.tables WITH (security_barrier) AS
 SELECT pg_catalog.format('%I.%I', t.schema_name, t.table_name) AS relation,
        t.owner_name AS owner,
@@ -701,83 +739,104 @@ SELECT pg_catalog.format('%I.%I', t.schema_name, t.table_name) AS relation,
                WHERE n.nspname OPERATOR(pg_catalog.=) t.schema_name
                    AND c.relname OPERATOR(pg_catalog.=) t.table_name) AS is_there
 FROM plimsoll.table_record t
-WHERE t.unmanaged_at IS NULL;
+WHERE t.unmanaged_at IS NULL
+    AND (t.database_id IS NULL
+         OR t.database_id OPERATOR(pg_catalog.=) ANY (SELECT plimsoll.visible_databases()))
+OFFSET 0;
 COMMENT ON VIEW plimsoll.tables IS 'Managed tables: owner, key, version, columns with a part of their own';
 
 CREATE VIEW plimsoll.replicas WITH (security_barrier) AS
 SELECT d.client_id,
        d.database_name,
-       d.database_id,
-       pg_catalog.format('%I.%I', t.schema_name, t.table_name) AS relation,
+       visible.database_id,
+       r.relation,
        r.row_count,
        r.local_rows,
        r.max_version,
        r.max_modified,
-       CASE WHEN r.hold_since IS NULL THEN r.status ELSE 'different' END AS status,
+       r.status,
        r.proved_at,
-       l.last_seen_at,
-       l.started_at AS last_run_at,
+       d.last_seen_at,
+       d.last_run_at,
        pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-)
-           CASE WHEN r.status OPERATOR(pg_catalog.=) ANY (ARRAY['level', 'counts_agree', 'level_except'])
-               THEN GREATEST(r.level_at, l.confirmed_at) ELSE r.level_at END AS lag,
-       rejected.rejected_rows,
-       rejected.waiting_rows,
+           CASE WHEN r.is_level THEN GREATEST(r.level_at, d.confirmed_at) ELSE r.level_at END AS lag,
+       r.rejected_rows,
+       r.waiting_rows,
        r.hold_since,
        r.hold_reason,
        r.hold_planned,
        r.error,
-       l.agent_version,
-       l.host
+       d.agent_version,
+       d.host
 FROM plimsoll.visible_databases() AS visible (database_id)
-JOIN plimsoll.database_record d ON d.database_id OPERATOR(pg_catalog.=) visible.database_id
-JOIN plimsoll.replica_record r ON r.database_id OPERATOR(pg_catalog.=) d.database_id
-JOIN plimsoll.table_record t ON t.table_id OPERATOR(pg_catalog.=) r.table_id AND t.unmanaged_at IS NULL
-LEFT JOIN plimsoll.lease_record l ON l.database_id OPERATOR(pg_catalog.=) d.database_id
 CROSS JOIN LATERAL (
-    SELECT pg_catalog.count(*) FILTER (WHERE NOT j.waits) AS rejected_rows,
-           pg_catalog.count(*) FILTER (WHERE j.waits) AS waiting_rows
-    FROM plimsoll.rejected_record j
-    WHERE j.database_id OPERATOR(pg_catalog.=) r.database_id
-        AND j.table_id OPERATOR(pg_catalog.=) r.table_id) rejected;
+    SELECT d.database_id, d.client_id, d.database_name, l.last_seen_at, l.started_at AS last_run_at, l.confirmed_at,
+           l.agent_version, l.host
+    FROM plimsoll.database_record d
+    LEFT JOIN plimsoll.lease_record l ON l.database_id OPERATOR(pg_catalog.=) d.database_id
+    WHERE d.database_id OPERATOR(pg_catalog.=) visible.database_id
+    OFFSET 0) d
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.format('%I.%I', t.schema_name, t.table_name) AS relation,
+           r.row_count, r.local_rows, r.max_version, r.max_modified,
+           CASE WHEN r.hold_since IS NULL THEN r.status ELSE 'different' END AS status,
+           r.status OPERATOR(pg_catalog.=) ANY (ARRAY['level', 'counts_agree', 'level_except']) AS is_level,
+           r.proved_at, r.level_at, rejected.rejected_rows, rejected.waiting_rows,
+           r.hold_since, r.hold_reason, r.hold_planned, r.error
+    FROM plimsoll.replica_record r
+    JOIN plimsoll.table_record t ON t.table_id OPERATOR(pg_catalog.=) r.table_id AND t.unmanaged_at IS NULL
+    CROSS JOIN LATERAL (
+        SELECT pg_catalog.count(*) FILTER (WHERE NOT j.waits) AS rejected_rows,
+               pg_catalog.count(*) FILTER (WHERE j.waits) AS waiting_rows
+        FROM plimsoll.rejected_record j
+        WHERE j.database_id OPERATOR(pg_catalog.=) r.database_id
+            AND j.table_id OPERATOR(pg_catalog.=) r.table_id) rejected
+    WHERE r.database_id OPERATOR(pg_catalog.=) d.database_id
+    OFFSET 0) r;
 COMMENT ON VIEW plimsoll.replicas IS 'Each database in each managed table: rows, status, proof, lag, rejected rows, hold';
 
 CREATE VIEW plimsoll.runs WITH (security_barrier) AS
 SELECT d.client_id,
        d.database_name,
-       d.database_id,
+       visible.database_id,
        run.run_id,
        run.agent_id,
        run.agent_version,
        run.host,
        run.started_at,
        run.ended_at,
-       COALESCE(run.outcome, CASE
-           WHEN l.run_id OPERATOR(pg_catalog.=) run.run_id
-               AND l.lease_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() THEN 'running'
-           ELSE 'abandoned' END) AS outcome,
+       COALESCE(run.outcome, CASE WHEN run.run_id OPERATOR(pg_catalog.=) d.running THEN 'running' ELSE 'abandoned' END)
+           AS outcome,
        run.error,
        run.inserted,
        run.updated,
        run.deleted,
        run.rejected
 FROM plimsoll.visible_databases() AS visible (database_id)
-JOIN plimsoll.database_record d ON d.database_id OPERATOR(pg_catalog.=) visible.database_id
-LEFT JOIN plimsoll.lease_record l ON l.database_id OPERATOR(pg_catalog.=) d.database_id
+CROSS JOIN LATERAL (
+    SELECT d.database_id, d.client_id, d.database_name,
+           CASE WHEN l.lease_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() THEN l.run_id END AS running
+    FROM plimsoll.database_record d
+    LEFT JOIN plimsoll.lease_record l ON l.database_id OPERATOR(pg_catalog.=) d.database_id
+    WHERE d.database_id OPERATOR(pg_catalog.=) visible.database_id
+    OFFSET 0) d
 CROSS JOIN LATERAL (
     SELECT r.run_id, r.agent_id, r.agent_version, r.host, r.started_at, r.ended_at, r.outcome, r.error,
            r.inserted, r.updated, r.deleted, r.rejected
     FROM plimsoll.run_record r WHERE r.database_id OPERATOR(pg_catalog.=) d.database_id
     UNION ALL
     SELECT l.run_id, l.agent_id, l.agent_version, l.host, l.started_at, NULL, NULL, NULL, 0, 0, 0, 0
-    WHERE l.lease_until IS NOT NULL
-        AND NOT EXISTS (SELECT FROM plimsoll.run_record r WHERE r.run_id OPERATOR(pg_catalog.=) l.run_id)) run;
+    FROM plimsoll.lease_record l
+    WHERE l.database_id OPERATOR(pg_catalog.=) d.database_id AND l.lease_until IS NOT NULL
+        AND NOT EXISTS (SELECT FROM plimsoll.run_record r WHERE r.run_id OPERATOR(pg_catalog.=) l.run_id)
+    OFFSET 0) run;
 COMMENT ON VIEW plimsoll.runs IS 'Runs that recorded something, and those under way; idle runs are counted in plimsoll.databases';
 
 CREATE VIEW plimsoll.batches WITH (security_barrier) AS
 SELECT d.client_id,
        d.database_name,
-       d.database_id,
-       pg_catalog.format('%I.%I', t.schema_name, t.table_name) AS relation,
+       visible.database_id,
+       b.relation,
        b.run_id,
        b.batch_id,
        b.kind,
@@ -786,16 +845,24 @@ SELECT d.client_id,
        b.duration_micros,
        b.finished_at
 FROM plimsoll.visible_databases() AS visible (database_id)
-JOIN plimsoll.database_record d ON d.database_id OPERATOR(pg_catalog.=) visible.database_id
-JOIN plimsoll.batch_record b ON b.database_id OPERATOR(pg_catalog.=) d.database_id
-JOIN plimsoll.table_record t ON t.table_id OPERATOR(pg_catalog.=) b.table_id;
+CROSS JOIN LATERAL (
+    SELECT d.database_id, d.client_id, d.database_name FROM plimsoll.database_record d
+    WHERE d.database_id OPERATOR(pg_catalog.=) visible.database_id
+    OFFSET 0) d
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.format('%I.%I', t.schema_name, t.table_name) AS relation,
+           b.run_id, b.batch_id, b.kind, b.row_count, b.byte_count, b.duration_micros, b.finished_at
+    FROM plimsoll.batch_record b
+    JOIN plimsoll.table_record t ON t.table_id OPERATOR(pg_catalog.=) b.table_id
+    WHERE b.database_id OPERATOR(pg_catalog.=) d.database_id
+    OFFSET 0) b;
 COMMENT ON VIEW plimsoll.batches IS 'Batches of runs: what they carried and how long they took';
 
 CREATE VIEW plimsoll.rejected_rows WITH (security_barrier) AS
 SELECT d.client_id,
        d.database_name,
-       d.database_id,
-       pg_catalog.format('%I.%I', t.schema_name, t.table_name) AS relation,
+       visible.database_id,
+       j.relation,
        j.key,
        j."position",
        j.waits,
@@ -807,25 +874,43 @@ SELECT d.client_id,
        j.last_rejected_at,
        j.run_id
 FROM plimsoll.visible_databases() AS visible (database_id)
-JOIN plimsoll.database_record d ON d.database_id OPERATOR(pg_catalog.=) visible.database_id
-JOIN plimsoll.rejected_record j ON j.database_id OPERATOR(pg_catalog.=) d.database_id
-JOIN plimsoll.table_record t ON t.table_id OPERATOR(pg_catalog.=) j.table_id AND t.unmanaged_at IS NULL;
+CROSS JOIN LATERAL (
+    SELECT d.database_id, d.client_id, d.database_name FROM plimsoll.database_record d
+    WHERE d.database_id OPERATOR(pg_catalog.=) visible.database_id
+    OFFSET 0) d
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.format('%I.%I', t.schema_name, t.table_name) AS relation,
+           j.key, j."position", j.waits, j.sqlstate, j.column_name, j.message, j.attempts, j.first_rejected_at,
+           j.last_rejected_at, j.run_id
+    FROM plimsoll.rejected_record j
+    JOIN plimsoll.table_record t ON t.table_id OPERATOR(pg_catalog.=) j.table_id AND t.unmanaged_at IS NULL
+    WHERE j.database_id OPERATOR(pg_catalog.=) d.database_id
+    OFFSET 0) j;
 COMMENT ON VIEW plimsoll.rejected_rows IS 'Rows that could not be stored, or wait for others, with the reasons';
 
 CREATE VIEW plimsoll.blocks WITH (security_barrier) AS
 SELECT d.client_id,
        d.database_name,
-       d.database_id,
-       pg_catalog.format('%I.%I', t.schema_name, t.table_name) AS relation,
-       pg_catalog.int8range(b.first_position, CASE WHEN b.last_position OPERATOR(pg_catalog.<) 9223372036854775807
-           THEN b.last_position OPERATOR(pg_catalog.+) 1 END) AS range,
+       visible.database_id,
+       b.relation,
+       b.range,
        b.row_count,
-       b.sum AS fingerprint,
+       b.fingerprint,
        b.max_modified
 FROM plimsoll.visible_databases() AS visible (database_id)
-JOIN plimsoll.database_record d ON d.database_id OPERATOR(pg_catalog.=) visible.database_id
-JOIN plimsoll.kept_block b ON b.database_id OPERATOR(pg_catalog.=) d.database_id
-JOIN plimsoll.table_record t ON t.table_id OPERATOR(pg_catalog.=) b.table_id AND t.unmanaged_at IS NULL;
+CROSS JOIN LATERAL (
+    SELECT d.database_id, d.client_id, d.database_name FROM plimsoll.database_record d
+    WHERE d.database_id OPERATOR(pg_catalog.=) visible.database_id
+    OFFSET 0) d
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.format('%I.%I', t.schema_name, t.table_name) AS relation,
+           pg_catalog.int8range(b.first_position, CASE WHEN b.last_position OPERATOR(pg_catalog.<) 9223372036854775807
+               THEN b.last_position OPERATOR(pg_catalog.+) 1 END) AS range,
+           b.row_count, b.sum AS fingerprint, b.max_modified
+    FROM plimsoll.kept_block b
+    JOIN plimsoll.table_record t ON t.table_id OPERATOR(pg_catalog.=) b.table_id AND t.unmanaged_at IS NULL
+    WHERE b.database_id OPERATOR(pg_catalog.=) d.database_id
+    OFFSET 0) b;
 COMMENT ON VIEW plimsoll.blocks IS
     'Kept manifests: ranges of versions with row count and digest sum, without the changes that are still pending';
 
