@@ -417,6 +417,13 @@ CREATE FUNCTION plimsoll.visible_databases()
 COMMENT ON FUNCTION plimsoll.visible_databases() IS
     'The databases that the views show to the effective user';
 
+CREATE FUNCTION plimsoll.visible_clients()
+    RETURNS SETOF text
+    LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 10 SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'visible_clients_wrapper';
+COMMENT ON FUNCTION plimsoll.visible_clients() IS
+    'The clients whose databases the views show to the effective user';
+
 -- ---------------------------------------------------------------------------------------------------
 -- Tables, rows. Entry points run with the caller's rights and switch users themselves.
 -- ---------------------------------------------------------------------------------------------------
@@ -458,6 +465,17 @@ CREATE FUNCTION plimsoll.unmanage_table(relation text) RETURNS void
     AS 'MODULE_PATHNAME', 'unmanage_table_by_name_wrapper';
 COMMENT ON FUNCTION plimsoll.unmanage_table(text) IS
     'Ends the management of a table by its registered name, which may be gone; its rows stay';
+
+CREATE FUNCTION plimsoll.protect_table(relation regclass, writable boolean DEFAULT false) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'protect_table_wrapper';
+COMMENT ON FUNCTION plimsoll.protect_table(regclass, boolean) IS
+    'Row-level security for who reads a managed table directly: only rows of the databases that they may see';
+
+CREATE FUNCTION plimsoll.unprotect_table(relation regclass) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'unprotect_table_wrapper';
+COMMENT ON FUNCTION plimsoll.unprotect_table(regclass) IS 'Takes back what protect_table did';
 
 -- Nobody may make a trigger of it, and no search path is pinned: it runs after every statement of an application
 -- on a managed table, where setting one would cost more than all the rest; it looks nothing up by a bare name.
@@ -928,6 +946,7 @@ GRANT SELECT ON plimsoll.replicas, plimsoll.runs, plimsoll.batches, plimsoll.rej
 -- Reading reports.
 GRANT EXECUTE ON FUNCTION
     plimsoll.version(), plimsoll.login_challenge(), plimsoll.login(uuid, bytea), plimsoll.visible_databases(),
+    plimsoll.visible_clients(),
     plimsoll.table_versions(uuid), plimsoll.table_version(uuid, text), plimsoll.table_schema(uuid, text),
     plimsoll.range_fingerprint(uuid, text, int8range), plimsoll.manifest(uuid, text, int8range),
     plimsoll.fingerprint(bytea, VARIADIC "any"), plimsoll.range_manifest(uuid, text, int8range, integer),
@@ -956,6 +975,7 @@ GRANT EXECUTE ON FUNCTION
 GRANT EXECUTE ON FUNCTION
     plimsoll.manage_table(regclass, name[], name, name, text, name[], name[], boolean, boolean, jsonb, uuid),
     plimsoll.unmanage_table(regclass), plimsoll.unmanage_table(text),
+    plimsoll.protect_table(regclass, boolean), plimsoll.unprotect_table(regclass),
     plimsoll.register_database(text, text), plimsoll.rotate_token(uuid), plimsoll.suspend_database(uuid),
     plimsoll.resume_database(uuid), plimsoll.forget_database(uuid), plimsoll.grant_database(uuid, name),
     plimsoll.revoke_database(uuid, name), plimsoll.set_option(uuid, text, text),

@@ -1,9 +1,10 @@
 //! Whose databases the views show.
 
-use pgrx::Uuid;
+use pgrx::pg_sys;
 use pgrx::prelude::*;
+use pgrx::{IntoDatum, Uuid};
 
-use crate::datum::select_planned;
+use crate::datum::{Parameter, Row, read_planned, with_newest_snapshot};
 use crate::error::{Answer, OrRaise};
 use crate::{identity, login};
 
@@ -37,23 +38,42 @@ fn visible_databases() -> SetOfIterator<'static, Uuid> {
     SetOfIterator::new(visible().or_raise())
 }
 
+/// The clients whose databases these are.
+#[pg_extern(sql = false)]
+fn visible_clients() -> SetOfIterator<'static, String> {
+    SetOfIterator::new(clients().or_raise())
+}
+
+fn clients() -> Answer<Vec<String>> {
+    let databases = visible()?;
+    identity::as_extension(|| {
+        let clients = Spi::get_one_with_args::<Vec<String>>(
+            "SELECT pg_catalog.array_agg(DISTINCT d.client_id) FROM plimsoll.database_record d
+             WHERE d.database_id OPERATOR(pg_catalog.=) ANY ($1)",
+            &[databases.into()],
+        )?;
+        Ok(clients.unwrap_or_default())
+    })
+}
+
 fn visible() -> Answer<Vec<Uuid>> {
     identity::refuse_restricted()?;
     let user = identity::effective_user();
     let admin = identity::is_admin(user);
     let logged_in = login::database_of(user);
-    identity::as_extension(|| {
-        Spi::connect(|client| {
-            let rows = if admin {
-                select_planned(client, "SELECT d.database_id FROM plimsoll.database_record d", None, &[])?
-            } else {
-                select_planned(client, GRANTED, None, &[logged_in.into(), user.into()])?
-            };
-            let mut databases = Vec::with_capacity(rows.len());
-            for row in rows {
-                databases.extend(row.get::<Uuid>(1)?);
-            }
-            Ok(databases)
-        })
-    })
+    let parameters = [
+        Parameter { type_oid: pg_sys::UUIDOID, datum: logged_in.into_datum() },
+        Parameter { type_oid: pg_sys::OIDOID, datum: user.into_datum() },
+    ];
+    let (sql, parameters) = if admin { (ALL, &[][..]) } else { (GRANTED, &parameters[..]) };
+    let mut databases = Vec::new();
+    let mut take = |row: &Row<'_>| {
+        databases.extend(row.uuid(0).map(Uuid::from_bytes));
+        Ok(true)
+    };
+    // As it is now, in a transaction that looks at an older state too.
+    identity::as_extension(|| with_newest_snapshot(|| read_planned(sql, parameters, &mut take)))?;
+    Ok(databases)
 }
+
+const ALL: &str = "SELECT d.database_id FROM plimsoll.database_record d";

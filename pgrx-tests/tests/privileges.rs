@@ -6,14 +6,14 @@ use shop::{Shop, begin, log_in, record, refused};
 
 /// Functions of the extension by who may call them besides its owner.
 const EVERY_GROUP: &str = "batch_history fingerprint login login_challenge manifest range_fingerprint \
-    range_manifest rejected_keys table_schema table_version table_versions version visible_databases";
+    range_manifest rejected_keys table_schema table_version table_versions version visible_clients visible_databases";
 const ADMINS_AND_AGENTS: &str = "begin_run check_manifest clear_rejected clear_rejected delete_all delete_range \
     delete_rows delete_rows download end_run fold_manifest packed_items packed_keys packed_manifest \
     packed_ranges packed_rows packed_sketch packed_summaries rebuild_manifest record_batch reject_rows \
     release_hold sketch upload upload";
 const ADMINS: &str = "adopt_database forget_database grant_database keep_manifest manage_table \
-    register_database resume_database \
-    revoke_database rotate_token set_option suspend_database unmanage_table unmanage_table";
+    protect_table register_database resume_database \
+    revoke_database rotate_token set_option suspend_database unmanage_table unmanage_table unprotect_table";
 /// What Postgres calls for an aggregate, with the rights of its owner; and the trigger, which nobody may make one of
 /// their own of.
 const NOBODY: &str =

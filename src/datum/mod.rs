@@ -14,6 +14,7 @@
 //! | `plan` | plans of statements that every call runs |
 //! | `relation` | rows handed to a statement as a table, with no privileges needed |
 //! | `transition` | what a statement trigger is told, and a row appended without a statement |
+//! | `dependency` | what goes when the extension goes |
 //! | `held` | relations locked, then looked at |
 //! | `snapshot` | a new snapshot for a piece of work |
 //! | `invalidation` | news of what the catalogue says |
@@ -22,6 +23,7 @@
 mod aggregate;
 mod array;
 mod bulk;
+mod dependency;
 mod digest;
 mod held;
 mod invalidation;
@@ -38,6 +40,7 @@ mod write;
 
 pub use array::long_array;
 pub use bulk::{BulkInsert, BulkUpdate, FixedColumn, may_have_children};
+pub use dependency::depend_on_extension;
 pub use held::{Attribute, Held, hold, hold_by_name, lock_object};
 pub use invalidation::{Changed, changed, own_table, tell};
 pub use plan::{read_planned, select_planned};

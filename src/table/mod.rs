@@ -7,6 +7,7 @@
 mod catalog;
 mod manage;
 mod numbers;
+mod protect;
 mod register;
 mod sql;
 mod unmanage;

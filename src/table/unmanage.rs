@@ -61,12 +61,13 @@ fn unmanage_by_name(relation: Option<&str>) -> Answer<()> {
     })
 }
 
-fn check_owner(user: Oid, owner: Oid, shown: &str) -> Answer<()> {
+/// Makes sure that a table is the user's.
+pub fn check_owner(user: Oid, owner: Oid, shown: &str) -> Answer<()> {
     if identity::may_act_as(user, owner) {
         return Ok(());
     }
     Err(Problem::new(state::NOT_AUTHORISED, format!("table {shown} is not yours"))
-        .hint("Only its owner, or a member of its owner, takes a table back."))
+        .hint("Only its owner, or a member of its owner, does this."))
 }
 
 fn end_management(schema: &str, table: &str) -> Answer<()> {
