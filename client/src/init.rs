@@ -27,10 +27,7 @@ pub fn init(path: &Path, arguments: &InitArgs) -> Outcome<()> {
     }
     let address = Address::parse(&arguments.server)?;
     if address.is_exposed() {
-        errln!(
-            "warning: the connection to {} is not protected: add sslmode=verify-full to the url",
-            address.display()
-        );
+        errln!("warning: {}", address.exposure());
     }
     if has_password(&arguments.server) {
         errln!("warning: the url holds a password, and the configuration will: PGPASSWORD keeps it out");

@@ -21,7 +21,8 @@ use serde_json::json;
 
 use crate::config::{Config, token};
 use crate::progress::Progress;
-use crate::server::{self, Login, Replica, RunEnd, RunTarget, Server, TableNews};
+use crate::server::address::{Address, Authorities};
+use crate::server::{Login, Replica, RunEnd, RunTarget, Server, TableNews};
 use crate::state::State;
 use crate::stop::Stop;
 use prepare::{Prepared, prepare};
@@ -84,11 +85,13 @@ fn is_troubled(report: &TableReport) -> bool {
 /// # Errors
 /// A `Run` failure for a wrong setting.
 pub fn server_of(config: &Config) -> Outcome<Server> {
-    let mut address = server::address::Address::parse(&config.server.url)?;
+    let mut address = Address::parse(&config.server.url)?;
     // Like every path of the file, the certificate's starts at the file.
-    address.root_certificates = address.root_certificates.map(|path| config.folder.join(path));
+    if let Authorities::File(path) = &mut address.authorities {
+        *path = config.folder.join(&path);
+    }
     if address.is_exposed() {
-        tracing::warn!("the connection to {} is not protected: use sslmode=verify-full", address.display());
+        tracing::warn!("{}", address.exposure());
     }
     let token = token::find(config.token_path().as_deref())?;
     Server::new(address, Login { database_id: config.server.database_id, token })

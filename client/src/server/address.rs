@@ -1,6 +1,7 @@
 //! Where the server is: a libpq URL or key=value list, with libpq's `sslmode` and `sslrootcert`.
 //!
-//! The driver knows a part of the `sslmode`s only, so both settings are taken out before it reads the rest.
+//! The driver knows a part of the `sslmode`s only, so both settings are taken out before it reads the rest. One
+//! `sslmode` means more than to libpq: `require` checks the certificate as `verify-full` does.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -12,21 +13,30 @@ use tokio_postgres::config::{Host, SslMode};
 
 use crate::failure::{Advise, run as unusable};
 
-/// How the connection is secured, as libpq's `sslmode`.
+/// How the connection is secured: libpq's `sslmode`s; who requires TLS gets it from the right server or not at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsMode {
     /// No TLS.
     Disable,
-    /// TLS only where the server insists.
+    /// TLS only where the server insists, whoever it is.
     Allow,
-    /// TLS where the server offers it.
+    /// TLS where the server offers it, whoever it is.
     Prefer,
-    /// TLS, whoever the server is.
-    Require,
     /// TLS, and the server's certificate is signed by a trusted authority.
     VerifyCa,
     /// TLS, and the certificate is the host's.
     VerifyFull,
+}
+
+/// Who may vouch for the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authorities {
+    /// Those in `~/.postgresql/root.crt`, as libpq; where there is no such file the system's.
+    Usual,
+    /// The system's.
+    System,
+    /// Those whose certificates are in a PEM file.
+    File(PathBuf),
 }
 
 /// A server's address.
@@ -36,8 +46,8 @@ pub struct Address {
     pub config: Config,
     /// How the connection is secured.
     pub mode: TlsMode,
-    /// Certificates of the authorities that are trusted, instead of the system's.
-    pub root_certificates: Option<PathBuf>,
+    /// Whose signatures are trusted.
+    pub authorities: Authorities,
 }
 
 impl FromStr for TlsMode {
@@ -48,9 +58,8 @@ impl FromStr for TlsMode {
             "disable" => TlsMode::Disable,
             "allow" => TlsMode::Allow,
             "prefer" => TlsMode::Prefer,
-            "require" => TlsMode::Require,
             "verify-ca" => TlsMode::VerifyCa,
-            "verify-full" => TlsMode::VerifyFull,
+            "require" | "verify-full" => TlsMode::VerifyFull,
             _ => return Err(()),
         })
     }
@@ -70,8 +79,7 @@ impl Address {
             unusable(format!("the server's url cannot be read{}", cause.unwrap_or_default()))
                 .advise("it looks like postgres://user@host:5432/database?sslmode=verify-full")
         })?;
-        let mut mode = None;
-        let mut root_certificates = None;
+        let (mut mode, mut authorities) = (None, Authorities::Usual);
         for (name, value) in settings {
             if name == "sslmode" {
                 let known = value.parse().map_err(|()| {
@@ -80,26 +88,26 @@ impl Address {
                 })?;
                 mode = Some(known);
             } else if value == "system" {
-                mode.get_or_insert(TlsMode::VerifyFull);
+                authorities = Authorities::System;
             } else {
-                root_certificates = Some(PathBuf::from(value));
+                authorities = Authorities::File(PathBuf::from(value));
             }
         }
-        let mut mode = mode.unwrap_or(TlsMode::Prefer);
-        if mode == TlsMode::Require && root_certificates.is_some() {
-            // As libpq: who names an authority wants it checked.
-            mode = TlsMode::VerifyCa;
-        }
+        // Who names an authority wants it asked.
+        let mode = mode.unwrap_or(match authorities {
+            Authorities::Usual => TlsMode::Prefer,
+            _ => TlsMode::VerifyFull,
+        });
         fill_in(&mut config);
-        if config.get_hosts().is_empty() {
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(unusable("the server's url names no host"));
         }
         config.ssl_mode(match mode {
             TlsMode::Disable | TlsMode::Allow => SslMode::Disable,
             TlsMode::Prefer => SslMode::Prefer,
-            _ => SslMode::Require,
+            TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
         });
-        Ok(Address { config, mode, root_certificates })
+        Ok(Address { config, mode, authorities })
     }
 
     /// Whether the connection may cross a network in the clear, or to whoever answers.
@@ -111,18 +119,36 @@ impl Address {
             #[cfg(unix)]
             Host::Unix(_) => true,
         };
-        !self.config.get_hosts().iter().all(local)
-            && matches!(self.mode, TlsMode::Disable | TlsMode::Allow | TlsMode::Prefer)
+        // An address given beside the name is where the connection goes.
+        let is_local = match self.config.get_hostaddrs() {
+            [] => self.config.get_hosts().iter().all(local),
+            addresses => addresses.iter().all(std::net::IpAddr::is_loopback),
+        };
+        !is_local && matches!(self.mode, TlsMode::Disable | TlsMode::Allow | TlsMode::Prefer)
+    }
+
+    /// The warning about a connection that [is exposed](Self::is_exposed).
+    pub fn exposure(&self) -> String {
+        format!(
+            "nothing protects the connection to {} for certain: others on the way could read and change what is sent, \
+             or answer in the server's place; add sslmode=verify-full to the url",
+            self.display()
+        )
+    }
+
+    /// The name or address by which the server is known.
+    pub fn host(&self) -> String {
+        match self.config.get_hosts().first() {
+            Some(Host::Tcp(name)) => name.clone(),
+            #[cfg(unix)]
+            Some(Host::Unix(path)) => path.display().to_string(),
+            None => self.config.get_hostaddrs().first().map_or_else(|| "?".to_owned(), ToString::to_string),
+        }
     }
 
     /// Host, port and database for messages.
     pub fn display(&self) -> String {
-        let host = match self.config.get_hosts().first() {
-            Some(Host::Tcp(name)) => name.clone(),
-            #[cfg(unix)]
-            Some(Host::Unix(path)) => path.display().to_string(),
-            None => "?".to_owned(),
-        };
+        let host = self.host();
         let port = self.config.get_ports().first().copied().unwrap_or(5432);
         let database = self.config.get_dbname().or(self.config.get_user()).unwrap_or_default();
         format!("{host}:{port}/{database}")
@@ -247,7 +273,7 @@ mod tests {
             ("disable", TlsMode::Disable),
             ("allow", TlsMode::Allow),
             ("prefer", TlsMode::Prefer),
-            ("require", TlsMode::Require),
+            ("require", TlsMode::VerifyFull),
             ("verify-ca", TlsMode::VerifyCa),
             ("verify-full", TlsMode::VerifyFull),
         ] {
@@ -260,14 +286,17 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_is_checked_where_it_is_named() {
-        let address = parsed("postgres://u@h/d?sslmode=require&sslrootcert=%2Fetc%2Fmy%20ca.pem");
+    fn an_authority_is_asked_where_it_is_named() {
+        let address = parsed("postgres://u@h/d?sslmode=verify-ca&sslrootcert=%2Fetc%2Fmy%20ca.pem");
         assert_eq!(address.mode, TlsMode::VerifyCa);
-        assert_eq!(address.root_certificates, Some(PathBuf::from("/etc/my ca.pem")));
+        assert_eq!(address.authorities, Authorities::File(PathBuf::from("/etc/my ca.pem")));
         let address = parsed("host=h user=u sslrootcert='/etc/my ca.pem' sslmode=verify-full port=6000");
-        assert_eq!(address.root_certificates, Some(PathBuf::from("/etc/my ca.pem")));
+        assert_eq!(address.authorities, Authorities::File(PathBuf::from("/etc/my ca.pem")));
         assert_eq!(address.config.get_ports(), [6000]);
-        assert_eq!(parsed("host=h user=u sslrootcert=system").mode, TlsMode::VerifyFull);
+        for named in ["sslrootcert=system", "sslrootcert=ca.pem"] {
+            assert_eq!(parsed(&format!("host=h user=u {named}")).mode, TlsMode::VerifyFull);
+            assert_eq!(parsed(&format!("host=h user=u {named} sslmode=prefer")).mode, TlsMode::Prefer);
+        }
     }
 
     #[test]
@@ -293,8 +322,13 @@ mod tests {
     #[test]
     fn addresses_that_cross_a_network_in_the_clear_are_known() {
         assert!(parsed("postgres://u@db.example/d").is_exposed());
-        assert!(!parsed("postgres://u@db.example/d?sslmode=require").is_exposed());
-        for local in ["localhost", "127.0.0.1", "%2Frun%2Fpostgresql"] {
+        for safe in ["require", "verify-ca", "verify-full"] {
+            assert!(!parsed(&format!("postgres://u@db.example/d?sslmode={safe}")).is_exposed());
+        }
+        assert!(parsed("host=localhost,db.example user=u").is_exposed());
+        assert!(parsed("host=localhost hostaddr=192.0.2.7 user=u").is_exposed());
+        assert!(!parsed("host=db.example hostaddr=127.0.0.1 user=u").is_exposed());
+        for local in ["localhost", "127.0.0.1", "127.3.2.1", "[::1]", "%2Frun%2Fpostgresql"] {
             assert!(!parsed(&format!("postgres://u@{local}/d?sslmode=disable")).is_exposed(), "{local}");
         }
     }

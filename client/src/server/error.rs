@@ -5,6 +5,8 @@ use std::error::Error as _;
 use plimsoll_core::store::{Failure, FailureKind};
 use tokio_postgres::Error;
 
+use super::address::Address;
+use super::tls;
 use crate::failure::Advise;
 
 /// What was asked when an error came.
@@ -68,8 +70,9 @@ fn own_hint(code: &str) -> Option<&'static str> {
 }
 
 /// What a failed attempt to connect means.
-pub fn connect_failure(error: &Error, address: &str) -> Failure {
+pub fn connect_failure(error: &Error, to: &Address) -> Failure {
     let mut failure = failure(error, Place::Run);
+    let address = to.display();
     if error.as_db_error().is_some() {
         failure.message = format!("the server {address} refused the connection: {}", failure.message);
         return failure;
@@ -88,12 +91,11 @@ pub fn connect_failure(error: &Error, address: &str) -> Failure {
         Some(source) if !error.to_string().contains(&source.to_string()) => format!("{error}: {source}"),
         _ => error.to_string(),
     };
+    if let Some(failure) = tls::explain(&reason, to) {
+        return failure;
+    }
     let lower = reason.to_lowercase();
-    let hint = if lower.contains("certificate") {
-        "the server's certificate is not trusted: name its authority with sslrootcert"
-    } else if lower.contains("tls") || lower.contains("ssl") {
-        "the server may not offer TLS: sslmode says what is asked for"
-    } else if lower.contains("password missing") {
+    let hint = if lower.contains("password missing") {
         "put the password into the server's url or PGPASSWORD"
     } else {
         "check host, port and network"

@@ -85,7 +85,7 @@ impl Server {
                         return Ok(client);
                     }
                     Err(error) if mode == TlsMode::Disable || error.as_db_error().is_none() => {
-                        return Err(connect_failure(&error, &self.address.display()));
+                        return Err(connect_failure(&error, &self.address));
                     }
                     // The server may insist on TLS.
                     Err(_) => {}
@@ -101,7 +101,7 @@ impl Server {
                     tokio::spawn(connection);
                     Ok(client)
                 }
-                Err(error) => Err(connect_failure(&error, &self.address.display())),
+                Err(error) => Err(connect_failure(&error, &self.address)),
             }
         })?;
         tracing::debug!(server = %self.address.display(), "connected");

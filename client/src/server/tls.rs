@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use native_tls::{Certificate, TlsConnector};
-use plimsoll_core::store::Outcome;
+use native_tls::{Certificate, Protocol, TlsConnector};
+use plimsoll_core::store::{Failure, Outcome};
 use postgres_native_tls::MakeTlsConnector;
 
-use super::address::{Address, TlsMode};
-use crate::failure::{Advise, run as unusable};
+use super::address::{Address, Authorities, TlsMode};
+use crate::failure::{Advise, passing, run as unusable};
 
 /// A connector for the address.
 ///
@@ -15,43 +15,98 @@ use crate::failure::{Advise, run as unusable};
 /// A `Run` failure where the named certificates cannot be read.
 pub fn connector(address: &Address) -> Outcome<MakeTlsConnector> {
     let mut builder = TlsConnector::builder();
+    builder.min_protocol_version(Some(Protocol::Tlsv12));
     match address.mode {
         TlsMode::VerifyFull => {}
         TlsMode::VerifyCa => {
             builder.danger_accept_invalid_hostnames(true);
         }
-        _ => {
+        TlsMode::Disable | TlsMode::Allow | TlsMode::Prefer => {
             builder.danger_accept_invalid_certs(true).danger_accept_invalid_hostnames(true);
         }
     }
-    let named = address.root_certificates.is_some();
-    if let Some(path) = address.root_certificates.clone().or_else(own_authority) {
+    if let Some(path) = trusted(address) {
         let unreadable = |why: String| {
             unusable(format!("the certificates in {} cannot be read: {why}", path.display()))
                 .advise("sslrootcert names a PEM file with the authority's certificate")
         };
-        let pem = match std::fs::read(&path) {
-            Ok(pem) => Some(pem),
-            Err(_) if !named => None,
-            Err(error) => return Err(unreadable(error.to_string())),
-        };
-        if let Some(pem) = pem {
-            builder.disable_built_in_roots(true);
-            let certificates = Certificate::stack_from_pem(&pem);
-            let certificates = certificates.map_err(|error| unreadable(error.to_string()))?;
-            if certificates.is_empty() {
-                return Err(unreadable("there is none".to_owned()));
-            }
-            for certificate in certificates {
-                builder.add_root_certificate(certificate);
-            }
+        let pem = std::fs::read(&path).map_err(|error| unreadable(error.to_string()))?;
+        builder.disable_built_in_roots(true);
+        let certificates = Certificate::stack_from_pem(&pem);
+        let certificates = certificates.map_err(|error| unreadable(error.to_string()))?;
+        if certificates.is_empty() {
+            return Err(unreadable("there is none".to_owned()));
+        }
+        for certificate in certificates {
+            builder.add_root_certificate(certificate);
         }
     }
     let connector = builder.build().map_err(|error| unusable(format!("TLS cannot be set up: {error}")))?;
     Ok(MakeTlsConnector::new(connector))
 }
 
-/// Where libpq looks for the authority's certificate.
-fn own_authority() -> Option<PathBuf> {
-    Some(PathBuf::from(std::env::var_os("HOME")?).join(".postgresql/root.crt"))
+/// The file with the authorities' certificates; `None` for the system's.
+fn trusted(address: &Address) -> Option<PathBuf> {
+    match &address.authorities {
+        Authorities::File(path) => Some(path.clone()),
+        Authorities::System => None,
+        Authorities::Usual => {
+            let path = PathBuf::from(std::env::var_os("HOME")?).join(".postgresql/root.crt");
+            path.exists().then_some(path)
+        }
+    }
+}
+
+/// What a failure of TLS means, by the texts of the driver and of OpenSSL; `None` where it was none of TLS.
+pub fn explain(reason: &str, address: &Address) -> Option<Failure> {
+    let text = reason.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    let host = address.host();
+    let (message, hint) = if says(&["does not support tls"]) {
+        (
+            format!("the server {} offers no TLS, which the url asks for", address.display()),
+            "have TLS switched on there (ssl = on in postgresql.conf); without it anybody on the way can read and \
+             change what is sent, which only sslmode=disable permits"
+                .to_owned(),
+        )
+    } else if says(&["hostname mismatch", "ip address mismatch"]) {
+        (
+            format!("the certificate of the server {} is not made for \"{host}\"", address.display()),
+            "use the name that it is made for in the url, or have one made for this name; sslmode=verify-ca takes \
+             any name that the authority signed"
+                .to_owned(),
+        )
+    } else if says(&["has expired"]) {
+        (
+            format!("the certificate of the server {} has expired", address.display()),
+            "have it renewed, if the clock of this machine is right".to_owned(),
+        )
+    } else if says(&["not yet valid"]) {
+        (
+            format!("the certificate of the server {} is not valid yet", address.display()),
+            "is the clock of this machine right?".to_owned(),
+        )
+    } else if says(&["self-signed", "self signed", "issuer certificate", "first certificate"]) {
+        let asked = match trusted(address) {
+            Some(path) => format!("those in {}", path.display()),
+            None => "this system's".to_owned(),
+        };
+        (
+            format!(
+                "no trusted authority ({asked}) signed the certificate of the server {}",
+                address.display()
+            ),
+            "add sslrootcert=FILE to the url, with the authority's certificate in PEM form; of a certificate that no \
+             authority signed, itself"
+                .to_owned(),
+        )
+    } else if says(&["certificate", "tls", "ssl routines"]) {
+        let message = format!("no TLS connection to the server {}: {reason}", address.display());
+        return Some(
+            passing(message).advise("sslmode and sslrootcert in the url say what is asked of the server"),
+        );
+    } else {
+        return None;
+    };
+    Some(unusable(message).advise(hint))
 }
