@@ -43,6 +43,18 @@ CREATE SCHEMA plimsoll;
 REVOKE ALL ON SCHEMA plimsoll FROM PUBLIC;
 GRANT USAGE ON SCHEMA plimsoll TO plimsoll_admin, plimsoll_agent, plimsoll_reader;
 
+-- What statements of the extension read secrets by: a parameter is seen in logs.
+CREATE FUNCTION plimsoll.held_secret() RETURNS bytea
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'held_secret_wrapper';
+COMMENT ON FUNCTION plimsoll.held_secret() IS 'The secret that a function of the extension is writing';
+
+-- Immutable only because a generated column asks for it: what a grant is to is settled when it is made.
+CREATE FUNCTION plimsoll.role_oid(role name) RETURNS oid
+    LANGUAGE c IMMUTABLE PARALLEL SAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'role_oid_wrapper';
+COMMENT ON FUNCTION plimsoll.role_oid(name) IS 'The oid of the role with this name';
+
 -- ---------------------------------------------------------------------------------------------------
 -- Tables. Nobody but the extension's owner has privileges on them; people read the views.
 -- ---------------------------------------------------------------------------------------------------
@@ -52,7 +64,6 @@ CREATE TABLE plimsoll.database_record (
     client_id text NOT NULL CHECK (client_id OPERATOR(pg_catalog.<>) ''),
     database_name text NOT NULL CHECK (database_name OPERATOR(pg_catalog.<>) ''),
     fingerprint_key bytea NOT NULL CHECK (pg_catalog.octet_length(fingerprint_key) OPERATOR(pg_catalog.=) 32),
-    stored_key bytea NOT NULL CHECK (pg_catalog.octet_length(stored_key) OPERATOR(pg_catalog.=) 32),
     registered_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     registered_by name NOT NULL,
     suspended_at timestamptz,
@@ -60,9 +71,23 @@ CREATE TABLE plimsoll.database_record (
     UNIQUE (client_id, database_name)
 );
 
+-- What is kept of tokens. The one that is good for ever is the newest; those before it end.
+CREATE TABLE plimsoll.token_record (
+    database_id uuid NOT NULL REFERENCES plimsoll.database_record ON DELETE CASCADE,
+    made_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    stored_key bytea NOT NULL CHECK (pg_catalog.octet_length(stored_key) OPERATOR(pg_catalog.=) 32),
+    good_until timestamptz,
+    -- When an agent logged in with it last, to the minute; of tokens that were replaced alone.
+    used_at timestamptz,
+    PRIMARY KEY (database_id, made_at)
+);
+CREATE UNIQUE INDEX token_record_newest ON plimsoll.token_record (database_id) WHERE good_until IS NULL;
+
 CREATE TABLE plimsoll.grant_record (
     database_id uuid NOT NULL REFERENCES plimsoll.database_record ON DELETE CASCADE,
     role_name name NOT NULL,
+    -- Both must fit: another role may get the name. A dump leaves the oid out, and a grant whose role lost its name.
+    role_oid oid GENERATED ALWAYS AS (plimsoll.role_oid(role_name)) STORED,
     granted_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     granted_by name NOT NULL,
     PRIMARY KEY (database_id, role_name)
@@ -200,6 +225,28 @@ CREATE TABLE plimsoll.guard_record (
     PRIMARY KEY (database_id, table_id, hour)
 );
 
+-- What administrators did. The trigger holds for the owner too.
+CREATE TABLE plimsoll.act_record (
+    act_id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    acted_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    act text NOT NULL,
+    session_role name NOT NULL,
+    effective_role name NOT NULL,
+    client_address inet,
+    application_name text NOT NULL,
+    database_id uuid,
+    relation text,
+    arguments jsonb NOT NULL,
+    outcome jsonb NOT NULL
+);
+CREATE FUNCTION plimsoll.acts_stay() RETURNS trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'acts_stay_wrapper';
+COMMENT ON FUNCTION plimsoll.acts_stay() IS 'Refuses to change or delete what is recorded of administrative acts';
+CREATE TRIGGER acts_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON plimsoll.act_record
+    FOR EACH STATEMENT EXECUTE FUNCTION plimsoll.acts_stay();
+ALTER TABLE plimsoll.act_record ENABLE ALWAYS TRIGGER acts_stay;
+
 -- The kept manifest of a replica: what its blocks add up to. A dump leaves the three tables out: rows that
 -- are restored are scanned once.
 CREATE TABLE plimsoll.kept_head (
@@ -268,13 +315,15 @@ DO $$
 DECLARE
     kept pg_catalog.text;
 BEGIN
-    FOREACH kept IN ARRAY ARRAY['database_record', 'grant_record', 'table_record', 'table_record_table_id_seq',
+    FOREACH kept IN ARRAY ARRAY['database_record', 'token_record', 'act_record', 'act_record_act_id_seq', 'table_record', 'table_record_table_id_seq',
         'column_record', 'lease_record', 'run_record', 'batch_record', 'batch_record_batch_id_seq',
         'rejected_record', 'replica_record', 'guard_record', 'run_number', 'failed_logins']
     LOOP
         PERFORM pg_catalog.pg_extension_config_dump(
             ('plimsoll.' OPERATOR(pg_catalog.||) kept)::pg_catalog.regclass, '');
     END LOOP;
+    PERFORM pg_catalog.pg_extension_config_dump('plimsoll.grant_record',
+        'WHERE role_oid OPERATOR(pg_catalog.=) plimsoll.role_oid(role_name)');
 END
 $$;
 
@@ -296,12 +345,26 @@ CREATE FUNCTION plimsoll.adopt_database(database_id uuid, client_id text, databa
 COMMENT ON FUNCTION plimsoll.adopt_database(uuid, text, text, bytea) IS
     'Registers a database under the id and the key that it has on another server, so that fingerprints agree';
 
-CREATE FUNCTION plimsoll.rotate_token(database_id uuid)
+CREATE FUNCTION plimsoll.rotate_token(database_id uuid, grace interval DEFAULT '24 hours')
     RETURNS text
     LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'rotate_token_wrapper';
-COMMENT ON FUNCTION plimsoll.rotate_token(uuid) IS
-    'A new token; the one before stops working at once';
+COMMENT ON FUNCTION plimsoll.rotate_token(uuid, interval) IS
+    'A new token; those before stay good for the grace';
+
+CREATE FUNCTION plimsoll.end_old_tokens(database_id uuid)
+    RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'end_old_tokens_wrapper';
+COMMENT ON FUNCTION plimsoll.end_old_tokens(uuid) IS
+    'Ends the tokens that were replaced, whatever their grace; how many were still good';
+
+CREATE FUNCTION plimsoll.failed_login_count()
+    RETURNS bigint
+    LANGUAGE c STABLE PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'failed_login_count_wrapper';
+COMMENT ON FUNCTION plimsoll.failed_login_count() IS
+    'Logins that were refused since the extension was created; the server''s log has a line for each';
 
 CREATE FUNCTION plimsoll.suspend_database(database_id uuid)
     RETURNS void
@@ -717,7 +780,9 @@ SELECT d.client_id,
        d.idle_runs,
        d.tables,
        d.granted_to,
-       d.settings
+       d.settings,
+       d.old_tokens_until,
+       d.old_token_used_at
 FROM plimsoll.visible_databases() AS visible (database_id)
 CROSS JOIN LATERAL (
     SELECT d.client_id, d.database_name, d.registered_at, d.registered_by, d.suspended_at, l.last_seen_at, l.agent_id,
@@ -730,10 +795,19 @@ CROSS JOIN LATERAL (
            (SELECT pg_catalog.count(*) FROM plimsoll.replica_record r
             WHERE r.database_id OPERATOR(pg_catalog.=) d.database_id) AS tables,
            ARRAY(SELECT g.role_name FROM plimsoll.grant_record g
-                 WHERE g.database_id OPERATOR(pg_catalog.=) d.database_id ORDER BY g.role_name) AS granted_to,
-           d.settings
+                 WHERE g.database_id OPERATOR(pg_catalog.=) d.database_id
+                     AND g.role_name OPERATOR(pg_catalog.=) pg_catalog.pg_get_userbyid(g.role_oid)
+                 ORDER BY g.role_name) AS granted_to,
+           d.settings,
+           old.good_until AS old_tokens_until,
+           old.used_at AS old_token_used_at
     FROM plimsoll.database_record d
     LEFT JOIN plimsoll.lease_record l ON l.database_id OPERATOR(pg_catalog.=) d.database_id
+    CROSS JOIN LATERAL (
+        SELECT pg_catalog.max(t.good_until) AS good_until, pg_catalog.max(t.used_at) AS used_at
+        FROM plimsoll.token_record t
+        WHERE t.database_id OPERATOR(pg_catalog.=) d.database_id
+            AND t.good_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()) old
     WHERE d.database_id OPERATOR(pg_catalog.=) visible.database_id
     OFFSET 0) d;
 COMMENT ON VIEW plimsoll.databases IS 'Registered databases: whose, when last seen, who holds the lease';
@@ -932,6 +1006,24 @@ CROSS JOIN LATERAL (
 COMMENT ON VIEW plimsoll.blocks IS
     'Kept manifests: ranges of versions with row count and digest sum, without the changes that are still pending';
 
+CREATE VIEW plimsoll.acts WITH (security_barrier) AS
+SELECT a.act_id,
+       a.acted_at,
+       a.session_role,
+       a.effective_role,
+       a.client_address,
+       a.application_name,
+       a.act,
+       d.client_id,
+       d.database_name,
+       a.database_id,
+       a.relation,
+       a.arguments,
+       a.outcome
+FROM plimsoll.act_record a
+LEFT JOIN plimsoll.database_record d ON d.database_id OPERATOR(pg_catalog.=) a.database_id;
+COMMENT ON VIEW plimsoll.acts IS 'What administrators did: who, when, what, and what came of it';
+
 -- ---------------------------------------------------------------------------------------------------
 -- Privileges. Nothing is left to PUBLIC.
 -- ---------------------------------------------------------------------------------------------------
@@ -942,6 +1034,7 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA plimsoll FROM PUBLIC;
 
 GRANT SELECT ON plimsoll.replicas, plimsoll.runs, plimsoll.batches, plimsoll.rejected_rows, plimsoll.databases,
     plimsoll.tables, plimsoll.blocks TO plimsoll_admin, plimsoll_agent, plimsoll_reader;
+GRANT SELECT ON plimsoll.acts TO plimsoll_admin;
 
 -- Reading reports.
 GRANT EXECUTE ON FUNCTION
@@ -976,7 +1069,8 @@ GRANT EXECUTE ON FUNCTION
     plimsoll.manage_table(regclass, name[], name, name, text, name[], name[], boolean, boolean, jsonb, uuid),
     plimsoll.unmanage_table(regclass), plimsoll.unmanage_table(text),
     plimsoll.protect_table(regclass, boolean), plimsoll.unprotect_table(regclass),
-    plimsoll.register_database(text, text), plimsoll.rotate_token(uuid), plimsoll.suspend_database(uuid),
+    plimsoll.register_database(text, text), plimsoll.rotate_token(uuid, interval),
+    plimsoll.end_old_tokens(uuid), plimsoll.failed_login_count(), plimsoll.suspend_database(uuid),
     plimsoll.resume_database(uuid), plimsoll.forget_database(uuid), plimsoll.grant_database(uuid, name),
     plimsoll.revoke_database(uuid, name), plimsoll.set_option(uuid, text, text),
     plimsoll.keep_manifest(regclass, boolean), plimsoll.adopt_database(uuid, text, text, bytea)

@@ -48,7 +48,7 @@ pub fn authorise(id: Uuid) -> Answer<Database> {
     let (database, roles, suspended) =
         identity::as_extension(|| load(id, user, admin))?.ok_or_else(|| no_such_database(&id))?;
     let granted = || {
-        let mut granted_to = roles.iter().filter_map(|role| identity::role_by_name(role));
+        let mut granted_to = roles.iter().filter_map(Grantee::role);
         granted_to.any(|role| identity::may_act_as(user, role))
     };
     if !(admin || logged_in || granted()) {
@@ -74,7 +74,21 @@ pub fn suspended_database(id: &Uuid) -> Problem {
         .hint("An admin resumes it with plimsoll.resume_database.")
 }
 
-type Loaded = (Database, Vec<String>, bool);
+/// To whom a database was granted.
+struct Grantee {
+    name: String,
+    oid: Oid,
+}
+
+impl Grantee {
+    /// The role, while it is the one that was meant: the name alone may be somebody else's by now, and the oid
+    /// alone would let a dump grant it to whoever has the name.
+    fn role(&self) -> Option<Oid> {
+        identity::role_by_name(&self.name).filter(|role| *role == self.oid)
+    }
+}
+
+type Loaded = (Database, Vec<Grantee>, bool);
 
 /// Reads a database as it is now: a transaction that looks at an older state of everything else is told all the same
 /// that the database was suspended, revoked or forgotten meanwhile.
@@ -82,9 +96,9 @@ fn load(id: Uuid, user: Oid, admin: bool) -> Answer<Option<Loaded>> {
     let parameter = Parameter { type_oid: pg_sys::UUIDOID, datum: id.into_datum() };
     let mut found: Option<Loaded> = None;
     let mut take = |row: &Row<'_>| {
-        let role = row.text(4);
+        let grantee = row.text(4).zip(row.oid(5)).map(|(name, oid)| Grantee { name, oid });
         if let Some((_, roles, _)) = &mut found {
-            roles.extend(role);
+            roles.extend(grantee);
             return Ok(true);
         }
         let fingerprint_key = row.with_bytes(1, FingerprintKey::from_slice).flatten();
@@ -93,13 +107,13 @@ fn load(id: Uuid, user: Oid, admin: bool) -> Answer<Option<Loaded>> {
         let settings = row.text(2).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         let client_id = row.text(0).unwrap_or_default();
         let database = Database { id, client_id, fingerprint_key, settings, admin, user };
-        found = Some((database, role.into_iter().collect(), row.bool(3).unwrap_or(true)));
+        found = Some((database, grantee.into_iter().collect(), row.bool(3).unwrap_or(true)));
         Ok(true)
     };
     with_newest_snapshot(|| {
         read_planned(
             "SELECT d.client_id, d.fingerprint_key, d.settings::pg_catalog.text, d.suspended_at IS NOT NULL,
-                    g.role_name::pg_catalog.text
+                    g.role_name::pg_catalog.text, g.role_oid
              FROM plimsoll.database_record d
              LEFT JOIN plimsoll.grant_record g ON g.database_id OPERATOR(pg_catalog.=) d.database_id
              WHERE d.database_id OPERATOR(pg_catalog.=) $1",

@@ -2,8 +2,10 @@
 
 use pgrx::Uuid;
 use pgrx::prelude::*;
+use serde_json::json;
 
 use crate::access::{self, Database};
+use crate::acts::Act;
 use crate::argument::required;
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::replica::{LocalVersions, Replica};
@@ -94,8 +96,14 @@ fn release(database_id: Option<Uuid>, relation: Option<&str>) -> Answer<i64> {
             if rows.is_empty() { Ok(None) } else { Ok(rows.first().get_one::<i64>()?) }
         })
     })?;
-    planned.ok_or_else(|| {
+    let planned = planned.ok_or_else(|| {
         Problem::new(state::NOT_IN_STATE, format!("table {name} is not on hold for database {}", database.id))
             .hint("plimsoll.replicas shows which replicas are on hold.")
-    })
+    })?;
+    Act::new("release_hold")
+        .database(database.id)
+        .relation(&name)
+        .outcome(json!({ "planned": planned }))
+        .record()?;
+    Ok(planned)
 }

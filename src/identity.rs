@@ -12,6 +12,12 @@ pub fn effective_user() -> Oid {
     unsafe { pg_sys::GetUserId() }
 }
 
+/// The user whose session this is: who connected, or whom a superuser made of them.
+pub fn session_user() -> Oid {
+    // SAFETY: reads a variable of the backend.
+    unsafe { pg_sys::GetSessionUserId() }
+}
+
 /// The name of a role.
 pub fn role_name(role: Oid) -> String {
     // SAFETY: with `noerr` the answer is null or a NUL-terminated string in the current context.

@@ -3,7 +3,9 @@
 //! | room | what lives there |
 //! |---|---|
 //! | `access`, `identity`, `login` | who is asking, what they may touch, whose rights work runs with |
-//! | `database`, `setting` | registered databases, their tokens, grants and options |
+//! | `database`, `setting` | registered databases, their grants and options |
+//! | `token`, `secret` | what is kept of tokens, how secrets are made and written |
+//! | `acts` | the record of administrative acts |
 //! | `run`, `lease`, `replica` | runs, whose turn it is, what a run finds and leaves of each replica |
 //! | `history`, `rejected`, `hold` | batches, rows that could not be stored, holds and their release |
 //! | `table`, `version`, `manifest` | managed tables, what a replica says of itself, row manifests, downloads |
@@ -17,6 +19,7 @@
 //! shim: it authorises, calls a typed inner function, and raises its problem.
 
 mod access;
+mod acts;
 mod argument;
 mod cascade;
 mod database;
@@ -34,9 +37,11 @@ mod manifest;
 mod rejected;
 mod replica;
 mod run;
+mod secret;
 mod setting;
 mod summary;
 mod table;
+mod token;
 mod upload;
 mod version;
 mod view;

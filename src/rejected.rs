@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use pgrx::Uuid;
 use pgrx::datum::AnyElement;
 use pgrx::prelude::*;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::access;
+use crate::acts::Act;
 use crate::argument::{Entry, entries, json, required};
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::{identity, lease, run, table};
@@ -157,12 +158,20 @@ fn clear_rejected_table(database_id: Option<Uuid>, relation: Option<&str>) -> i6
 /// Forgets all of a replica's rejected rows, on request: the next runs try them again.
 fn clear_all(database_id: Option<Uuid>, relation: Option<&str>) -> Answer<i64> {
     let database = access::authorise(required(database_id, "database_id")?)?;
-    let (table_id, _) = table::registered_id(required(relation, "relation")?)?;
-    delete(
+    let (table_id, name) = table::registered_id(required(relation, "relation")?)?;
+    let deleted = delete(
         "DELETE FROM plimsoll.rejected_record WHERE database_id OPERATOR(pg_catalog.=) $1
              AND table_id OPERATOR(pg_catalog.=) $2",
         &[database.id.into(), table_id.into()],
-    )
+    )?;
+    if deleted > 0 {
+        Act::new("clear_rejected")
+            .database(database.id)
+            .relation(&name)
+            .outcome(json!({ "rows": deleted }))
+            .record()?;
+    }
+    Ok(deleted)
 }
 
 fn delete(statement: &str, arguments: &[pgrx::datum::DatumWithOid]) -> Answer<i64> {

@@ -24,6 +24,7 @@ const GRANTED: &str = "
             CROSS JOIN LATERAL (
                 SELECT g.database_id FROM plimsoll.grant_record g
                 WHERE g.role_name OPERATOR(pg_catalog.=) pg_catalog.pg_get_userbyid(b.role)
+                    AND g.role_oid OPERATOR(pg_catalog.=) b.role
                 OFFSET 0) g
             WHERE pg_catalog.pg_has_role($2, b.role, 'USAGE')) granted (database_id)
     CROSS JOIN LATERAL (

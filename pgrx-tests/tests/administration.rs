@@ -42,20 +42,6 @@ fn names_that_make_no_sense_and_names_in_use_are_refused() {
 }
 
 #[test]
-fn a_rotated_token_replaces_the_one_before_at_once() {
-    let mut shop = Shop::open();
-    let till = shop.register("acme", 1);
-    let token: String =
-        shop.superuser.query_one("SELECT plimsoll.rotate_token($1)", &[&till.id]).expect("a token").get(0);
-    let mut agent = shop.connect(&shop.server.create_agent());
-    let mut transaction = agent.transaction().expect("a transaction");
-    refused(log_in(&mut transaction, till.id, &till.token), "28000");
-    transaction.rollback().expect("a rollback");
-    let mut transaction = agent.transaction().expect("a transaction");
-    log_in(&mut transaction, till.id, &token).expect("the new token");
-}
-
-#[test]
 fn a_wrong_token_is_refused_and_counted_and_a_transaction_has_one_try() {
     let mut shop = Shop::open();
     let (till, other) = (shop.register("acme", 1), shop.register("zeta", 1));

@@ -490,12 +490,15 @@ fn what_a_view_reads_for_one_tenant_does_not_grow_with_the_number_of_tenants() {
         .shop
         .superuser
         .batch_execute(
-            "INSERT INTO plimsoll.database_record
-                 (database_id, client_id, database_name, fingerprint_key, stored_key, registered_by)
-             SELECT gen_random_uuid(), 'tenant_' || i, 'till', sha256(''), sha256(''), 'postgres'
+            "DO $$ BEGIN FOR i IN 1..5000 LOOP EXECUTE 'CREATE ROLE tenant_' || i; END LOOP; END $$;
+             INSERT INTO plimsoll.database_record
+                 (database_id, client_id, database_name, fingerprint_key, registered_by)
+             SELECT gen_random_uuid(), 'tenant_' || i, 'till', sha256(''), 'postgres'
              FROM generate_series(1, 10000) i;
-             INSERT INTO plimsoll.grant_record SELECT database_id, client_id, now(), 'postgres'
-             FROM plimsoll.database_record WHERE client_id LIKE 'tenant\\_%';
+             INSERT INTO plimsoll.token_record (database_id, stored_key)
+             SELECT database_id, sha256('') FROM plimsoll.database_record WHERE client_id LIKE 'tenant\\_%';
+             INSERT INTO plimsoll.grant_record (database_id, role_name, granted_by)
+             SELECT database_id, client_id, 'postgres' FROM plimsoll.database_record WHERE client_id LIKE 'tenant\\_%';
              INSERT INTO plimsoll.run_record (run_id, database_id, agent_id, agent_version, started_at)
              SELECT 1000000 + row_number() OVER (), database_id, 'agent', '1', now()
              FROM plimsoll.database_record WHERE client_id LIKE 'tenant\\_%';
@@ -503,8 +506,7 @@ fn what_a_view_reads_for_one_tenant_does_not_grow_with_the_number_of_tenants() {
              SELECT d.database_id, t.table_id FROM plimsoll.database_record d, plimsoll.table_record t
              WHERE client_id LIKE 'tenant\\_%';
              INSERT INTO plimsoll.batch_record (run_id, database_id, table_id, kind, row_count, byte_count, duration_micros)
-             SELECT 1, database_id, table_id, 'upload', 1, 1, 1 FROM plimsoll.replica_record;
-             DO $$ BEGIN FOR i IN 1..5000 LOOP EXECUTE 'CREATE ROLE tenant_' || i; END LOOP; END $$",
+             SELECT 1, database_id, table_id, 'upload', 1, 1, 1 FROM plimsoll.replica_record",
         )
         .expect("many tenants");
     street.shop.superuser.batch_execute("VACUUM ANALYZE").expect("statistics");

@@ -4,9 +4,11 @@ use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use plimsoll_core::store::PositionRange;
+use serde_json::json;
 
 use super::{Due, fold, rebuild};
 use crate::access;
+use crate::acts::Act;
 use crate::argument::required;
 use crate::datum::is_read_committed;
 use crate::error::{Answer, OrRaise, Problem, state};
@@ -89,5 +91,7 @@ fn keep_or_not(relation: Option<Oid>, keep: Option<bool>) -> Answer<bool> {
     let oid = required(relation, "relation")?;
     let keep = required(keep, "keep")?;
     let (table_id, shown) = table::managed_by(oid, user)?;
-    super::set_kept(oid, table_id, &shown, keep)
+    let kept = super::set_kept(oid, table_id, &shown, keep)?;
+    Act::new("keep_manifest").relation(&shown).arguments(json!({ "keep": keep })).record()?;
+    Ok(kept)
 }

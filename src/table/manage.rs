@@ -7,9 +7,11 @@ use pgrx::datum::AnyElement;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 use pgrx::spi::Spi;
+use serde_json::json;
 
 use super::catalog::{self, Registration, quoted};
 use super::{numbers, register};
+use crate::acts::Act;
 use crate::argument::json;
 use crate::datum::{Attribute, Codec, Held, hold, require_utf8, type_name};
 use crate::error::{Answer, OrRaise, Problem, state};
@@ -324,7 +326,23 @@ fn manage(oid: Oid, wish: Wish) -> Answer<()> {
         Ok((registration, table.owner))
     })?;
     register::ensure_position_index(oid, &registration, owner)?;
-    kept::set_kept(oid, table_id, &registration.name(), wish.keep_manifest).map(drop)
+    kept::set_kept(oid, table_id, &registration.name(), wish.keep_manifest)?;
+    let mut act = Act::new("manage_table");
+    if let Some(database_id) = registration.only_database {
+        act = act.database(database_id);
+    }
+    act.relation(&registration.name())
+        .arguments(json!({
+            "tenant_columns": registration.tenant_columns,
+            "key_columns": registration.key_columns,
+            "version_column": registration.version_column,
+            "modified_column": registration.modified_column,
+            "version_scope": wish.version_scope,
+            "server_columns": registration.server_columns,
+            "superuser_allowed": registration.superuser_allowed,
+            "keep_manifest": wish.keep_manifest,
+        }))
+        .record()
 }
 
 /// Says what may make rows wait or be refused later.

@@ -11,9 +11,11 @@
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 use pgrx::spi::Spi;
+use serde_json::json;
 
 use super::catalog::{self, Registration, quoted};
 use super::unmanage::{check_owner, managed_by};
+use crate::acts::Act;
 use crate::argument::required;
 use crate::datum::{Attribute, Held, depend_on_extension, hold};
 use crate::error::{Answer, OrRaise, Problem, state};
@@ -40,7 +42,7 @@ fn protect(relation: Option<Oid>, writable: Option<bool>) -> Answer<()> {
     let user = access::authorise_admin()?;
     let oid = required(relation, "relation")?;
     let writable = required(writable, "writable")?;
-    let (table_id, _) = managed_by(oid, user)?;
+    let (table_id, name) = managed_by(oid, user)?;
     identity::as_extension(|| {
         let registration = catalog::registration_by_id(table_id)?;
         for member in members(oid, user)? {
@@ -48,13 +50,14 @@ fn protect(relation: Option<Oid>, writable: Option<bool>) -> Answer<()> {
             make_policies(&member, &tenant_condition(&registration, &member)?, writable, was_on)?;
         }
         Ok(())
-    })
+    })?;
+    Act::new("protect_table").relation(&name).arguments(json!({ "writable": writable })).record()
 }
 
 fn unprotect(relation: Option<Oid>) -> Answer<()> {
     let user = access::authorise_admin()?;
     let oid = required(relation, "relation")?;
-    managed_by(oid, user)?;
+    let (_, name) = managed_by(oid, user)?;
     identity::as_extension(|| {
         for member in members(oid, user)? {
             if !drop_policies(&member)? && is_on(&member)? && !has_policies(&member)? {
@@ -62,7 +65,8 @@ fn unprotect(relation: Option<Oid>) -> Answer<()> {
             }
         }
         Ok(())
-    })
+    })?;
+    Act::new("unprotect_table").relation(&name).record()
 }
 
 /// The table and all that inherit from it, held, each of which the user must own.

@@ -6,6 +6,7 @@ use pgrx::spi::Spi;
 
 use super::catalog::{self, qualified};
 use super::manage::relation_of;
+use crate::acts::Act;
 use crate::argument::required;
 use crate::datum::hold_by_name;
 use crate::error::{Answer, OrRaise, Problem, state};
@@ -20,12 +21,14 @@ fn unmanage_table(relation: Oid) {
 /// column numbers are the same when it is managed again.
 fn unmanage(oid: Oid) -> Answer<()> {
     let user = access::authorise_admin()?;
-    identity::as_extension(|| {
+    let relation = identity::as_extension(|| {
         let relation = relation_of(oid)?;
         check_owner(user, relation.owner, &relation.shown())?;
-        end_management(&relation.schema, &relation.name)
+        end_management(&relation.schema, &relation.name)?;
+        Ok(relation.shown())
     })?;
-    kept::drop_triggers(oid)
+    kept::drop_triggers(oid)?;
+    Act::new("unmanage_table").relation(&relation).record()
 }
 
 /// Number and name of the managed table that a relation is, which the user must own.
@@ -47,7 +50,7 @@ fn unmanage_table_by_name(relation: Option<&str>) {
 fn unmanage_by_name(relation: Option<&str>) -> Answer<()> {
     let user = access::authorise_admin()?;
     let relation = required(relation, "relation")?;
-    identity::as_extension(|| {
+    let name = identity::as_extension(|| {
         let registration = catalog::registration_by_name(relation)?;
         let held = match hold_by_name(&registration.schema_name, &registration.table_name) {
             None => catalog::renamed(&registration)?,
@@ -57,8 +60,12 @@ fn unmanage_by_name(relation: Option<&str>) -> Answer<()> {
             check_owner(user, held.owner, &registration.name())?;
         }
         end_management(&registration.schema_name, &registration.table_name)?;
-        held.map_or(Ok(()), |held| kept::drop_triggers(held.oid))
-    })
+        if let Some(held) = held {
+            kept::drop_triggers(held.oid)?;
+        }
+        Ok(registration.name())
+    })?;
+    Act::new("unmanage_table").relation(&name).record()
 }
 
 /// Makes sure that a table is the user's.

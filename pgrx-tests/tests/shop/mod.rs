@@ -25,7 +25,11 @@ pub struct Shop {
 
 impl Shop {
     pub fn open() -> Self {
-        let server = shared();
+        Self::open_on(shared())
+    }
+
+    /// The same on a server of the test's own.
+    pub fn open_on(server: &'static TestCluster) -> Self {
         let database = server.create_database();
         let owner = server.create_owner();
         let mut superuser = server.superuser(&database);

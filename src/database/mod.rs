@@ -1,17 +1,18 @@
-//! Registered databases: register, token, suspend, forget, grants, options. For admins only.
+//! Registered databases: register, suspend, forget, grants, options. For admins only.
 
-use std::ffi::CStr;
+mod grant;
 
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
-use plimsoll_core::token::Token;
+use serde_json::json;
 
 use crate::access::{self, no_such_database};
+use crate::acts::Act;
 use crate::argument::{name, required};
 use crate::datum::is_read_committed;
 use crate::error::{Answer, OrRaise, Problem, state};
-use crate::{delete, identity, kept, lease, login, setting, table};
+use crate::{delete, identity, kept, lease, secret, setting, table, token};
 
 /// Characters in the name of a client or database.
 const NAME_LIMIT: usize = 200;
@@ -29,15 +30,18 @@ fn register(client_id: Option<&str>, database_name: Option<&str>) -> Answer<(Uui
     let client_id = name(required(client_id, "client_id")?, "client_id", NAME_LIMIT)?;
     let database_name = name(required(database_name, "database_name")?, "database_name", NAME_LIMIT)?;
     let database_id = random_uuid()?;
-    let token = Token::from_random(&login::random_bytes()?);
-    let fingerprint_key = login::random_bytes()?;
-    let registered = insert(user, database_id, (client_id, database_name), &fingerprint_key, &token)?;
+    let registered = insert(user, database_id, (client_id, database_name), &secret::random_bytes()?)?;
     if registered == 0 {
         let message = format!("client \"{client_id}\" has a database \"{database_name}\" already");
         return Err(Problem::new(state::DUPLICATE, message).hint(
             "Choose another name; plimsoll.rotate_token makes a new token for the one that is registered.",
         ));
     }
+    let token = token::add(database_id)?;
+    Act::new("register_database")
+        .database(database_id)
+        .arguments(json!({ "client_id": client_id, "database_name": database_name }))
+        .record()?;
     Ok((database_id, token.reveal().to_owned()))
 }
 
@@ -52,7 +56,7 @@ fn adopt_database(
 }
 
 /// Registers a database under the id and the key that it has on another server, so that both sides make the same
-/// digests. It gets no token that anybody knows: roles are granted it.
+/// digests. It has no token until one is made with `rotate_token`: roles are granted it.
 fn adopt(
     database_id: Option<Uuid>,
     client_id: Option<&str>,
@@ -64,21 +68,25 @@ fn adopt(
     let client_id = name(required(client_id, "client_id")?, "client_id", NAME_LIMIT)?;
     let database_name = name(required(database_name, "database_name")?, "database_name", NAME_LIMIT)?;
     let fingerprint_key = required(fingerprint_key, "fingerprint_key")?;
-    if fingerprint_key.len() != 32 {
-        let message = format!("fingerprint_key has {} bytes; it must have 32", fingerprint_key.len());
-        return Err(Problem::new(state::BAD_ARGUMENT, message)
-            .hint("It is what plimsoll.login answers on the other server."));
-    }
-    let token = Token::from_random(&login::random_bytes()?);
+    let fingerprint_key = fingerprint_key.try_into().map_err(|_| {
+        let message =
+            format!("fingerprint_key has {} bytes; it must have {}", fingerprint_key.len(), secret::LENGTH);
+        Problem::new(state::BAD_ARGUMENT, message)
+            .hint("It is what plimsoll.login answers on the other server.")
+    })?;
     // Rows of this id may be on their way already; what is not committed yet was not counted for it.
     kept::wait_for_writers()?;
-    let adopted = insert(user, database_id, (client_id, database_name), fingerprint_key, &token)?;
+    let adopted = insert(user, database_id, (client_id, database_name), fingerprint_key)?;
     if adopted == 0 {
         let message =
             format!("database {database_id}, or \"{database_name}\" of \"{client_id}\", is registered");
         return Err(Problem::new(state::DUPLICATE, message).hint("See plimsoll.databases."));
     }
-    kept::tell_databases_changed()
+    kept::tell_databases_changed()?;
+    Act::new("adopt_database")
+        .database(database_id)
+        .arguments(json!({ "client_id": client_id, "database_name": database_name }))
+        .record()
 }
 
 /// Writes a registration; how many rows it became: none where the id or the client's name for it is taken.
@@ -86,31 +94,30 @@ fn insert(
     user: Oid,
     database_id: Uuid,
     (client_id, database_name): (&str, &str),
-    fingerprint_key: &[u8],
-    token: &Token,
+    fingerprint_key: &[u8; secret::LENGTH],
 ) -> Answer<usize> {
     identity::as_extension(|| {
-        execute(
-            "INSERT INTO plimsoll.database_record
-                 (database_id, client_id, database_name, fingerprint_key, stored_key, registered_by)
-             VALUES ($1, $2, $3, $4, $5, $6::pg_catalog.name)
-             ON CONFLICT DO NOTHING",
-            &[
-                database_id.into(),
-                client_id.into(),
-                database_name.into(),
-                fingerprint_key.to_vec().into(),
-                token.stored_key().0.to_vec().into(),
-                identity::role_name(user).into(),
-            ],
-        )
+        secret::hold(fingerprint_key, || {
+            execute(
+                "INSERT INTO plimsoll.database_record
+                     (database_id, client_id, database_name, fingerprint_key, registered_by)
+                 VALUES ($1, $2, $3, plimsoll.held_secret(), $4::pg_catalog.name)
+                 ON CONFLICT DO NOTHING",
+                &[
+                    database_id.into(),
+                    client_id.into(),
+                    database_name.into(),
+                    identity::role_name(user).into(),
+                ],
+            )
+        })
     })
 }
 
 /// A random UUID (version 4).
 fn random_uuid() -> Answer<Uuid> {
     let mut bytes = [0; 16];
-    bytes.copy_from_slice(&login::random_bytes()?[..16]);
+    bytes.copy_from_slice(&secret::random_bytes()?[..16]);
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     Ok(Uuid::from_bytes(bytes))
@@ -119,23 +126,6 @@ fn random_uuid() -> Answer<Uuid> {
 /// Runs a statement that changes the extension's tables; the number of rows it touched.
 fn execute(statement: &str, arguments: &[pgrx::datum::DatumWithOid]) -> Answer<usize> {
     Spi::connect_mut(|client| Ok(client.update(statement, None, arguments)?.len()))
-}
-
-#[pg_extern(sql = false)]
-fn rotate_token(database_id: Option<Uuid>) -> String {
-    rotate(database_id).or_raise()
-}
-
-fn rotate(database_id: Option<Uuid>) -> Answer<String> {
-    access::authorise_admin()?;
-    let database_id = required(database_id, "database_id")?;
-    let token = Token::from_random(&login::random_bytes()?);
-    change(
-        database_id,
-        "UPDATE plimsoll.database_record SET stored_key = $2 WHERE database_id OPERATOR(pg_catalog.=) $1",
-        &[database_id.into(), token.stored_key().0.to_vec().into()],
-    )?;
-    Ok(token.reveal().to_owned())
 }
 
 /// Changes one database's row, which must be there.
@@ -168,7 +158,8 @@ fn set_suspended(database_id: Option<Uuid>, suspended: bool) -> Answer<()> {
          SET suspended_at = CASE WHEN $2 THEN COALESCE(suspended_at, pg_catalog.clock_timestamp()) END
          WHERE database_id OPERATOR(pg_catalog.=) $1",
         &[database_id.into(), suspended.into()],
-    )
+    )?;
+    Act::new(if suspended { "suspend_database" } else { "resume_database" }).database(database_id).record()
 }
 
 #[pg_extern(sql = false)]
@@ -202,64 +193,12 @@ fn forget(database_id: Option<Uuid>) -> Answer<i64> {
         "DELETE FROM plimsoll.database_record WHERE database_id OPERATOR(pg_catalog.=) $1",
         &[database.id.into()],
     )?;
+    Act::new("forget_database")
+        .database(database.id)
+        .arguments(json!({ "client_id": database.client_id }))
+        .outcome(json!({ "rows": removed }))
+        .record()?;
     Ok(i64::try_from(removed).unwrap_or(i64::MAX))
-}
-
-#[pg_extern(sql = false)]
-fn grant_database(database_id: Option<Uuid>, role: Option<&CStr>) {
-    grant(database_id, role).or_raise();
-}
-
-fn grant(database_id: Option<Uuid>, role: Option<&CStr>) -> Answer<()> {
-    let user = access::authorise_admin()?;
-    let database = access::authorise(required(database_id, "database_id")?)?;
-    let role = required(role, "role")?.to_string_lossy();
-    let Some(role_id) = identity::role_by_name(&role) else {
-        return Err(Problem::new(state::NO_ROLE, format!("role \"{role}\" does not exist"))
-            .hint("Make it with CREATE ROLE, then grant it the database."));
-    };
-    identity::as_extension(|| {
-        execute(
-            "INSERT INTO plimsoll.grant_record (database_id, role_name, granted_by)
-             VALUES ($1, $2::pg_catalog.name, $3::pg_catalog.name)
-             ON CONFLICT (database_id, role_name) DO NOTHING",
-            &[database.id.into(), role.as_ref().into(), identity::role_name(user).into()],
-        )
-    })?;
-    let groups = ["plimsoll_admin", "plimsoll_agent", "plimsoll_reader"];
-    let mut groups = groups.iter().filter_map(|group| identity::role_by_name(group));
-    if !groups.any(|group| identity::may_act_as(role_id, group)) {
-        pgrx::notice!(
-            "role \"{role}\" may not call Plimsoll's functions yet: GRANT plimsoll_agent (or plimsoll_reader) TO it"
-        );
-    }
-    Ok(())
-}
-
-#[pg_extern(sql = false)]
-fn revoke_database(database_id: Option<Uuid>, role: Option<&CStr>) {
-    revoke(database_id, role).or_raise();
-}
-
-/// The role need not exist any more.
-fn revoke(database_id: Option<Uuid>, role: Option<&CStr>) -> Answer<()> {
-    access::authorise_admin()?;
-    let database = access::authorise(required(database_id, "database_id")?)?;
-    let role = required(role, "role")?.to_string_lossy();
-    access::wait_for_writers(database.id)?;
-    let revoked = identity::as_extension(|| {
-        execute(
-            "DELETE FROM plimsoll.grant_record WHERE database_id OPERATOR(pg_catalog.=) $1
-                 AND role_name OPERATOR(pg_catalog.=) $2::pg_catalog.name",
-            &[database.id.into(), role.as_ref().into()],
-        )
-    })?;
-    if revoked == 0 {
-        let message = format!("database {} is not granted to role \"{role}\"", database.id);
-        return Err(Problem::new(state::BAD_ARGUMENT, message)
-            .hint("plimsoll.databases shows to whom each database is granted."));
-    }
-    Ok(())
 }
 
 #[pg_extern(sql = false)]
@@ -270,10 +209,15 @@ fn set_option(database_id: Option<Uuid>, option: Option<&str>, value: Option<&st
 fn set(database_id: Option<Uuid>, option: Option<&str>, value: Option<&str>) -> Answer<()> {
     access::authorise_admin()?;
     let database = access::authorise(required(database_id, "database_id")?)?;
-    let settings = setting::changed(&database.settings, required(option, "option")?, value)?;
+    let option = required(option, "option")?;
+    let settings = setting::changed(&database.settings, option, value)?;
     change(
         database.id,
         "UPDATE plimsoll.database_record SET settings = $2 WHERE database_id OPERATOR(pg_catalog.=) $1",
         &[database.id.into(), JsonB(settings).into()],
-    )
+    )?;
+    Act::new("set_option")
+        .database(database.id)
+        .arguments(json!({ "option": option, "value": value }))
+        .record()
 }
