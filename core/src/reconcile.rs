@@ -108,20 +108,24 @@ pub struct Reconcile {
 impl Reconcile {
     /// Compares a range of which both sides told what they hold.
     pub fn new(local: RangeSummary, remote: RangeSummary, limits: Limits) -> Self {
-        Self::begin(Region::new(local.range, (&local).into(), (&remote).into()), limits)
+        Self::begin(vec![Region::new(local.range, (&local).into(), (&remote).into())], limits)
     }
 
-    /// Compares a range of which the local rows are at hand.
-    pub fn of_rows(range: PositionRange, rows: Rows, remote: RangeSummary, limits: Limits) -> Self {
-        let mut region = Region::new(range, rows.held(), (&remote).into());
-        region.items = Some(rows);
-        Self::begin(region, limits)
+    /// Compares ranges of which the local rows are at hand, among others or alone. The remote side tells of them in
+    /// ascending order.
+    pub fn of_rows(rows: &Rows, remote: &[RangeSummary], limits: Limits) -> Self {
+        let region = |remote: &RangeSummary| {
+            let items = rows.within(remote.range);
+            let region = Region::new(remote.range, items.held(), remote.into());
+            Region { items: Some(items), ..region }
+        };
+        Self::begin(remote.iter().map(region).collect(), limits)
     }
 
-    fn begin(region: Region, limits: Limits) -> Self {
+    fn begin(open: Vec<Region>, limits: Limits) -> Self {
         let mut reconcile = Reconcile {
             limits: Limits { room: limits.room.max(1), ..limits },
-            open: vec![region],
+            open,
             asked: Vec::new(),
             ranges: Vec::new(),
             sketch: None,

@@ -212,6 +212,13 @@ pub struct SourceWindow {
     pub bad: Vec<BadRow>,
 }
 
+impl SourceWindow {
+    /// How many rows it covers.
+    pub fn rows(&self) -> u64 {
+        (self.items.len() + self.bad.len()) as u64
+    }
+}
+
 /// The side that is right.
 pub trait Source {
     /// A token that differs whenever the database may have changed since; `None` where none is to be had.
@@ -239,6 +246,23 @@ pub trait Source {
     /// further than `range.to`. The answer's range starts at `range.from`; it ends at `range.to` where
     /// everything was covered.
     fn window(&mut self, table: TableId, range: PositionRange, rows: u64) -> Outcome<SourceWindow>;
+
+    /// The row manifests of these ranges, which ascend and do not meet: of each as [`Source::window`] answers, until
+    /// about `rows` rows are covered in all or one of them was not covered to its end; of those beyond, nothing.
+    /// A source that finds a range by reading all rows reads them once for all ranges.
+    fn windows(&mut self, table: TableId, ranges: &[PositionRange], rows: u64) -> Outcome<Vec<SourceWindow>> {
+        let (mut windows, mut left) = (Vec::with_capacity(ranges.len()), rows.max(1));
+        for range in ranges {
+            let window = self.window(table, *range, left)?;
+            left = left.saturating_sub(window.rows());
+            let is_whole = window.range == *range;
+            windows.push(window);
+            if left == 0 || !is_whole {
+                break;
+            }
+        }
+        Ok(windows)
+    }
 
     /// The rows that these items of a window stand for, as they are now; rows that changed meanwhile are
     /// left out.

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::progress::Progress;
 use crate::report::key_text;
 use crate::server::{Replica, RunTarget};
+use crate::source::ahead::ReadAhead;
 use crate::source::sqlite::LocalDatabase;
 use crate::stop::Stop;
 
@@ -103,7 +104,7 @@ pub fn verify(
     }
     if !plans.is_empty() {
         let schemas: Vec<TableSchema> = plans.iter().map(|plan| plan.schema.clone()).collect();
-        let mut source = local.into_source(plans, fingerprint_key(&server)?);
+        let mut source = ReadAhead::new(local.into_source(plans, fingerprint_key(&server)?))?;
         let replicas = tables.iter().map(|(_, relation)| Replica { relation: relation.clone() }).collect();
         let mut target = RunTarget::new(&mut server, 0, replicas);
         progress.begin(tables.iter().map(|(name, _)| name.clone()).collect());

@@ -127,6 +127,11 @@ impl<S: Source + Send + 'static> Source for ReadAhead<S> {
         Ok(window)
     }
 
+    fn windows(&mut self, table: TableId, ranges: &[PositionRange], rows: u64) -> Outcome<Vec<SourceWindow>> {
+        let ranges = ranges.to_vec();
+        self.ask(move |source| source.windows(table, &ranges, rows))
+    }
+
     fn rows_of(&mut self, table: TableId, items: &[Item]) -> Outcome<Vec<SourceRow>> {
         let items = items.to_vec();
         self.ask(move |source| source.rows_of(table, &items))

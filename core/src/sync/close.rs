@@ -31,14 +31,15 @@ pub(super) fn conclude(table: &mut Table, now: i64) {
     let mended = table.unconfirmed.is_empty() && table.confirming.is_empty();
     let memory = &mut table.memory;
     memory.sweep_clean &= mended;
-    memory.sweep_quiet &= !table.disturbed;
+    let quiet = !table.disturbed && !table.moved;
+    memory.sweep_quiet &= quiet;
     let newly_rejected = std::mem::take(&mut table.ledger.newly_rejected);
     memory.sweep_settled &= !newly_rejected;
     memory.stale_known &= !newly_rejected;
     if let Some(ended) = table.windows.ended.filter(|_| mended) {
         memory.stale_known = ended.settled && table.ledger.kept_count() <= MOST_STALE;
         memory.proved_at = Some(ended.started);
-        memory.proof = (ended.quiet && !table.disturbed).then(|| seen.clone());
+        memory.proof = (ended.quiet && quiet).then(|| seen.clone());
     }
     if table.ledger.report.windows > 0 {
         memory.compared_at = Some(now);

@@ -1,21 +1,22 @@
-//! Compares one stretch of the axis: the source's row manifest with the target's fingerprint and, only where
+//! Compares stretches of the axis: the source's row manifest with the target's fingerprint and, only where
 //! that differs, with what the target tells of ever fewer rows.
 
 use std::collections::HashSet;
 
 use super::ledger::Ledger;
+use super::places::places;
 use super::step::{Answer, Step};
 use crate::fingerprint::Fingerprint;
 use crate::manifest::Item;
 use crate::ranges::RangeSummary;
-use crate::reconcile::{Found, Limits, Reconcile, Rows, Side};
+use crate::reconcile::{Found, Limits, Question, Reconcile, Reply, Rows, Side};
 use crate::short::ShortItem;
 use crate::store::{BadRow, PositionRange, SourceWindow};
 
-/// What a comparison found in the stretch it covered.
+/// What a comparison found in the stretches it covered.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Piece {
-    /// What it covered.
+    /// From the beginning of the first stretch to the end of what it covered of the last.
     pub range: PositionRange,
     /// Source rows in it.
     pub rows: u64,
@@ -27,6 +28,10 @@ pub(super) struct Piece {
     pub bad: Vec<BadRow>,
     /// The highest position seen in it on either side.
     pub top: Option<i64>,
+    /// Where it differs, few rows beside those that do.
+    pub places: Vec<PositionRange>,
+    /// What the target would hold if it did not differ.
+    pub expected: Fingerprint,
 }
 
 impl Piece {
@@ -42,77 +47,104 @@ impl Piece {
     }
 }
 
-/// Compares the beginning of a range. Where the answer ends before the range does, go on from there.
+/// Compares the beginning of some stretches. Where the answer ends before they do, go on from there.
 #[derive(Debug)]
 pub(super) struct Compare {
-    range: PositionRange,
+    /// Ascending and disjoint; the last one's end, once it was read, is where reading ended.
+    ranges: Vec<PositionRange>,
     rows: u64,
     /// Rows of `excess` at which the stretch is cut off.
     room: usize,
     state: State,
-    window: SourceWindow,
+    /// The source's rows, by position.
+    items: Vec<Item>,
     piece: Piece,
 }
 
 #[derive(Debug)]
 enum State {
     Read,
-    Fingerprint,
+    Ask,
     Reconcile(Box<Reconcile>),
     Done,
 }
 
 impl Compare {
-    /// Compares about `rows` source rows from the beginning of `range`; `room` bounds the target's rows that
-    /// are kept in mind.
-    pub fn new(range: PositionRange, rows: u64, room: usize) -> Self {
+    /// Compares about `rows` source rows from the beginning of `ranges`, which ascend and do not meet; `room` bounds
+    /// the target's rows that are kept in mind.
+    pub fn new(ranges: Vec<PositionRange>, rows: u64, room: usize) -> Self {
         Compare {
-            range,
+            state: if ranges.is_empty() { State::Done } else { State::Read },
+            ranges,
             rows: rows.max(1),
             room: room.max(1),
-            state: State::Read,
-            window: SourceWindow::default(),
+            items: Vec::new(),
             piece: Piece::default(),
         }
     }
 
     pub fn step(&self) -> Option<Step<'_>> {
-        match &self.state {
-            State::Read => Some(Step::ReadWindow { range: self.range, rows: self.rows }),
-            State::Fingerprint => Some(Step::Fingerprint(self.window.range)),
-            State::Reconcile(machine) => machine.step().map(|(_, question)| Step::Ask(question)),
-            State::Done => None,
+        let rows = self.rows;
+        match (&self.state, self.ranges.as_slice()) {
+            (State::Read, [range]) => Some(Step::ReadWindow { range: *range, rows }),
+            (State::Read, ranges) => Some(Step::ReadWindows { ranges, rows }),
+            (State::Ask, [range]) => Some(Step::Fingerprint(*range)),
+            (State::Ask, ranges) => Some(Step::Ask(Question::Summaries(ranges))),
+            (State::Reconcile(machine), _) => machine.step().map(|(_, question)| Step::Ask(question)),
+            (State::Done, _) => None,
         }
     }
 
     /// Takes an answer; `false` where it is none to the step named.
     pub fn tell(&mut self, answer: Answer, ledger: &Ledger) -> bool {
         match (std::mem::replace(&mut self.state, State::Done), answer) {
-            (State::Read, Answer::Window(mut window)) => {
-                window.items.sort_unstable();
-                self.piece.range = window.range;
-                self.piece.rows = (window.items.len() + window.bad.len()) as u64;
-                self.piece.bad = std::mem::take(&mut window.bad);
-                self.piece.top = window.items.last().map(|item| item.position);
-                self.window = window;
-                self.state = State::Fingerprint;
-                true
-            }
-            (State::Fingerprint, Answer::Fingerprint(remote)) => {
+            (State::Read, Answer::Window(window)) => self.read(vec![window]),
+            (State::Read, Answer::Windows(windows)) => self.read(windows),
+            (State::Ask, Answer::Fingerprint(remote)) => {
+                let [range] = self.ranges[..] else { return false };
                 if remote == self.expected(ledger) {
                     return true;
                 }
-                let range = self.window.range;
-                let limits = Limits { room: self.room, ..Limits::default() };
-                let remote = RangeSummary::new(range, &remote);
-                let machine = Reconcile::of_rows(range, self.expected_rows(ledger), remote, limits);
-                self.go_on(Box::new(machine), ledger)
+                self.reconcile(&[RangeSummary::new(range, &remote)], ledger)
+            }
+            (State::Ask, Answer::Reply(Reply::Summaries(remote))) => {
+                remote.iter().map(|part| part.range).eq(self.ranges.iter().copied())
+                    && self.reconcile(&remote, ledger)
             }
             (State::Reconcile(mut machine), Answer::Reply(reply)) => {
                 machine.tell(reply) && self.go_on(machine, ledger)
             }
             _ => false,
         }
+    }
+
+    /// Takes the source's rows. The stretches beyond those that were read are left to a later comparison.
+    fn read(&mut self, windows: Vec<SourceWindow>) -> bool {
+        let fits = |(window, range): (&SourceWindow, &PositionRange)| window.range.from == range.from;
+        if windows.is_empty() || !windows.iter().zip(&self.ranges).all(fits) {
+            return false;
+        }
+        self.ranges.truncate(windows.len());
+        for (window, range) in windows.into_iter().zip(&mut self.ranges) {
+            self.piece.rows += window.rows();
+            self.items.extend(window.items);
+            self.piece.bad.extend(window.bad);
+            range.to = window.range.to;
+        }
+        self.items.sort_unstable();
+        self.piece.range = PositionRange {
+            from: self.ranges.first().and_then(|range| range.from),
+            to: self.ranges.last().and_then(|range| range.to),
+        };
+        self.piece.top = self.items.last().map(|item| item.position);
+        self.state = State::Ask;
+        true
+    }
+
+    fn reconcile(&mut self, remote: &[RangeSummary], ledger: &Ledger) -> bool {
+        let limits = Limits { room: self.room, ..Limits::default() };
+        let machine = Reconcile::of_rows(&self.expected_rows(ledger), remote, limits);
+        self.go_on(Box::new(machine), ledger)
     }
 
     /// What the comparison found, when no step is left.
@@ -133,9 +165,14 @@ impl Compare {
 
     /// The source's rows as the target has them where it is level but for the rows it would not take.
     fn expected_items<'a>(&'a self, ledger: &'a Ledger) -> impl Iterator<Item = &'a Item> {
-        let local = self.window.items.iter().filter(|item| !ledger.is_refused(item));
+        let local = self.items.iter().filter(|item| !ledger.is_refused(item));
         let kept = ledger.kept().map(|(item, _)| item);
-        local.chain(kept.filter(|item| self.window.range.contains(item.position)))
+        local.chain(kept.filter(|item| self.covers(item.position)))
+    }
+
+    fn covers(&self, position: i64) -> bool {
+        let at = self.ranges.partition_point(|range| range.to.is_some_and(|to| to <= position));
+        self.ranges.get(at).is_some_and(|range| range.contains(position))
     }
 
     fn expected(&self, ledger: &Ledger) -> Fingerprint {
@@ -149,7 +186,7 @@ impl Compare {
     /// Takes what was found, without what is known of rows that the target would not take.
     fn found(&mut self, found: Found, ledger: &Ledger) {
         let mut kept: HashSet<ShortItem> = ledger.kept().map(|(item, _)| item.into()).collect();
-        let mut local = self.window.items.iter();
+        let mut local = self.items.iter();
         for missing in found.local_only {
             // An older version that went from the target is no loss.
             if !kept.remove(&missing) {
@@ -157,8 +194,8 @@ impl Compare {
             }
         }
         let as_refused = |excess: &ShortItem| {
-            let first = self.window.items.partition_point(|item| ShortItem::from(item) < *excess);
-            let local = self.window.items.get(first).filter(|item| ShortItem::from(*item) == *excess);
+            let first = self.items.partition_point(|item| ShortItem::from(item) < *excess);
+            let local = self.items.get(first).filter(|item| ShortItem::from(*item) == *excess);
             local.is_some_and(|item| ledger.is_refused(item))
         };
         self.piece.excess = found.remote_only;
@@ -168,5 +205,12 @@ impl Compare {
         if found.end.is_some() {
             self.piece.range.to = found.end;
         }
+        if self.piece.is_equal() {
+            return;
+        }
+        let covered = self.piece.closed_range();
+        let expected = self.expected_items(ledger).filter(|item| covered.contains(item.position));
+        self.piece.expected = expected.map(|item| item.digest).collect();
+        self.piece.places = places(&self.piece, &self.items, &self.ranges);
     }
 }

@@ -11,25 +11,32 @@
 //! | `plan` | which task of a table comes next |
 //! | `close` | status and proof at the end |
 //! | `compare` | compares one stretch of both sides |
+//! | `places` | where a stretch differs |
+//! | `confirm` | the second look at what was mended |
 //! | `window` | which stretches, how large, how many |
 //! | `full_read` | the proof by reading all rows in order |
 //! | `send` | sends rows, deals with those not stored |
 //! | `excess` | deletes, after a lookup on the source |
 //! | `ledger` | what those machines share |
-//! | `verify` | full comparisons that change nothing |
+//! | `survey` | full comparisons that change nothing: |
+//! | `verify`, `dry_run` | what differs, what a run would do |
 //! | `memory`, `report` | what is remembered, what is told |
 
 mod close;
 mod compare;
+mod confirm;
 mod drive;
+mod dry_run;
 mod excess;
 mod full_read;
 mod ledger;
 mod memory;
+mod places;
 mod plan;
 mod report;
 mod send;
 mod step;
+mod survey;
 mod table;
 mod task;
 mod verify;
@@ -153,7 +160,7 @@ pub fn run(
 ) -> RunReport {
     let mut sides = step::Sides { source, target, world };
     if settings.dry_run {
-        return verify::dry_run(&mut sides, settings, tables);
+        return dry_run::dry_run(&mut sides, settings, tables);
     }
     drive::drive(&mut sides, settings, tables, memories)
 }

@@ -14,9 +14,6 @@ use crate::digest::RowDigest;
 use crate::manifest::Item;
 use crate::store::{Cursor, PositionRange, SourceBatch, SourceKey, SourceRecord};
 
-/// How often what was mended is looked at again, and mended again, in one run.
-const CONFIRM_ROUNDS: u32 = 3;
-
 impl Table {
     /// Takes up the next task, or ends the part.
     pub(super) fn plan(&mut self, now: i64) {
@@ -30,7 +27,7 @@ impl Table {
     }
 
     /// The stage after this one.
-    fn after(&self, stage: Stage) -> Stage {
+    pub(super) fn after(&self, stage: Stage) -> Stage {
         match stage {
             Stage::Max => Stage::Count,
             Stage::Count | Stage::Windows | Stage::Delete | Stage::Conclude | Stage::Over => Stage::Over,
@@ -69,6 +66,7 @@ impl Table {
             Stage::Version | Stage::LastVersion => Some(Step::TableVersion),
             Stage::ReadUntil | Stage::LastToken => Some(Step::ChangeToken),
             Stage::All => Some(Step::Fingerprint(PositionRange::ALL)),
+            Stage::Confirm => Some(Step::Fingerprint(self.confirming.last()?.range())),
             _ => None,
         }
     }
@@ -102,6 +100,7 @@ impl Table {
             }
             (Stage::ReadUntil, Answer::Token(token)) => self.read_until(&token),
             (Stage::All, Answer::Fingerprint(remote)) => self.full_read.remote = Some(remote),
+            (Stage::Confirm, Answer::Fingerprint(remote)) => self.checked(&remote),
             (Stage::LastToken, Answer::Token(token)) => self.disturbed |= token != self.token,
             (Stage::MaxAgain | Stage::LastMax, Answer::Position(max)) => {
                 self.disturbed |= max != self.local_max;
@@ -125,7 +124,7 @@ impl Table {
             Stage::TailStart if self.tail_top().is_some() && !self.stop => Task::Ask,
             Stage::Tail(range) => {
                 self.stage = self.after(stage);
-                self.compare(range, Purpose::Tail(range))
+                self.compare(vec![range], Purpose::Tail(range))
             }
             Stage::Beyond => self.beyond(),
             Stage::History if self.local_is_ahead() => {
@@ -252,11 +251,11 @@ impl Table {
         Some(self.reference()?.min(self.local_max?))
     }
 
-    fn compare(&mut self, range: PositionRange, purpose: Purpose) -> Task {
+    pub(super) fn compare(&mut self, ranges: Vec<PositionRange>, purpose: Purpose) -> Task {
         let rows = rows_of_window(&self.memory, &self.ledger.settings);
         let room = self.room.saturating_sub(self.candidates.len());
         self.window_took = (0, 0);
-        Task::Compare(Compare::new(range, rows, room), purpose)
+        Task::Compare(Compare::new(ranges, rows, room), purpose)
     }
 
     /// Where the target is ahead, all it has beyond the source's highest position is compared.
@@ -273,7 +272,7 @@ impl Table {
             None => Some(PositionRange::ALL),
         };
         // What one comparison leaves of the range comes next, as a tail.
-        range.map_or(Task::None, |range| self.compare(range, Purpose::Tail(range)))
+        range.map_or(Task::None, |range| self.compare(vec![range], Purpose::Tail(range)))
     }
 
     /// The next batch in order; at least one, then until none is left or the time is up.
@@ -342,43 +341,16 @@ impl Table {
             return Task::None;
         }
         let range = self.windows.begin(&mut self.memory, now);
-        self.compare(range, Purpose::Window)
+        self.compare(vec![range], Purpose::Window)
     }
 
-    fn delete(&mut self) -> Task {
+    pub(super) fn delete(&mut self) -> Task {
         if self.stop {
             self.dropped |= !self.candidates.is_empty();
             self.candidates.clear();
         }
         let excess = Excess::new(std::mem::take(&mut self.candidates), &mut self.ledger);
         if excess.step().is_some() { Task::Excess(excess) } else { Task::None }
-    }
-
-    /// Compares once more what was mended; what still differs is mended and compared again, a few times.
-    fn confirm(&mut self, now: i64) -> Task {
-        if self.confirming.is_empty() {
-            // Where the guard holds rows, what differs stays so.
-            let held = self.ledger.report.held > 0;
-            let late = self.stop || now >= self.until.run;
-            let tried = held || self.confirm_rounds >= CONFIRM_ROUNDS;
-            if late || tried {
-                self.pending |= !self.unconfirmed.is_empty();
-                self.dropped |= !tried && !self.candidates.is_empty();
-                self.candidates.clear();
-            } else if !self.candidates.is_empty() {
-                return self.delete();
-            } else {
-                self.confirm_rounds += 1;
-                self.confirming = std::mem::take(&mut self.unconfirmed);
-            }
-        }
-        match self.confirming.last().copied() {
-            Some(range) => self.compare(range, Purpose::Confirm),
-            None => {
-                self.stage = self.after(Stage::Confirm);
-                Task::None
-            }
-        }
     }
 
     /// The task of saving this, where it was not saved already.

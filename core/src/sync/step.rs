@@ -42,6 +42,13 @@ pub enum Step<'a> {
         /// About how many rows.
         rows: u64,
     },
+    /// Source: the row manifests of several stretches.
+    ReadWindows {
+        /// The stretches, ascending and disjoint.
+        ranges: &'a [PositionRange],
+        /// About how many rows in all.
+        rows: u64,
+    },
     /// Source: the rows that items of a window stand for.
     RowsOf(&'a [Item]),
     /// Source: the rows with these keys.
@@ -94,6 +101,8 @@ pub enum Answer {
     Batch(SourceBatch),
     /// To [`Step::ReadWindow`].
     Window(SourceWindow),
+    /// To [`Step::ReadWindows`].
+    Windows(Vec<SourceWindow>),
     /// To [`Step::RowsOf`].
     Rows(Vec<SourceRow>),
     /// To [`Step::Lookup`].
@@ -134,6 +143,7 @@ impl Sides<'_> {
             Step::TailStart { upto, rows } => Answer::Position(source.tail_start(table, upto, rows)?),
             Step::ReadBatch { after, limit } => Answer::Batch(source.read_batch(table, after, limit)?),
             Step::ReadWindow { range, rows } => Answer::Window(source.window(table, range, rows)?),
+            Step::ReadWindows { ranges, rows } => Answer::Windows(source.windows(table, ranges, rows)?),
             Step::RowsOf(items) => Answer::Rows(source.rows_of(table, items)?),
             Step::Lookup(keys) => Answer::Found(source.lookup(table, keys)?),
             Step::TableVersion => Answer::Version(target.table_version(table)?),

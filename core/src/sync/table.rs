@@ -2,6 +2,7 @@
 //! Which task comes next is in `plan`, what the table's status is in `close`.
 
 use super::compare::Piece;
+use super::confirm::Mended;
 use super::full_read::FullRead;
 use super::ledger::Ledger;
 use super::send::Send;
@@ -48,9 +49,12 @@ pub(super) struct Table {
     pub candidates: Vec<ShortItem>,
     /// How many candidates there may be.
     pub room: usize,
-    pub unconfirmed: Vec<PositionRange>,
-    pub confirming: Vec<PositionRange>,
+    /// Stretches that were mended: to be looked at again, and those of the round under way.
+    pub unconfirmed: Vec<Mended>,
+    pub confirming: Vec<Mended>,
     pub confirm_rounds: u32,
+    /// Whether a stretch was confirmed only where it had differed: it no longer held what was read of it.
+    pub moved: bool,
     /// Whether a difference is known that this run does not repair.
     pub pending: bool,
     /// Whether rows to delete were left to the next run, for lack of time or room.
@@ -96,6 +100,7 @@ impl Table {
             unconfirmed: Vec::new(),
             confirming: Vec::new(),
             confirm_rounds: 0,
+            moved: false,
             pending: false,
             dropped: false,
             disturbed: false,
@@ -319,27 +324,22 @@ impl Table {
                 self.ledger.report.windows += 1;
                 self.windows.done(&piece, &mut self.memory, &settings, took, snapshot);
             }
-            Purpose::Confirm => {
-                if let Some(last) = self.confirming.last_mut() {
-                    if piece.range.to.is_none() || piece.range.to == last.to {
-                        self.confirming.pop();
-                    } else {
-                        last.from = piece.range.to;
-                    }
-                }
-            }
+            Purpose::Confirm => {}
         }
         if !piece.is_equal() {
             // Saved before anything is mended: a proof that a comparison disproved must not come back.
             self.memory.proof = None;
             self.dropping_proof = self.saved.proof.take().is_some();
-            self.differs(piece.closed_range());
+            self.differs(&piece, purpose);
             self.ledger.records.push(BatchRecord {
                 kind: BatchKind::Compare,
                 rows: piece.rows,
                 bytes: 0,
                 micros: took,
             });
+        }
+        if purpose == Purpose::Confirm {
+            self.confirmed(piece.range.to);
         }
         if !piece.excess.is_empty() {
             // Tail and windows overlap; a row counts once, toward the guard too.
@@ -350,14 +350,6 @@ impl Table {
         let send = Send::items(piece.missing, piece.bad, &mut self.ledger);
         if send.step().is_some() {
             self.task = Task::Send(send);
-        }
-    }
-
-    /// Takes note that a range is to be compared again once it is mended.
-    fn differs(&mut self, range: PositionRange) {
-        match self.unconfirmed.last_mut() {
-            Some(last) if last.to.is_some() && last.to == range.from => last.to = range.to,
-            _ => self.unconfirmed.push(range),
         }
     }
 

@@ -76,6 +76,7 @@ impl Model {
             state.log.clear();
             state.events.clear();
             state.calls = 0;
+            state.rows_read = 0;
             state.clock += 1_000;
         }
         let report = run(
@@ -96,6 +97,7 @@ impl Model {
     }
 
     pub fn verify(&self, table: TableId) -> (VerifyReport, Vec<Difference>) {
+        self.with(|state| (state.rows_read, state.paused) = (0, 0));
         let mut differences = Vec::new();
         let report = verify(
             &mut ModelSource(self.state.clone()),
@@ -148,6 +150,11 @@ impl Model {
 
     pub fn is_equal(&self, table: TableId) -> bool {
         self.with(|state| state.tables[table].is_equal())
+    }
+
+    /// Source rows that the windows of the last run, or the last verify, read.
+    pub fn rows_read(&self) -> usize {
+        self.with(|state| state.rows_read)
     }
 
     /// How often an operation was called in the last run.

@@ -116,6 +116,7 @@ impl Source for ModelSource {
                 SourceRecord::Bad(bad) => window.bad.push(bad),
             }
         }
+        state.rows_read += window.items.len() + window.bad.len();
         Ok(window)
     }
     fn rows_of(&mut self, table: TableId, items: &[Item]) -> Outcome<Vec<SourceRow>> {

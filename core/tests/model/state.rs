@@ -174,6 +174,8 @@ pub struct State {
     pub log: Vec<Call>,
     pub events: Vec<(TableId, Event)>,
     pub calls: u64,
+    /// Source rows that windows read.
+    pub rows_read: usize,
     pub token: u64,
     pub has_token: bool,
     /// When the source last changed, and the replica behind our back.
@@ -204,6 +206,7 @@ impl State {
             log: Vec::new(),
             events: Vec::new(),
             calls: 0,
+            rows_read: 0,
             token: 1,
             has_token: true,
             changed_at: vec![0; tables],

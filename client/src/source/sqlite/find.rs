@@ -13,7 +13,6 @@ use plimsoll_core::store::{PositionRange, SourceKey, SourceRecord, SourceRow};
 use plimsoll_core::value::{Value, datetime};
 use rusqlite::params_from_iter;
 
-use super::axis::Axis;
 use super::encode::{Encoded, raw_key, value_at};
 use super::raw::{RawValue, put_raw, read_raw};
 use super::schema::quoted;
@@ -29,8 +28,7 @@ impl Reader<'_> {
         positions.sort_unstable();
         positions.dedup();
         let mut found = Vec::with_capacity(items.len());
-        let together = !self.plan.indexed || *self.axis == Axis::Computed;
-        for (first, last) in stretches(&positions, together) {
+        for (first, last) in stretches(&positions, !self.has_index()) {
             let range = PositionRange { from: Some(first), to: last.checked_add(1) };
             let (table, version) = self.names();
             let (condition, bounds) = self.conditions(range);

@@ -254,6 +254,10 @@ impl Source for SqliteSource {
         self.with(table, |reader| reader.window(range, rows))
     }
 
+    fn windows(&mut self, table: TableId, ranges: &[PositionRange], rows: u64) -> Outcome<Vec<SourceWindow>> {
+        self.with(table, |reader| reader.windows(ranges, rows))
+    }
+
     fn rows_of(&mut self, table: TableId, items: &[Item]) -> Outcome<Vec<SourceRow>> {
         self.with(table, |reader| reader.rows_of(items))
     }

@@ -46,6 +46,11 @@ impl Reader<'_> {
         (format!("main.{}", quoted(&self.plan.table)), self.axis.expression(self.plan.version_column()))
     }
 
+    /// Whether ranges of positions are found by an index.
+    pub(super) fn has_index(&self) -> bool {
+        self.plan.indexed && *self.axis != Axis::Computed
+    }
+
     /// `key columns in their order`, each preceded by a comma.
     fn key_list(&self) -> String {
         self.plan.key_columns().map(|name| format!(", {}", quoted(name))).collect()
@@ -260,6 +265,46 @@ impl Reader<'_> {
             }
         }
         Ok(window)
+    }
+
+    /// The windows of ranges that ascend and do not meet. Without an index to find them by, all rows are gone through
+    /// once, in whatever order they come, instead of once for each range.
+    pub(super) fn windows(&mut self, ranges: &[PositionRange], wanted: u64) -> Step<Vec<SourceWindow>> {
+        let mut windows: Vec<SourceWindow> = Vec::with_capacity(ranges.len());
+        if self.has_index() || ranges.len() < 2 {
+            let (mut left, started) = (wanted.max(1), Instant::now());
+            for range in ranges {
+                let window = self.window(*range, left)?;
+                left = left.saturating_sub(window.rows());
+                windows.push(window);
+                if left == 0
+                    || started.elapsed() > SNAPSHOT
+                    || windows.last().map(|last| last.range) != Some(*range)
+                {
+                    break;
+                }
+            }
+            return Ok(windows);
+        }
+        windows.extend(ranges.iter().map(|range| SourceWindow { range: *range, ..SourceWindow::default() }));
+        if let Some(first) = windows.first_mut().filter(|first| first.range.from.is_none()) {
+            self.misplaced(first)?;
+        }
+        let sql = format!("SELECT {} FROM {}", self.plan.select_list(), self.names().0);
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let Some(position) = self.position(row, self.plan.schema.version_index())? else { continue };
+            let at = windows.partition_point(|window| window.range.to.is_some_and(|to| to <= position));
+            let window = windows.get_mut(at).filter(|window| window.range.contains(position));
+            let Some(window) = window else { continue };
+            match self.encoder.encode(self.plan, row)? {
+                Encoded::Good(item) => window.items.push(item),
+                Encoded::Bad(bad) => window.bad.push(bad),
+            }
+        }
+        windows.iter_mut().for_each(|window| window.items.sort_unstable());
+        Ok(windows)
     }
 
     /// The rows that stand nowhere.

@@ -1,6 +1,6 @@
 //! Order, ties, windows, what stands nowhere, and the change token.
 
-use plimsoll_core::store::{BatchLimit, PositionRange, Source};
+use plimsoll_core::store::{BatchLimit, PositionRange, Source, SourceWindow};
 
 use super::{Fixture, read_all, shown};
 
@@ -92,6 +92,45 @@ fn windows_hold_whole_positions_and_their_open_ends() {
     assert_eq!(source.tail_start(0, 20, 2), Ok(Some(10)));
     assert_eq!(source.tail_start(0, 20, 4), Ok(Some(10)));
     assert_eq!(source.tail_start(0, 20, 5), Ok(None));
+}
+
+#[test]
+fn several_windows_are_those_that_each_range_has_with_an_index_and_without() {
+    for index in ["CREATE INDEX by_version ON items (version)", ""] {
+        let fixture = Fixture::new(&format!(
+            "CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT, version INTEGER); {index}"
+        ));
+        fixture.run(
+            "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 999)
+             INSERT INTO items SELECT i, 'n' || i, (i * 7) % 1000 / 2 FROM n;
+             INSERT INTO items VALUES (2000, 'low', -9223372036854775808), (2001, 'top', 9223372036854775807),
+                                      (2002, 'null', NULL), (2003, CAST(x'00' AS TEXT), 12);",
+        );
+        let mut source = fixture.source("items", &COLUMNS, "version");
+        let range = |from, to| PositionRange { from, to };
+        let ranges = [
+            range(None, Some(i64::MIN + 1)),
+            range(Some(10), Some(13)),
+            range(Some(13), Some(14)),
+            range(Some(600), Some(700)),
+            range(Some(i64::MAX), None),
+        ];
+        let sorted = |mut window: SourceWindow| {
+            window.items.sort_unstable();
+            window
+        };
+        let mut read = |rows| -> Vec<_> {
+            source.windows(0, &ranges, rows).expect("windows").into_iter().map(sorted).collect()
+        };
+        let (windows, first) = (read(1_000), read(4));
+        let each: Vec<_> =
+            ranges.iter().map(|range| sorted(source.window(0, *range, 1_000).expect("a window"))).collect();
+        assert_eq!(windows, each, "{index}");
+        let rows: Vec<_> = windows.iter().map(|window| (window.items.len(), window.bad.len())).collect();
+        assert_eq!(rows, [(1, 1), (6, 1), (2, 0), (0, 0), (1, 0)], "{index}");
+        // What lies behind those that have the rows asked for is left out, or all of it is there.
+        assert!(!first.is_empty() && windows[..first.len() - 1] == first[..first.len() - 1], "{index}");
+    }
 }
 
 #[test]
