@@ -2,15 +2,19 @@
 
 use pgrx::pg_sys::{self, Datum};
 use pgrx::{IntoDatum, Uuid};
-use plimsoll_core::blocks::{Entry, merge, pack_entries, read_entries};
+use plimsoll_core::blocks::{Entry, Node, merge, pack_entries, read_entries};
 use plimsoll_core::dyadic::Dyadic;
 use plimsoll_core::fingerprint::Fingerprint;
 
 use super::mapping;
-use super::read::replica;
+use super::read::{blocks, replica};
 use crate::datum::{Parameter, insert_row, read_planned, with_latest_snapshot};
 use crate::error::Answer;
 use crate::identity;
+
+/// Up to as many entries say where the rows were. More would be too much to write; one for all says the same, but
+/// whoever folds it then has to look at the rows that came since.
+const MOST_ENTRIES: usize = 4_096;
 
 /// What is kept of a replica: id, mapping, total with its greatest time of change.
 struct Head {
@@ -26,23 +30,55 @@ struct Head {
 pub fn truncated(table_id: i32, whole: bool) -> Answer<()> {
     let Some(delta) = mapping::delta_table() else { return Ok(()) };
     let heads = identity::as_extension(|| with_latest_snapshot(|| heads(table_id)))?;
-    for Head { database_id, mapping, total } in heads {
-        let mut change = Fingerprint::default();
-        change.take_away(&total.change);
-        if change == Fingerprint::default() {
+    for head in heads {
+        if head.total.change == Fingerprint::default() {
             continue;
         }
-        let entry = Entry { range: Dyadic::ALL, change, added: None, removed: total.added };
-        let entries = whole.then(|| pack_entries(&[entry]));
+        let entries = match whole {
+            true => Some(pack_entries(&taken_away(&head, table_id)?)),
+            false => None,
+        };
         let values = [
-            database_id.into_datum(),
+            head.database_id.into_datum(),
             table_id.into_datum(),
-            mapping.into_datum(),
+            head.mapping.into_datum(),
             entries.as_deref().into_datum(),
         ];
         insert_row(delta, &values);
     }
     Ok(())
+}
+
+/// Entries that take everything away that is kept of a replica.
+fn taken_away(head: &Head, table_id: i32) -> Answer<Vec<Entry>> {
+    let mut nodes = None;
+    identity::as_extension(|| {
+        with_latest_snapshot(|| {
+            let blocks = blocks(head.database_id, table_id, i64::MIN, i64::MAX)?;
+            let mut entries = Vec::new();
+            pending(head, table_id, |found| entries.extend(found))?;
+            nodes = merge(blocks, &entries).ok();
+            Ok(())
+        })
+    })?;
+    let of_node = |node: &Node| Entry {
+        range: node.range,
+        change: node.fingerprint,
+        added: node.max_modified,
+        removed: None,
+    };
+    let mut parts: Vec<Entry> = nodes.unwrap_or_default().iter().map(of_node).collect();
+    let mut sum = Fingerprint::default();
+    parts.iter().for_each(|part| sum.combine(&part.change));
+    if parts.len() > MOST_ENTRIES || sum != head.total.change {
+        parts = vec![head.total];
+    }
+    for part in &mut parts {
+        let mut change = Fingerprint::default();
+        change.take_away(&part.change);
+        *part = Entry { range: part.range, change, added: None, removed: part.added };
+    }
+    Ok(parts)
 }
 
 /// What is kept of all replicas of a table, pending changes included. Replicas that are known to be untrusted
@@ -67,26 +103,36 @@ fn heads(table_id: i32) -> Answer<Vec<Head>> {
     )?;
     let mut known = Vec::with_capacity(heads.len());
     for mut head in heads {
-        let mut trusted = true;
-        read_planned(
-            "SELECT d.mapping, d.entries FROM plimsoll.kept_delta d
-             WHERE d.database_id OPERATOR(pg_catalog.=) $1 AND d.table_id OPERATOR(pg_catalog.=) $2",
-            &replica(head.database_id, table_id),
-            &mut |row| {
-                let entries = row.with_bytes(1, read_entries).and_then(Result::ok);
-                match entries.filter(|_| row.int8(0) == Some(head.mapping)) {
-                    Some(entries) => entries.iter().for_each(|entry| {
-                        head.total.change.combine(&entry.change);
-                        head.total.added = head.total.added.max(entry.added);
-                    }),
-                    None => trusted = false,
-                }
-                Ok(trusted)
-            },
-        )?;
+        let mut total = head.total;
+        let trusted = pending(&head, table_id, |entries| {
+            for entry in entries {
+                total.change.combine(&entry.change);
+                total.added = total.added.max(entry.added);
+            }
+        })?;
+        head.total = total;
         if trusted && merge([], &[head.total]).is_ok() {
             known.push(head);
         }
     }
     Ok(known)
+}
+
+/// Hands the changes of a replica over that are not folded yet; `false` where nobody knows some of them.
+fn pending(head: &Head, table_id: i32, mut take: impl FnMut(Vec<Entry>)) -> Answer<bool> {
+    let mut trusted = true;
+    read_planned(
+        "SELECT d.mapping, d.entries FROM plimsoll.kept_delta d
+         WHERE d.database_id OPERATOR(pg_catalog.=) $1 AND d.table_id OPERATOR(pg_catalog.=) $2",
+        &replica(head.database_id, table_id),
+        &mut |row| {
+            let entries = row.with_bytes(1, read_entries).and_then(Result::ok);
+            match entries.filter(|_| row.int8(0) == Some(head.mapping)) {
+                Some(entries) => take(entries),
+                None => trusted = false,
+            }
+            Ok(trusted)
+        },
+    )?;
+    Ok(trusted)
 }
