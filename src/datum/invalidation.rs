@@ -72,3 +72,20 @@ pub fn own_table(name: &std::ffi::CStr) -> Option<Oid> {
     };
     (oid != pg_sys::InvalidOid).then_some(oid)
 }
+
+/// The oid of one of the extension's own functions without arguments; `None` where it is not there.
+pub fn own_function(name: &std::ffi::CStr) -> Option<Oid> {
+    // SAFETY: NUL-terminated names; the look-ups answer InvalidOid where there is no such thing.
+    let oid = unsafe {
+        let schema = pg_sys::get_namespace_oid(c"plimsoll".as_ptr(), true);
+        pg_sys::GetSysCacheOid(
+            pg_sys::SysCacheIdentifier::PROCNAMEARGSNSP as i32,
+            pg_sys::Anum_pg_proc_oid as i16,
+            Datum::from(name.as_ptr()),
+            Datum::from(pg_sys::buildoidvector(std::ptr::null(), 0)),
+            Datum::from(schema),
+            Datum::from(0usize),
+        )
+    };
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}

@@ -13,7 +13,8 @@ use plimsoll_core::value::ColumnType;
 
 use super::load;
 use crate::datum::{
-    Changed, Codec, Parameter, Row, Scratch, changed, own_table, read_planned, with_latest_snapshot,
+    Changed, Codec, Parameter, Row, Scratch, changed, own_function, own_table, read_planned,
+    with_latest_snapshot,
 };
 use crate::error::{Answer, Problem, state};
 use crate::identity;
@@ -223,27 +224,37 @@ thread_local! {
     static OWN: RefCell<Option<OwnTables>> = const { RefCell::new(None) };
 }
 
-/// Tables of the extension that the trigger works with, or whose change tells of changed registrations.
+/// What the trigger works with of the extension, and tables whose change tells of changed registrations.
 #[derive(Clone, Copy)]
 struct OwnTables {
     delta: Oid,
     database: Oid,
     table: Oid,
+    /// The trigger's function.
+    trigger: Oid,
 }
 
-/// The table that the trigger writes to; `None` where the extension is not there any more.
-pub fn delta_table() -> Option<Oid> {
-    let known = OWN.with_borrow(|own| *own);
-    let found = known.or_else(|| {
+fn own() -> Option<OwnTables> {
+    OWN.with_borrow(|own| *own).or_else(|| {
         let found = OwnTables {
             delta: own_table(c"kept_delta")?,
             database: own_table(c"database_record")?,
             table: own_table(c"table_record")?,
+            trigger: own_function(c"kept_trigger")?,
         };
         OWN.set(Some(found));
         Some(found)
-    });
-    found.map(|own| own.delta)
+    })
+}
+
+/// The table that the trigger writes to; `None` where the extension is not there any more.
+pub fn delta_table() -> Option<Oid> {
+    own().map(|own| own.delta)
+}
+
+/// The function of the trigger.
+pub fn trigger_function() -> Option<Oid> {
+    own().map(|own| own.trigger)
 }
 
 /// Forgets what is no longer so.

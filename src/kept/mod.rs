@@ -39,3 +39,4 @@ pub use install::{drop_data, drop_triggers, forget, set_kept, wait_for_writers};
 pub use mapping::{tell_databases_changed, tell_registrations_changed};
 pub use read::{Root, State, nodes, root, state};
 pub use rebuild::rebuild_if_empty;
+pub use trigger::witness;

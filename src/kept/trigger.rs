@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use pgrx::pg_sys::{self, Datum};
+use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::{IntoDatum, pg_guard};
 use plimsoll_core::blocks::{Change, Changes, pack_entries};
 use plimsoll_core::digest::DigestQueue;
@@ -13,8 +13,9 @@ use plimsoll_core::fingerprint::Fingerprint;
 
 use super::mapping::{self, Mapping, Seen, Tenant};
 use super::{counting, load, read, truncate};
-use crate::datum::{Event, Fired, Row, insert_row};
+use crate::datum::{Event, Fired, Row, Witness, insert_row, may_have_children};
 use crate::error::{Answer, OrRaise, Problem, state};
+use crate::table::ManagedTable;
 
 /// The version of the calling convention, as Postgres asks for it beside each function.
 #[unsafe(no_mangle)]
@@ -54,8 +55,8 @@ struct Touched {
 }
 
 /// What a statement did, database by database.
-struct Statement<'m> {
-    mapping: &'m Mapping,
+struct Statement {
+    mapping: Rc<Mapping>,
     touched: Vec<Touched>,
     /// The place in `touched` of each tenant that has one, by the bytes that its rows are known by.
     places: HashMap<Vec<u8>, usize>,
@@ -71,21 +72,66 @@ fn fire(fired: &Fired) -> Answer<()> {
     if fired.event() == Event::Truncate {
         return truncate::truncated(mapping.table_id, mapping.root == fired.relation());
     }
-    let mut statement = Statement {
-        mapping: &mapping,
-        touched: Vec::new(),
-        places: HashMap::new(),
-        last: (vec![u8::MAX], None),
-        bytes: Vec::new(),
-        unknown: fired.may_have_children() && load::has_children(fired.relation())?,
-    };
+    let unknown = fired.may_have_children() && load::has_children(fired.relation())?;
+    let mut statement = Statement::new(mapping, unknown);
     fired.rows_before(&mut |row| statement.take(row, false))?;
     fired.rows_after(&mut |row| statement.take(row, true))?;
-    let Statement { touched, .. } = statement;
-    touched.into_iter().try_for_each(|touched| touched.write(&mapping))
+    statement.write()
 }
 
-impl Statement<'_> {
+/// Takes rows where they are written, in place of the trigger, which would do the same with them.
+struct Told {
+    function: Oid,
+    statement: Statement,
+}
+
+/// Who is to be told of rows that are written to a table without a statement; `None` where nothing is kept of it.
+pub fn witness(table: &ManagedTable) -> Answer<Option<Box<dyn Witness>>> {
+    if !table.keep_manifest {
+        return Ok(None);
+    }
+    let (Some(mapping), Some(function)) = (mapping::mapping(table.oid)?, mapping::trigger_function()) else {
+        return Ok(None);
+    };
+    let unknown = may_have_children(table.oid) && load::has_children(table.oid)?;
+    Ok(Some(Box::new(Told { function, statement: Statement::new(mapping, unknown) })))
+}
+
+impl Witness for Told {
+    fn function(&self) -> Oid {
+        self.function
+    }
+
+    fn added(&mut self, row: &Row<'_>) -> Answer<()> {
+        self.statement.take(row, true)
+    }
+
+    fn removed(&mut self, row: &Row<'_>) -> Answer<()> {
+        self.statement.take(row, false)
+    }
+
+    fn end(self: Box<Self>) -> Answer<()> {
+        self.statement.write()
+    }
+}
+
+impl Statement {
+    fn new(mapping: Rc<Mapping>, unknown: bool) -> Self {
+        Statement {
+            mapping,
+            touched: Vec::new(),
+            places: HashMap::new(),
+            last: (vec![u8::MAX], None),
+            bytes: Vec::new(),
+            unknown,
+        }
+    }
+
+    /// Writes what was taken.
+    fn write(self) -> Answer<()> {
+        self.touched.into_iter().try_for_each(|touched| touched.write(&self.mapping))
+    }
+
     fn take(&mut self, row: &Row<'_>, added: bool) -> Answer<()> {
         let Some(place) = self.place(row)? else { return Ok(()) };
         let touched = &mut self.touched[place];
@@ -96,7 +142,7 @@ impl Statement<'_> {
             touched.unknown = true;
             return Ok(());
         };
-        if touched.waiting.push((seen, added)) { touched.take_in(self.mapping) } else { Ok(()) }
+        if touched.waiting.push((seen, added)) { touched.take_in(&self.mapping) } else { Ok(()) }
     }
 
     /// Where in `touched` the changes of the row's database are; `None` for rows of nobody.

@@ -7,8 +7,9 @@ use plimsoll_core::value::ColumnType;
 use super::IncomingRow;
 use super::readable::is_parsed;
 use crate::access::Database;
-use crate::datum::{BulkInsert, BulkUpdate, Codec, FixedColumn, is_deterministic};
+use crate::datum::{BulkInsert, BulkUpdate, Codec, FixedColumn, Witness, is_deterministic};
 use crate::error::Answer;
+use crate::kept;
 use crate::table::ManagedTable;
 
 /// What became of rows that were looked up by their key.
@@ -82,7 +83,11 @@ fn each_datum(
 /// How many rows of an upload are looked up to learn whether all of them are new.
 const SAMPLE: usize = 16;
 
-fn begin_update(database: &Database, table: &ManagedTable) -> Answer<Option<BulkUpdate>> {
+fn begin_update(
+    database: &Database,
+    table: &ManagedTable,
+    witness: Option<Box<dyn Witness>>,
+) -> Answer<Option<BulkUpdate>> {
     if !is_exact(table) || !has_exact_keys(table) {
         return Ok(None);
     }
@@ -90,12 +95,12 @@ fn begin_update(database: &Database, table: &ManagedTable) -> Answer<Option<Bulk
     let identities = (0..table.physical.len()).filter(|place| table.physical[*place].always_identity);
     let kept: Vec<usize> = key.iter().copied().chain(identities).collect();
     let fixed = tenant_columns(database, table);
-    BulkUpdate::begin(table.oid, &sent_columns(table), key, &kept, &fixed)
+    BulkUpdate::begin(table.oid, &sent_columns(table), key, &kept, &fixed, witness)
 }
 
 /// Whether some of the rows exist, going by a few of them.
 pub fn some_exist(database: &Database, table: &mut ManagedTable, rows: &[IncomingRow<'_>]) -> Answer<bool> {
-    let Some(mut update) = begin_update(database, table)? else { return Ok(false) };
+    let Some(mut update) = begin_update(database, table, None)? else { return Ok(false) };
     let (columns, codecs) = (table.schema.columns(), &mut table.codecs);
     let mut datums = vec![None; columns.len()];
     let mut found = false;
@@ -107,7 +112,7 @@ pub fn some_exist(database: &Database, table: &mut ManagedTable, rows: &[Incomin
             Ok(())
         })?;
     }
-    update.finish();
+    update.finish()?;
     Ok(found)
 }
 
@@ -121,7 +126,8 @@ pub fn insert<'r>(
         return Ok(false);
     }
     let fixed = tenant_columns(database, table);
-    let Some(mut insert) = BulkInsert::begin(table.oid, &sent_columns(table), &fixed)? else {
+    let Some(mut insert) = BulkInsert::begin(table.oid, &sent_columns(table), &fixed, kept::witness(table)?)?
+    else {
         return Ok(false);
     };
     let (columns, codecs) = (table.schema.columns(), &mut table.codecs);
@@ -130,7 +136,7 @@ pub fn insert<'r>(
             each_datum(row, columns, codecs, |place, value| values.set(place, value))
         })?;
     }
-    insert.finish();
+    insert.finish()?;
     Ok(true)
 }
 
@@ -141,7 +147,8 @@ pub fn update_raised<'u>(
     table: &mut ManagedTable,
     rows: &[IncomingRow<'u>],
 ) -> Answer<Option<Sorted<'u>>> {
-    let Some(mut update) = begin_update(database, table)? else { return Ok(None) };
+    let witness = kept::witness(table)?;
+    let Some(mut update) = begin_update(database, table, witness)? else { return Ok(None) };
     let (numbers, version) = (table.numbers(), table.schema.version_index());
     let (columns, codecs) = (table.schema.columns(), &mut table.codecs);
     let digester = Digester::new(database.fingerprint_key.clone());
@@ -159,7 +166,7 @@ pub fn update_raised<'u>(
             let position = stored.position(version, &mut codecs[version])?;
             if position.is_some_and(|position| position < row.position) {
                 sorted.updated.push(*row);
-                return Ok(update.update(&datums));
+                return update.update(&datums);
             }
             form.clear();
             stored.encode_digest_form(0, &numbers, codecs, &mut form)?;
@@ -171,6 +178,6 @@ pub fn update_raised<'u>(
             return Ok(None);
         }
     }
-    update.finish();
+    update.finish()?;
     Ok(Some(sorted))
 }

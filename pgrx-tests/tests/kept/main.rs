@@ -5,3 +5,4 @@ mod partitions;
 mod sides;
 mod site;
 mod trust;
+mod uploads;

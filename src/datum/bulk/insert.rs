@@ -3,7 +3,8 @@
 
 use pgrx::pg_sys::{self, Datum, Oid};
 
-use super::{Domain, FixedColumn, Operation, Target, attribute_name, domains, input, is_simple};
+use super::index::Indexes;
+use super::{Domain, FixedColumn, Operation, Target, Witness, attribute_name, domains, input};
 use crate::datum::{Scratch, release};
 use crate::error::Answer;
 
@@ -11,6 +12,9 @@ use crate::error::Answer;
 const ROWS_TOGETHER: usize = 1_000;
 /// Bytes of rows that are stored together, so that they are still in the processor's cache then.
 const BYTES_TOGETHER: usize = 256 << 10;
+
+/// The access method of ordinary tables.
+const HEAP: Oid = Oid::from_u32(2);
 
 /// An INSERT that takes its rows one by one.
 pub struct BulkInsert {
@@ -26,7 +30,10 @@ pub struct BulkInsert {
     defaults: Vec<(usize, *mut pg_sys::ExprState)>,
     domains: Vec<Domain>,
     has_row_triggers: bool,
-    index_by_index: bool,
+    /// `None` where each row goes to all indexes by itself.
+    indexes: Option<Indexes>,
+    /// Whether slots keep what they were filled with once their rows are stored.
+    keeps_values: bool,
     /// Values of the rows that are not stored yet.
     values: Scratch,
 }
@@ -50,9 +57,14 @@ impl RowValues<'_> {
 
 impl BulkInsert {
     /// Begins to insert into a table, with the rights of the current user; `sent` names the columns that come
-    /// with each row. `None` where the table needs a statement.
-    pub fn begin(oid: Oid, sent: &[&str], fixed: &[FixedColumn]) -> Answer<Option<BulkInsert>> {
-        let Some(mut target) = Target::open(oid, Operation::Insert) else { return Ok(None) };
+    /// with each row; `witness` may be told of each row. `None` where the table needs a statement.
+    pub fn begin(
+        oid: Oid,
+        sent: &[&str],
+        fixed: &[FixedColumn],
+        witness: Option<Box<dyn Witness>>,
+    ) -> Answer<Option<BulkInsert>> {
+        let Some(mut target) = Target::open(oid, Operation::Insert, witness) else { return Ok(None) };
         let places = target.places(sent)?;
         let (mut fixed_values, mut defaults) = (Vec::new(), Vec::new());
         let mut needs_statement = false;
@@ -83,10 +95,10 @@ impl BulkInsert {
             target.attributes().map(|(place, _)| place).filter(|place| !is_fixed(place)).collect();
         target.start(&[]);
         target.begin();
-        // SAFETY: the indexes are open; what is got here is given back by `finish`.
-        let (index_by_index, pages, command) = unsafe {
+        // SAFETY: the relation is open; what is got here is given back by `finish`.
+        let (keeps_values, pages, command) = unsafe {
             (
-                target.indexes().all(|(index, info)| is_simple(index, info)),
+                (*(*target.relation).rd_rel).relam == HEAP,
                 pg_sys::GetBulkInsertState(),
                 pg_sys::GetCurrentCommandId(true),
             )
@@ -101,7 +113,8 @@ impl BulkInsert {
             defaults,
             domains: domains(&target, &unfixed),
             has_row_triggers: target.has_row_triggers(),
-            index_by_index,
+            indexes: Indexes::of(&target, None),
+            keeps_values,
             places,
             target,
             values: Scratch::new(),
@@ -146,10 +159,12 @@ impl BulkInsert {
             // SAFETY: values were made for the base types of their columns.
             unsafe { domain.check(values[domain.place], nulls[domain.place], estate) };
         }
-        // SAFETY: every place of the slot is filled.
+        // SAFETY: every place of the slot is filled, with values that live until the row is stored.
         unsafe {
             pg_sys::ExecStoreVirtualTuple(slot);
             self.target.check(slot);
+            let target = &mut self.target;
+            self.values.within(|| target.tell(slot, |witness, row| witness.added(row)))?;
         }
         self.used += 1;
         self.bytes += bytes;
@@ -177,12 +192,16 @@ impl BulkInsert {
                 self.pages,
             );
             pg_sys::MemoryContextSwitchTo(saved);
-            if self.index_by_index {
-                self.index_all(context);
+            let stored = &self.slots[..self.used];
+            if let Some(indexes) = &self.indexes {
+                if !self.keeps_values {
+                    stored.iter().for_each(|slot| pg_sys::slot_getallattrs(*slot));
+                }
+                indexes.add(&self.target, stored);
             }
-            for slot in &self.slots[..self.used] {
+            for slot in stored {
                 let mut recheck = std::ptr::null_mut();
-                if !self.index_by_index {
+                if self.indexes.is_none() {
                     recheck = release::insert_index_tuples(info, *slot, estate);
                 }
                 if self.has_row_triggers {
@@ -199,43 +218,11 @@ impl BulkInsert {
         (self.used, self.bytes) = (0, 0);
     }
 
-    /// Adds the rows that were just stored to one index after the other: the pages of an index stay in the
-    /// processor's cache that way.
-    ///
-    /// # Safety
-    /// The first `used` slots hold rows that were just stored, and every index is a simple one.
-    unsafe fn index_all(&self, context: *mut pg_sys::ExprContext) {
-        let mut values = [Datum::from(0usize); pg_sys::INDEX_MAX_KEYS as usize];
-        let mut nulls = [false; pg_sys::INDEX_MAX_KEYS as usize];
-        // SAFETY: by the caller's promise; values and nulls have a place for each column that an index may have.
-        unsafe {
-            let saved = pg_sys::MemoryContextSwitchTo((*context).ecxt_per_tuple_memory);
-            for (index, info) in self.target.indexes() {
-                let unique = match (*(*index).rd_index).indisunique {
-                    true => pg_sys::IndexUniqueCheck::UNIQUE_CHECK_YES,
-                    false => pg_sys::IndexUniqueCheck::UNIQUE_CHECK_NO,
-                };
-                for slot in &self.slots[..self.used] {
-                    let estate = self.target.estate;
-                    pg_sys::FormIndexDatum(info, *slot, estate, values.as_mut_ptr(), nulls.as_mut_ptr());
-                    pg_sys::index_insert(
-                        index,
-                        values.as_mut_ptr(),
-                        nulls.as_mut_ptr(),
-                        &raw mut (**slot).tts_tid,
-                        self.target.relation,
-                        unique,
-                        false,
-                        info,
-                    );
-                }
-            }
-            pg_sys::MemoryContextSwitchTo(saved);
-        }
-    }
-
     /// Stores what is left, and ends the INSERT.
-    pub fn finish(mut self) {
+    ///
+    /// # Errors
+    /// Those of the witness.
+    pub fn finish(mut self) -> Answer<()> {
         self.store();
         // SAFETY: got by `begin` and `push`.
         unsafe {
@@ -245,6 +232,6 @@ impl BulkInsert {
             }
             pg_sys::table_finish_bulk_insert(self.target.relation, 0);
         }
-        self.target.finish();
+        self.target.finish()
     }
 }

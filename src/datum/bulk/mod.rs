@@ -8,10 +8,20 @@
 //! All of it works inside a subtransaction only: whatever fails leaves buffers, locks and open relations behind,
 //! which the rollback takes back.
 
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `insert`, `update` | new rows, and rows found by their key and changed |
+//! | `index` | their index entries |
+//! | `triggers` | triggers on the statement, and who is told of rows in place of one |
+
+mod index;
 mod insert;
+mod triggers;
 mod update;
 
 pub use insert::BulkInsert;
+pub use triggers::Witness;
 pub use update::BulkUpdate;
 
 use std::ffi::CStr;
@@ -19,11 +29,9 @@ use std::ffi::CStr;
 use pgrx::pg_sys::{self, Datum, Oid};
 
 use super::{c_string, release};
-use crate::error::{Answer, Problem, state};
+use triggers::{LeftOut, TransitionMemory};
 
-/// KiB of rows that a transition table holds in memory, where `work_mem` is less: an upload is in memory
-/// anyway, and all of its rows would go through a file otherwise.
-const TRANSITION_MEMORY: i32 = 64 << 10;
+use crate::error::{Answer, Problem, state};
 
 /// A column that has the same value in every row.
 pub struct FixedColumn {
@@ -67,11 +75,14 @@ struct Target {
     capture: *mut pg_sys::TransitionCaptureState,
     /// Whether triggers on the statement have begun.
     begun: bool,
+    /// Who is told of each row from then on, in place of the trigger that is left out.
+    witness: Option<Box<dyn Witness>>,
+    left_out: Option<LeftOut>,
 }
 
 impl Target {
     /// Opens a table with the rights of the current user; `None` where it needs statements.
-    fn open(oid: Oid, operation: Operation) -> Option<Target> {
+    fn open(oid: Oid, operation: Operation, witness: Option<Box<dyn Witness>>) -> Option<Target> {
         // SAFETY: the oid is a table's that was looked up in this call; the lock is kept to the transaction's end.
         let relation = unsafe { pg_sys::table_open(oid, pg_sys::RowExclusiveLock as i32) };
         // SAFETY: an open relation has a descriptor.
@@ -85,6 +96,8 @@ impl Target {
             info: std::ptr::null_mut(),
             capture: std::ptr::null_mut(),
             begun: false,
+            witness,
+            left_out: None,
         };
         if target.is_fit() {
             return Some(target);
@@ -161,6 +174,7 @@ impl Target {
 
     /// Begins what is a statement to triggers.
     fn begin(&mut self) {
+        self.leave_out();
         // SAFETY: the executor's state was made by `start`.
         unsafe {
             pg_sys::AfterTriggerBeginQuery();
@@ -168,7 +182,7 @@ impl Target {
                 // Refuses what subscribers could not follow.
                 pg_sys::CheckCmdReplicaIdentity(self.relation, pg_sys::CmdType::CMD_UPDATE);
             }
-            let (triggers, oid) = ((*self.relation).trigdesc, (*self.relation).rd_id);
+            let (triggers, oid) = ((*self.info).ri_TrigDesc, (*self.relation).rd_id);
             let (command, before): (_, unsafe fn(_, _)) = match self.operation {
                 Operation::Insert => (pg_sys::CmdType::CMD_INSERT, pg_sys::ExecBSInsertTriggers),
                 Operation::Update => (pg_sys::CmdType::CMD_UPDATE, pg_sys::ExecBSUpdateTriggers),
@@ -182,13 +196,17 @@ impl Target {
     }
 
     /// Runs what runs after a statement (foreign keys, deferred checks, triggers) and closes the table.
-    fn finish(self) {
+    fn finish(mut self) -> Answer<()> {
         // SAFETY: ends what `start` and `begin` began, in the order in which COPY does so.
         unsafe {
             if self.begun {
                 match self.operation {
                     Operation::Insert => pg_sys::ExecASInsertTriggers(self.estate, self.info, self.capture),
                     Operation::Update => pg_sys::ExecASUpdateTriggers(self.estate, self.info, self.capture),
+                }
+                self.put_back();
+                if let Some(witness) = self.witness.take() {
+                    witness.end()?;
                 }
                 pg_sys::AfterTriggerEndQuery(self.estate);
             }
@@ -200,6 +218,7 @@ impl Target {
             pg_sys::CommandCounterIncrement();
         }
         self.abandon();
+        Ok(())
     }
 
     /// Closes a table that nothing was done to.
@@ -246,27 +265,6 @@ impl Target {
             (0..count)
                 .map(move |i| (*(*info).ri_IndexRelationDescs.add(i), *(*info).ri_IndexRelationInfo.add(i)))
         }
-    }
-}
-
-/// Sets `work_mem` back when transition tables have been begun with more.
-struct TransitionMemory(i32);
-
-impl TransitionMemory {
-    fn raise() -> Self {
-        // SAFETY: a variable of the backend that is read where such a table begins; `drop` sets it back.
-        unsafe {
-            let before = pg_sys::work_mem;
-            pg_sys::work_mem = before.max(TRANSITION_MEMORY);
-            TransitionMemory(before)
-        }
-    }
-}
-
-impl Drop for TransitionMemory {
-    fn drop(&mut self) {
-        // SAFETY: as in `raise`.
-        unsafe { pg_sys::work_mem = self.0 };
     }
 }
 

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use pgrx::pg_sys::{self, Datum, Oid};
 
-use super::{Domain, FixedColumn, Operation, Target, attribute_name, domains, input, is_simple};
+use super::{Domain, FixedColumn, Operation, Target, Witness, attribute_name, domains, input, is_simple};
 use crate::datum::{Row, Scratch, release};
 use crate::error::Answer;
 
@@ -36,16 +36,17 @@ pub struct BulkUpdate {
 
 impl BulkUpdate {
     /// Opens a table for look-ups by the columns `key` among the `sent` ones, together with the fixed ones, and
-    /// for updates of the sent columns that are not named in `kept`. `None` where the table needs statements, or
-    /// has no plain unique index over these columns.
+    /// for updates of the sent columns that are not named in `kept`, of which `witness` may be told. `None` where
+    /// the table needs statements, or has no plain unique index over these columns.
     pub fn begin(
         oid: Oid,
         sent: &[&str],
         key: &[usize],
         kept: &[usize],
         fixed: &[FixedColumn],
+        witness: Option<Box<dyn Witness>>,
     ) -> Answer<Option<BulkUpdate>> {
-        let Some(mut target) = Target::open(oid, Operation::Update) else { return Ok(None) };
+        let Some(mut target) = Target::open(oid, Operation::Update, witness) else { return Ok(None) };
         let places = target.places(sent)?;
         let mut wanted: Vec<(usize, Option<usize>, Datum)> =
             key.iter().map(|column| (places[*column], Some(*column), Datum::from(0usize))).collect();
@@ -59,7 +60,7 @@ impl BulkUpdate {
         target.start(&set.iter().map(|column| places[*column]).collect::<Vec<_>>());
         // SAFETY: the table's indexes are open.
         let Some((index, keys, sources)) = (unsafe { find_index(&target, &wanted) }) else {
-            target.finish();
+            target.finish()?;
             return Ok(None);
         };
         // SAFETY: the relation and its index are open, the snapshot is that of `start`.
@@ -134,7 +135,10 @@ impl BulkUpdate {
     }
 
     /// Changes the row that was found last to `row`; `false` where somebody else changed it meanwhile.
-    pub fn update(&mut self, row: &[Option<Datum>]) -> bool {
+    ///
+    /// # Errors
+    /// Those of the witness.
+    pub fn update(&mut self, row: &[Option<Datum>]) -> Answer<bool> {
         if !self.target.begun {
             // SAFETY: the context outlives `self`; what triggers keep outlives the row.
             let saved = unsafe { pg_sys::MemoryContextSwitchTo(self.lasting) };
@@ -162,25 +166,30 @@ impl BulkUpdate {
             (*new).tts_tableOid = (*relation).rd_id;
             pg_sys::ExecStoreVirtualTuple(new);
             self.target.check(new);
-            let Some(recheck) = release::update_tuple(info, estate, old, new) else { return false };
+            self.target.tell(old, |witness, row| witness.removed(row))?;
+            self.target.tell(new, |witness, row| witness.added(row))?;
+            let Some(recheck) = release::update_tuple(info, estate, old, new) else { return Ok(false) };
             if self.target.has_row_triggers() {
                 release::after_row_update(estate, info, old, new, recheck, capture);
             }
             pg_sys::ExecClearTuple(new);
             pg_sys::ReScanExprContext(release::per_tuple_context(estate));
         }
-        true
+        Ok(true)
     }
 
     /// Ends the UPDATE.
-    pub fn finish(self) {
+    ///
+    /// # Errors
+    /// Those of the witness.
+    pub fn finish(self) -> Answer<()> {
         // SAFETY: opened by `begin`.
         unsafe {
             pg_sys::index_endscan(self.scan);
             pg_sys::ExecDropSingleTupleTableSlot(self.old);
             pg_sys::ExecDropSingleTupleTableSlot(self.new);
         }
-        self.target.finish();
+        self.target.finish()
     }
 }
 
