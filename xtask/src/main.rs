@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod command;
 mod demo;
+mod pgspot;
 mod scratch;
 mod setup;
 mod suite;
@@ -32,6 +33,8 @@ enum Task {
     Setup,
     /// Formatting, lints and every test, against private servers
     Test,
+    /// Only the check of the SQL scripts by pgspot, which is a part of the tests
+    Pgspot,
     /// Build the extension and put it into a server's directories
     Install {
         /// The pg_config of the server to install into
@@ -74,9 +77,13 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<ExitCode> {
     match task {
         Task::Setup => {
-            setup::run()?;
+            setup::run_with(setup::TEST)?;
         }
         Task::Test => return suite::run(),
+        Task::Pgspot => {
+            let workspace = Machine::set_up_with(setup::TEST)?.workspace;
+            pgspot::run(&workspace.root, &workspace.target)?;
+        }
         Task::Install { pg_config } => install_into(pg_config)?,
         Task::Demo { stop: true, .. } => demo::stop()?,
         Task::Demo { sqlite_file, stop: false } => demo::run(sqlite_file.as_deref())?,
@@ -97,7 +104,12 @@ pub(crate) struct Machine {
 impl Machine {
     /// Installs what is missing and looks at the rest.
     pub(crate) fn set_up() -> Result<Self> {
-        let installation = setup::run()?;
+        Self::set_up_with(&[])
+    }
+
+    /// The same, with further programs.
+    pub(crate) fn set_up_with(programs: &[setup::Program]) -> Result<Self> {
+        let installation = setup::run_with(programs)?;
         let runner = Runner::current()?;
         let workspace = Workspace::find(&runner)?;
         if workspace.is_outside() {

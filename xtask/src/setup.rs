@@ -24,18 +24,21 @@ pub(crate) type Program = (&'static str, &'static [&'static str], &'static str, 
 pub(crate) const BENCH: &[Program] =
     &[("sqlite3", &["-version"], "sqlite3", "the first sync is measured against `sqlite3 -csv | psql`")];
 
+/// What the tests need.
+pub(crate) const TEST: &[Program] = &[(
+    "python3",
+    &["-m", "venv", "--help"],
+    "python3-venv",
+    "pgspot, which checks the SQL scripts, is a Python program",
+)];
+
 /// The tools that the benchmarks compare with, where they are asked to.
 pub(crate) const PEERS: &[Program] = &[
     ("pg_comparator", &["--version"], "postgresql-comparator", "another tool that compares tables"),
     ("python3", &["-m", "venv", "--help"], "python3-venv", "reladiff, another tool, is a Python program"),
 ];
 
-/// Looks for everything, installs what is missing, and answers the Postgres installation to use.
-pub(crate) fn run() -> Result<Installation> {
-    run_with(&[])
-}
-
-/// The same, with further programs.
+/// Looks for everything and for the programs, installs what is missing, and answers the Postgres installation to use.
 pub(crate) fn run_with(programs: &[Program]) -> Result<Installation> {
     let missing = missing(programs)?;
     if !missing.is_empty() {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use plimsoll_cluster::sweep;
 
-use crate::{Machine, build, command};
+use crate::{Machine, build, command, pgspot, setup};
 
 /// Where tests look for the baseball database unless `PLIMSOLL_BASEBALL` names it.
 const BASEBALL: &str = "../shared/data/baseball.sqlite.gz";
@@ -21,7 +21,7 @@ struct Step {
 /// Runs every step; a later step runs also where an earlier one failed, unless it cannot without it.
 pub(crate) fn run() -> Result<ExitCode> {
     let begun = Instant::now();
-    let machine = Machine::set_up()?;
+    let machine = Machine::set_up_with(setup::TEST)?;
     let (workspace, installation) = (&machine.workspace, &machine.installation);
     println!("Testing against {}", installation.version);
     let mut steps = Vec::new();
@@ -52,6 +52,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         ]);
         command::run(clippy.args(["--", "--deny", "warnings"]))
     });
+    step("pgspot over the SQL scripts", &mut || pgspot::run(&workspace.root, &workspace.target));
     let built = step("release build of the extension and the client", &mut || {
         build::extension(workspace, installation)?;
         build::client(workspace, installation).map(drop)
