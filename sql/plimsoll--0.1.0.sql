@@ -8,7 +8,9 @@
 DO $$
 DECLARE
     wanted pg_catalog.record;
-    existing pg_catalog.record;
+    role oid;
+    ours boolean;
+    unlike_ours text;
 BEGIN
     FOR wanted IN
         SELECT * FROM (VALUES
@@ -16,25 +18,53 @@ BEGIN
             ('plimsoll_agent', 'Plimsoll: sends and checks the rows of the databases granted to it'),
             ('plimsoll_reader', 'Plimsoll: reads reports on the databases granted to it')) AS roles (name, purpose)
     LOOP
-        SELECT r.oid, r.rolcanlogin OR r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication
-                   OR r.rolbypassrls AS can_act,
-               pg_catalog.shobj_description(r.oid, 'pg_authid') OPERATOR(pg_catalog.=) wanted.purpose AS ours,
-               EXISTS (SELECT FROM pg_catalog.pg_auth_members m
-                       WHERE m.roleid OPERATOR(pg_catalog.=) r.oid OR m.member OPERATOR(pg_catalog.=) r.oid) AS has_members
-          INTO existing
-          FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) wanted.name::pg_catalog.name;
+        SELECT r.oid, pg_catalog.shobj_description(r.oid, 'pg_authid') IS NOT DISTINCT FROM wanted.purpose
+            INTO role, ours
+        FROM pg_catalog.pg_authid r WHERE r.rolname OPERATOR(pg_catalog.=) wanted.name::pg_catalog.name;
         IF NOT FOUND THEN
             EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', wanted.name);
-            EXECUTE pg_catalog.format('COMMENT ON ROLE %I IS %L', wanted.name, wanted.purpose);
-        ELSIF (existing.can_act OR (existing.has_members AND existing.ours IS NOT TRUE))
-            AND pg_catalog.current_setting('plimsoll.adopt_roles', true) IS DISTINCT FROM 'on'
-        THEN
-            RAISE EXCEPTION USING
-                ERRCODE = 'duplicate_object',
-                MESSAGE = pg_catalog.format('role "%s" exists already and was not made by Plimsoll', wanted.name),
-                DETAIL = 'It may log in, has attributes of its own, or has members that would gain access.',
-                HINT = 'Rename or drop it, or SET plimsoll.adopt_roles = on to use it as it is.';
+        ELSE
+            -- Of the admins' role also who could make others its members: a comment is soon forged.
+            SELECT pg_catalog.concat_ws('; ',
+                CASE WHEN r.rolcanlogin THEN 'it may log in' END,
+                CASE WHEN r.rolpassword IS NOT NULL THEN 'it has a password' END,
+                CASE WHEN r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls
+                    THEN 'it has attributes such as CREATEROLE' END,
+                (SELECT 'it is a member of ' OPERATOR(pg_catalog.||) pg_catalog.string_agg(g.rolname, ', ')
+                 FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_authid g ON g.oid OPERATOR(pg_catalog.=) m.roleid
+                 WHERE m.member OPERATOR(pg_catalog.=) r.oid),
+                (SELECT 'it was not made by Plimsoll and has the members '
+                     OPERATOR(pg_catalog.||) pg_catalog.string_agg(g.rolname, ', ')
+                 FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_authid g ON g.oid OPERATOR(pg_catalog.=) m.member
+                 WHERE m.roleid OPERATOR(pg_catalog.=) r.oid AND NOT ours),
+                (SELECT 'it has members that no superuser made so, or that may make others so: '
+                     OPERATOR(pg_catalog.||) pg_catalog.string_agg(g.rolname, ', ')
+                 FROM pg_catalog.pg_auth_members m
+                 JOIN pg_catalog.pg_authid g ON g.oid OPERATOR(pg_catalog.=) m.member AND NOT g.rolsuper
+                 LEFT JOIN pg_catalog.pg_authid by ON by.oid OPERATOR(pg_catalog.=) m.grantor
+                 WHERE m.roleid OPERATOR(pg_catalog.=) r.oid AND ours
+                     AND wanted.name OPERATOR(pg_catalog.=) 'plimsoll_admin'
+                     AND (m.admin_option OR by.rolsuper IS NOT TRUE)),
+                CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_db_role_setting s
+                        WHERE s.setrole OPERATOR(pg_catalog.=) r.oid)
+                    THEN 'it has settings of its own (ALTER ROLE ... SET)' END,
+                CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_shdepend d
+                        WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_authid'::pg_catalog.regclass
+                            AND d.refobjid OPERATOR(pg_catalog.=) r.oid AND d.deptype OPERATOR(pg_catalog.=) 'o')
+                    THEN 'it owns objects' END)
+            INTO unlike_ours
+            FROM pg_catalog.pg_authid r WHERE r.oid OPERATOR(pg_catalog.=) role;
+            IF unlike_ours OPERATOR(pg_catalog.<>) ''
+                AND pg_catalog.current_setting('plimsoll.adopt_roles', true) IS DISTINCT FROM 'on'
+            THEN
+                RAISE EXCEPTION USING
+                    ERRCODE = 'duplicate_object',
+                    MESSAGE = pg_catalog.format('role "%s" exists already, not as Plimsoll makes it', wanted.name),
+                    DETAIL = pg_catalog.format('What was done to it would have effect here: %s.', unlike_ours),
+                    HINT = 'Undo that, rename the role or drop it; or SET plimsoll.adopt_roles = on to use it as it is.';
+            END IF;
         END IF;
+        EXECUTE pg_catalog.format('COMMENT ON ROLE %I IS %L', wanted.name, wanted.purpose);
     END LOOP;
 END
 $$;
