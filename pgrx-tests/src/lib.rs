@@ -7,9 +7,11 @@
 mod client;
 mod cluster;
 mod compare;
+mod pooler;
 mod site;
 
 pub use client::{ClientHome, Finished, Running};
 pub use cluster::{Login, Registered, TestCluster, shared};
 pub use compare::{Comparison, assert_equal};
+pub use pooler::Pooler;
 pub use site::{Agent, LOCAL, Site, table_of};

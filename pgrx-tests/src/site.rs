@@ -112,6 +112,11 @@ impl Agent {
         self.home.write("plimsoll.toml", &text);
     }
 
+    /// Lets it connect elsewhere, from the next configuration on.
+    pub fn connect_to(&mut self, url: &str) {
+        self.url = url.to_owned();
+    }
+
     /// Makes one run.
     pub fn sync(&self) -> Finished {
         self.home.run(["sync", "--json", "--quiet"])

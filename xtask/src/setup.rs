@@ -25,12 +25,20 @@ pub(crate) const BENCH: &[Program] =
     &[("sqlite3", &["-version"], "sqlite3", "the first sync is measured against `sqlite3 -csv | psql`")];
 
 /// What the tests need.
-pub(crate) const TEST: &[Program] = &[(
-    "python3",
-    &["-m", "venv", "--help"],
-    "python3-venv",
-    "pgspot, which checks the SQL scripts, is a Python program",
-)];
+pub(crate) const TEST: &[Program] = &[
+    (
+        "python3",
+        &["-m", "venv", "--help"],
+        "python3-venv",
+        "pgspot, which checks the SQL scripts, is a Python program",
+    ),
+    (
+        "pgbouncer",
+        &["--version"],
+        "pgbouncer",
+        "a pooler between clients and a private server; the service that Debian starts with it is not used",
+    ),
+];
 
 /// The tools that the benchmarks compare with, where they are asked to.
 pub(crate) const PEERS: &[Program] = &[
@@ -95,8 +103,11 @@ fn missing(programs: &[Program]) -> Result<Vec<Need>> {
 }
 
 fn runs(program: &str, arguments: &[&str]) -> bool {
+    // Debian keeps servers where only root looks for programs.
+    let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
     Command::new(program)
         .args(arguments)
+        .env("PATH", path)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
