@@ -12,6 +12,9 @@ use plimsoll_core::store::{
     SourceRecord, SourceRow, SourceWindow, TableId,
 };
 
+/// Batches of so many rows have nearly grown as large as they will: no more rows are read ahead than that.
+const LARGE_BATCH: usize = 50_000;
+
 type Job<S> = Box<dyn FnOnce(&mut S) + Send>;
 
 /// What is being read ahead: which call it answers, and where the answer will be.
@@ -106,6 +109,9 @@ impl<S: Source + Send + 'static> Source for ReadAhead<S> {
         };
         if let Some(next) = batch.next.clone() {
             let question = (table, next.clone());
+            // The next batch may be up to twice as large. Where it is not, it is sent in two pieces.
+            let rows = if limit.rows < LARGE_BATCH { limit.rows * 2 } else { limit.rows };
+            let limit = BatchLimit { rows, ..limit };
             let answer = self.start(move |source| source.read_batch(table, Some(&next), limit))?;
             self.batch = Some(Pending { question, answer });
         }

@@ -28,6 +28,13 @@ impl BatchWriter {
         Self::default()
     }
 
+    /// An empty upload with room for so many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        let mut writer = Self::default();
+        writer.bytes.reserve(bytes);
+        writer
+    }
+
     /// Adds a row in wire form.
     pub fn push(&mut self, row: &[u8]) {
         put_varint(&mut self.bytes, row.len() as u64);

@@ -16,8 +16,8 @@ pub use decode::{Field, Fields, check_row, take_varint};
 pub(crate) use encode::put_tagged;
 pub use encode::{RowWriter, put_varint};
 pub use json::{canonical_json, check_json};
-pub use normal::digest_form;
 pub(crate) use normal::put_normal;
+pub use normal::{digest_form, put_field};
 
 use crate::error::Result;
 use crate::schema::{TableSchema, position_of};

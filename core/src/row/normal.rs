@@ -15,7 +15,10 @@ pub fn digest_form(row: &[u8], out: &mut Vec<u8>) -> Result<()> {
 }
 
 /// Appends the digest form of one field.
-pub(super) fn put_field(out: &mut Vec<u8>, field: &Field<'_>) -> Result<()> {
+///
+/// # Errors
+/// `InvalidText` where it holds jsonb that is no JSON.
+pub fn put_field(out: &mut Vec<u8>, field: &Field<'_>) -> Result<()> {
     if is_normal(&field.value) {
         out.extend_from_slice(field.bytes);
         return Ok(());

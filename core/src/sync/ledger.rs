@@ -72,6 +72,11 @@ impl Ledger {
         }
     }
 
+    /// Whether any row is one of those not stored.
+    pub fn knows_any(&self) -> bool {
+        !self.known.is_empty()
+    }
+
     /// Whether the row is one of those not stored, whatever its content.
     pub fn is_known(&self, key_id: &KeyId) -> bool {
         self.known.contains_key(key_id)
@@ -86,6 +91,10 @@ impl Ledger {
 
     /// What is remembered of the row, where its content is still what was not stored.
     pub fn unchanged(&self, record: &SourceRecord) -> Option<&Rejected> {
+        // An identity costs a hash.
+        if self.known.is_empty() {
+            return None;
+        }
         let (id, digest) = match record {
             SourceRecord::Row(row) => (SourceKey::Encoded(row.key.clone()).id(), row.item.digest),
             SourceRecord::Bad(bad) => (bad.key.id(), bad.source_digest),

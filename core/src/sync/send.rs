@@ -1,7 +1,7 @@
 //! Sends rows and deals with those that are not stored: rejected rows are recorded and passed by, waiting
 //! rows are tried together with the row that holds the value they need, and else recorded to be tried again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::Event;
 use super::ledger::Ledger;
@@ -41,8 +41,8 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Send {
     work: Work,
-    /// Rows read and not yet dealt with, last first.
-    queue: Vec<SourceRecord>,
+    /// Rows read and not yet dealt with.
+    queue: VecDeque<SourceRecord>,
     batch: Vec<SourceRow>,
     /// For each row taken from the queue with the batch, in order: whether it can be uploaded.
     order: Vec<bool>,
@@ -91,7 +91,7 @@ impl Send {
     fn empty(work: Work) -> Self {
         Send {
             work,
-            queue: Vec::new(),
+            queue: VecDeque::new(),
             batch: Vec::new(),
             order: Vec::new(),
             round: 0,
@@ -185,8 +185,7 @@ impl Send {
     /// Takes rows up: those whose content was refused before are not sent again.
     fn admit(&mut self, mut records: Vec<SourceRecord>, again: bool, ledger: &Ledger) {
         records.retain(|record| ledger.unchanged(record).is_none_or(|known| again && known.waits));
-        records.reverse();
-        self.queue = records;
+        self.queue = records.into();
     }
 
     /// Goes to the next thing to be done.
@@ -229,7 +228,7 @@ impl Send {
         }
         let limit = ledger.next_batch();
         let mut bytes = 0;
-        while let Some(record) = self.queue.pop() {
+        while let Some(record) = self.queue.pop_front() {
             match record {
                 SourceRecord::Bad(bad) => {
                     self.order.push(false);
@@ -238,7 +237,7 @@ impl Send {
                 SourceRecord::Row(row) => {
                     bytes += row.row.len();
                     if !self.batch.is_empty() && (bytes > limit.bytes || self.batch.len() >= limit.rows) {
-                        self.queue.push(SourceRecord::Row(row));
+                        self.queue.push_front(SourceRecord::Row(row));
                         break;
                     }
                     self.order.push(true);
@@ -280,17 +279,18 @@ impl Send {
         let mut refused: HashMap<usize, Refusal> =
             uploaded.refused.into_iter().map(|refusal| (refusal.ordinal, refusal)).collect();
         let mut order = std::mem::take(&mut self.order).into_iter();
+        let may_clear = uploaded.held == 0 && ledger.knows_any();
         for (ordinal, row) in batch.into_iter().enumerate() {
             for _ in order.by_ref().take_while(|is_row| !is_row) {
                 self.count_rejection(ledger);
             }
-            match refused.remove(&ordinal) {
+            let refusal = if refused.is_empty() { None } else { refused.remove(&ordinal) };
+            match refusal {
                 None => {
                     ledger.rejected_in_a_row = 0;
-                    let id = SourceKey::Encoded(row.key).id();
-                    if uploaded.held == 0 && ledger.is_known(&id) {
-                        self.clear.push(id);
-                    }
+                    // An identity costs a hash.
+                    let id = may_clear.then(|| SourceKey::Encoded(row.key).id());
+                    self.clear.extend(id.filter(|id| ledger.is_known(id)));
                 }
                 Some(refusal) if refusal.waits => self.waiting.push((row, refusal)),
                 Some(refusal) => {

@@ -6,6 +6,7 @@
 mod check;
 mod column_type;
 pub mod datetime;
+mod from_number;
 mod nested;
 mod numeric;
 

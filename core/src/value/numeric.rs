@@ -219,30 +219,6 @@ impl NumericBuf {
         Numeric { kind: self.kind, scale: self.scale, weight: self.weight, digits: &self.digits }
     }
 
-    /// A whole number.
-    pub fn from_int(number: i64) -> Self {
-        let mut groups = [0u16; 5];
-        let mut left = number.unsigned_abs();
-        for group in groups.iter_mut().rev() {
-            *group = (left % 10_000) as u16;
-            left /= 10_000;
-        }
-        let kind = if number < 0 { NumericKind::Negative } else { NumericKind::Positive };
-        Self::from_groups(kind, 0, 4, groups)
-    }
-
-    /// A double, as the shortest decimal number that reads back as the same double.
-    pub fn from_float(number: f64) -> Self {
-        let special = |kind| NumericBuf { kind, scale: 0, weight: 0, digits: Vec::new() };
-        match number {
-            n if n.is_nan() => special(NumericKind::NaN),
-            f64::INFINITY => special(NumericKind::Infinity),
-            f64::NEG_INFINITY => special(NumericKind::NegativeInfinity),
-            // A finite double in plain notation has at most 309 + 1,074 digits: always within range.
-            n => Self::parse(&n.to_string()).unwrap_or_else(|_| special(NumericKind::NaN)),
-        }
-    }
-
     /// A number as Postgres reads it: digits with an optional point and exponent, `NaN`, `Infinity`.
     ///
     /// # Errors
@@ -256,14 +232,13 @@ impl NumericBuf {
             Some(b'+') => (false, &text[1..]),
             _ => (false, text),
         };
-        let special = match unsigned.to_ascii_lowercase().as_str() {
-            "nan" => Some(NumericKind::NaN),
-            "infinity" | "inf" if negative => Some(NumericKind::NegativeInfinity),
-            "infinity" | "inf" => Some(NumericKind::Infinity),
-            _ => None,
-        };
-        if let Some(kind) = special {
-            return Ok(NumericBuf { kind, scale: 0, weight: 0, digits: Vec::new() });
+        let is = |name: &str| unsigned.eq_ignore_ascii_case(name);
+        let special = |kind| Ok(NumericBuf { kind, scale: 0, weight: 0, digits: Vec::new() });
+        if is("nan") {
+            return special(NumericKind::NaN);
+        }
+        if is("infinity") || is("inf") {
+            return special(if negative { NumericKind::NegativeInfinity } else { NumericKind::Infinity });
         }
         let (mantissa, exponent) = match unsigned.find(['e', 'E']) {
             Some(at) => (&unsigned[..at], unsigned[at + 1..].parse::<i32>().map_err(|_| bad())?),

@@ -1,8 +1,10 @@
 //! Rows of a statement to encoded rows. Buffers are reused; only what is handed out is allocated.
 
-use plimsoll_core::digest::{Digester, FingerprintKey, RowDigest};
+use std::convert::Infallible;
+
+use plimsoll_core::digest::{DigestQueue, Digester, FingerprintKey, RowDigest};
 use plimsoll_core::manifest::Item;
-use plimsoll_core::row::{RowWriter, digest_form};
+use plimsoll_core::row::{Field, RowWriter, digest_form, put_field};
 use plimsoll_core::store::{BadRow, Failure, Outcome, SourceKey, SourceRecord, SourceRow};
 use plimsoll_core::value::Value;
 use plimsoll_core::{Error, ErrorKind};
@@ -22,14 +24,15 @@ pub const MAX_ROW_BYTES: usize = 256 << 20;
 pub struct Encoder {
     digester: Digester,
     row: Vec<u8>,
+    form: Vec<u8>,
     key_fields: Vec<u8>,
     key: Vec<u8>,
 }
 
 /// What became of a row.
 pub enum Encoded {
-    /// It can be sent: the encoder holds it until the next.
-    Good(Item),
+    /// It can be sent, and has this position: the encoder holds it until the next.
+    Good(i64),
     /// It can never be.
     Bad(BadRow),
 }
@@ -40,10 +43,31 @@ struct Fault {
     error: Error,
 }
 
+/// The digests of rows that are read one after the other, made some at a time: that is faster.
+#[derive(Debug)]
+pub struct Digests(DigestQueue<usize>);
+
+impl Digests {
+    /// Makes those that are due, and tells the number of each row.
+    pub fn take(&mut self, mut take: impl FnMut(usize, RowDigest)) {
+        let all = self.0.take_all(|number, digest, _| {
+            take(number, digest);
+            Ok::<_, Infallible>(true)
+        });
+        let Ok(_) = all;
+    }
+}
+
 impl Encoder {
     /// An encoder for the database that `key` belongs to.
     pub fn new(key: FingerprintKey) -> Self {
-        Encoder { digester: Digester::new(key), row: Vec::new(), key_fields: Vec::new(), key: Vec::new() }
+        Encoder {
+            digester: Digester::new(key),
+            row: Vec::new(),
+            form: Vec::new(),
+            key_fields: Vec::new(),
+            key: Vec::new(),
+        }
     }
 
     /// Encodes a row whose columns are the plan's, in order.
@@ -53,10 +77,7 @@ impl Encoder {
     pub fn encode(&mut self, plan: &TablePlan, row: &Row<'_>) -> Outcome<Encoded> {
         let position = plan.version_kind.position(value_at(row, plan.schema.version_index())?);
         let fault = match (self.write_row(plan, row)?, position) {
-            (None, Some(position)) => match self.digester.digest(&self.row) {
-                Ok(digest) => return Ok(Encoded::Good(Item { position, digest })),
-                Err(error) => Fault { place: plan.schema.version_index(), error },
-            },
+            (None, Some(position)) => return Ok(Encoded::Good(position)),
             (Some(fault), _) => fault,
             (None, None) => Fault {
                 place: plan.schema.version_index(),
@@ -73,13 +94,29 @@ impl Encoder {
     pub fn record(&mut self, plan: &TablePlan, row: &Row<'_>) -> Outcome<SourceRecord> {
         Ok(match self.encode(plan, row)? {
             Encoded::Bad(bad) => SourceRecord::Bad(bad),
-            Encoded::Good(item) => SourceRecord::Row(self.take_row(item)),
+            Encoded::Good(position) => SourceRecord::Row(self.take_row(self.item(position))),
         })
     }
 
-    /// The row that [`Encoder::encode`] just found good.
+    /// The item of the row that [`Encoder::encode`] just found good.
+    pub fn item(&self, position: i64) -> Item {
+        Item { position, digest: self.digester.digest_of_form(&self.form) }
+    }
+
+    /// That row.
     pub fn take_row(&self, item: Item) -> SourceRow {
         SourceRow { item, key: self.key.clone(), row: self.row.clone() }
+    }
+
+    /// Digests of rows to come.
+    pub fn digests(&self) -> Digests {
+        Digests(DigestQueue::new(&self.digester))
+    }
+
+    /// Puts that row among them, under a number. Whether some are due.
+    pub fn queue(&self, digests: &mut Digests, number: usize) -> bool {
+        digests.0.form().extend_from_slice(&self.form);
+        digests.0.push(number)
     }
 
     /// The encoded key of a row that has the key's columns alone, in the order of the managed table's
@@ -106,7 +143,8 @@ impl Encoder {
 
     fn write_row(&mut self, plan: &TablePlan, row: &Row<'_>) -> Outcome<Option<Fault>> {
         self.row.clear();
-        self.key_fields.clear();
+        self.form.clear();
+        self.key.clear();
         let mut key = plan.schema.key_indexes().iter().copied().peekable();
         for (place, column) in plan.schema.columns().iter().enumerate() {
             let mut number = None;
@@ -120,26 +158,23 @@ impl Encoder {
                 Ok(None) => continue,
                 Ok(Some(value)) => value,
             };
-            let start = self.row.len();
+            let (start, start_of_form) = (self.row.len(), self.form.len());
             RowWriter::new(&mut self.row).field(column.number, &value);
+            let field = Field { number: column.number, value, bytes: &self.row[start..] };
+            if let Err(error) = put_field(&mut self.form, &field) {
+                return Ok(Some(Fault { place, error }));
+            }
             if in_key {
-                self.key_fields.extend_from_slice(&self.row[start..]);
+                self.key.extend_from_slice(&self.form[start_of_form..]);
             }
             if self.row.len() > MAX_ROW_BYTES {
                 let message = format!("the row exceeds {} MiB when encoded", MAX_ROW_BYTES >> 20);
                 // What is left of the row is not needed, and neither is its memory.
-                (self.row, self.key_fields) = (Vec::new(), Vec::new());
+                (self.row, self.form, self.key) = (Vec::new(), Vec::new(), Vec::new());
                 return Ok(Some(Fault { place, error: Error::new(ErrorKind::TooLarge, message) }));
             }
         }
-        match self.finish_key() {
-            true => Ok(None),
-            false => {
-                let place = plan.schema.key_indexes().first().copied().unwrap_or(0);
-                let error = Error::new(ErrorKind::Malformed, "a key that cannot be encoded");
-                Ok(Some(Fault { place, error }))
-            }
-        }
+        Ok(None)
     }
 
     fn bad_row(

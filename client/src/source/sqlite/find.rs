@@ -39,9 +39,11 @@ impl Reader<'_> {
             let mut statement = self.connection.prepare_cached(&sql)?;
             let mut rows = statement.query(params_from_iter(&bounds))?;
             while let Some(row) = rows.next()? {
-                match self.encoder.encode(self.plan, row)? {
-                    Encoded::Good(item) if wanted.contains(&item) => found.push(self.encoder.take_row(item)),
-                    _ => {}
+                if let Encoded::Good(position) = self.encoder.encode(self.plan, row)? {
+                    let item = self.encoder.item(position);
+                    if wanted.contains(&item) {
+                        found.push(self.encoder.take_row(item));
+                    }
                 }
             }
         }

@@ -5,12 +5,14 @@
 
 use std::time::{Duration, Instant};
 
+use plimsoll_core::digest::RowDigest;
+use plimsoll_core::manifest::Item;
 use plimsoll_core::store::{BatchLimit, Cursor, PositionRange, SourceBatch, SourceRecord, SourceWindow};
 use rusqlite::types::{Value as Owned, ValueRef};
 use rusqlite::{Params, Row, Statement, params_from_iter};
 
 use super::axis::Axis;
-use super::encode::{Encoded, value_at};
+use super::encode::{Digests, Encoded, value_at};
 use super::raw::{RawValue, put_raw, read_raw};
 use super::schema::quoted;
 use super::{Reader, Step, Trouble};
@@ -20,6 +22,8 @@ use crate::failure::table as refused;
 const SNAPSHOT: Duration = Duration::from_millis(1500);
 /// Rows between two looks at the clock.
 const CLOCK_ROWS: u64 = 256;
+/// In place of a digest that is made together with others.
+const TO_COME: RowDigest = RowDigest([0; 32]);
 /// The most rows without a position that are reported.
 const MOST_MISPLACED: usize = 10_000;
 
@@ -38,6 +42,15 @@ impl rusqlite::ToSql for Bound {
             Bound::Read(value) => value.to_sql(),
         }
     }
+}
+
+/// Puts the digests that are due into their rows.
+fn add_digests(digests: &mut Digests, batch: &mut SourceBatch) {
+    digests.take(|number, digest| {
+        if let Some(SourceRecord::Row(row)) = batch.records.get_mut(number) {
+            row.item.digest = digest;
+        }
+    });
 }
 
 impl Reader<'_> {
@@ -173,21 +186,27 @@ impl Reader<'_> {
         limit: BatchLimit,
     ) -> Step<SourceBatch> {
         let started = Instant::now();
-        let mut batch = SourceBatch::default();
+        let mut batch = SourceBatch { records: Vec::with_capacity(limit.rows), next: None };
         let mut cursor = Vec::new();
         let mut last = after.map_or(i64::MIN, |cursor| cursor.position);
         let (mut bytes, mut seen) = (0, 0u64);
         // A row with NULL in its key sorts where no cursor can go on: it is never the last one.
         let (mut may_stop, mut late) = (false, false);
+        let mut digests = self.encoder.digests();
         while let Some(row) = rows.next()? {
             seen += 1;
             late |= seen.is_multiple_of(CLOCK_ROWS) && started.elapsed() > SNAPSHOT;
             let full = batch.records.len() >= limit.rows || bytes >= limit.bytes || late;
             if full && may_stop {
                 batch.next = Some(Cursor { position: last, key: Some(cursor) });
-                return Ok(batch);
+                break;
             }
-            let record = self.encoder.record(self.plan, row)?;
+            let record = match self.encoder.encode(self.plan, row)? {
+                Encoded::Good(position) => {
+                    SourceRecord::Row(self.encoder.take_row(Item { position, digest: TO_COME }))
+                }
+                Encoded::Bad(bad) => SourceRecord::Bad(bad),
+            };
             let (position, length) = match &record {
                 SourceRecord::Row(row) => (row.item.position, row.row.len()),
                 SourceRecord::Bad(bad) => match bad.position {
@@ -200,13 +219,18 @@ impl Reader<'_> {
             }
             if bytes + length > limit.bytes && may_stop {
                 batch.next = Some(Cursor { position: last, key: Some(cursor) });
-                return Ok(batch);
+                break;
             }
             last = position;
             bytes += length;
+            let good = matches!(record, SourceRecord::Row(_));
             batch.records.push(record);
+            if good && self.encoder.queue(&mut digests, batch.records.len() - 1) {
+                add_digests(&mut digests, &mut batch);
+            }
             may_stop = self.write_cursor(&mut cursor, position, row)?;
         }
+        add_digests(&mut digests, &mut batch);
         Ok(batch)
     }
 
@@ -240,10 +264,11 @@ impl Reader<'_> {
         let mut rows = statement.query(params_from_iter(&bounds))?;
         let started = Instant::now();
         let (mut covered, mut last, mut late) = (0u64, i64::MIN, false);
+        let mut digests = self.encoder.digests();
         while let Some(row) = rows.next()? {
             let encoded = self.encoder.encode(self.plan, row)?;
             let position = match &encoded {
-                Encoded::Good(item) => item.position,
+                Encoded::Good(position) => *position,
                 Encoded::Bad(bad) => match bad.position {
                     Some(position) => position,
                     None => continue,
@@ -260,10 +285,16 @@ impl Reader<'_> {
             covered += 1;
             last = position;
             match encoded {
-                Encoded::Good(item) => window.items.push(item),
+                Encoded::Good(position) => {
+                    window.items.push(Item { position, digest: TO_COME });
+                    if self.encoder.queue(&mut digests, window.items.len() - 1) {
+                        digests.take(|number, digest| window.items[number].digest = digest);
+                    }
+                }
                 Encoded::Bad(bad) => window.bad.push(bad),
             }
         }
+        digests.take(|number, digest| window.items[number].digest = digest);
         Ok(window)
     }
 
