@@ -170,8 +170,8 @@ pub struct BadRow {
 pub enum SourceRecord {
     /// A row that can be sent.
     Row(SourceRow),
-    /// A row that can never be.
-    Bad(BadRow),
+    /// A row that can never be: seldom, so it takes no room beside the others.
+    Bad(Box<BadRow>),
 }
 
 /// Where reading in (position, key) order goes on. `key` is the source's own form of the last key read.

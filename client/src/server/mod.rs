@@ -12,6 +12,7 @@
 
 pub mod address;
 mod agent;
+mod batch;
 mod error;
 mod level;
 mod session;

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use plimsoll_core::digest::RowDigest;
 use plimsoll_core::fingerprint::Fingerprint;
 use plimsoll_core::manifest::{ItemsWriter, KeyedItem};
-use plimsoll_core::row::BatchWriter;
 use plimsoll_core::short::ShortItem;
 use plimsoll_core::store::{
     BatchKind, BatchRecord, Deleted, KeyId, Outcome, PositionRange, Refusal, Rejected, Rejection, SourceKey,
@@ -17,14 +16,13 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::agent::{as_json, from_hex, malformed, to_hex};
+use super::batch::Batch;
 use super::error::Place;
 use super::session::{Parameter, Server, Statement, cell};
 use super::summaries::{Call, keys_of, version_of};
 use crate::failure::{Advise, table as refused};
 use crate::fault::fault_point;
 
-/// Bytes in front of a row in an upload, but for the largest rows.
-const MOST_IN_FRONT: usize = 4;
 /// How many batches of history are asked for.
 const HISTORY_ROWS: i32 = 50;
 /// Batch records are sent with the next call, or alone when so many are kept.
@@ -181,15 +179,12 @@ impl Target for RunTarget<'_> {
     }
 
     fn upload(&mut self, table: TableId, rows: &[SourceRow]) -> Outcome<Uploaded> {
-        let mut writer =
-            BatchWriter::with_capacity(rows.iter().map(|row| row.row.len() + MOST_IN_FRONT).sum());
-        rows.iter().for_each(|row| writer.push(&row.row));
-        let bytes = writer.finish();
+        let batch = Batch(rows);
         let run_id = self.run_id;
         let sql = "SELECT inserted, updated, unchanged, fingerprint, held, rejected
                    FROM plimsoll.upload($1, $2, $3::pg_catalog.bytea, $4)";
         fault_point("before-upload");
-        let answer = self.call(table, sql, vec![(&bytes, Type::BYTEA), (&run_id, Type::INT8)])?;
+        let answer = self.call(table, sql, vec![(&batch, Type::BYTEA), (&run_id, Type::INT8)])?;
         fault_point("after-upload");
         let row = answer.first();
         let refused_rows: Option<Json> = cell(row, 5)?;

@@ -28,13 +28,6 @@ impl BatchWriter {
         Self::default()
     }
 
-    /// An empty upload with room for so many bytes.
-    pub fn with_capacity(bytes: usize) -> Self {
-        let mut writer = Self::default();
-        writer.bytes.reserve(bytes);
-        writer
-    }
-
     /// Adds a row in wire form.
     pub fn push(&mut self, row: &[u8]) {
         put_varint(&mut self.bytes, row.len() as u64);
@@ -61,6 +54,19 @@ impl BatchWriter {
     pub fn finish(mut self) -> Vec<u8> {
         self.bytes[1..HEADER].copy_from_slice(&self.rows.to_le_bytes());
         self.bytes
+    }
+}
+
+/// Hands the upload of these rows, in wire form, to `put` piece by piece: what [`BatchWriter`] makes of them.
+pub fn put_batch<'r>(rows: impl ExactSizeIterator<Item = &'r [u8]>, mut put: impl FnMut(&[u8])) {
+    put(&[ENCODING_VERSION]);
+    put(&u32::try_from(rows.len()).unwrap_or(u32::MAX).to_le_bytes());
+    let mut length = Vec::with_capacity(10);
+    for row in rows {
+        length.clear();
+        put_varint(&mut length, row.len() as u64);
+        put(&length);
+        put(row);
     }
 }
 

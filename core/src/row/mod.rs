@@ -10,7 +10,7 @@ mod encode;
 mod json;
 mod normal;
 
-pub use batch::{BatchReader, BatchWriter, MAX_BATCH_ROWS};
+pub use batch::{BatchReader, BatchWriter, MAX_BATCH_ROWS, put_batch};
 pub(crate) use decode::take_tagged;
 pub use decode::{Field, Fields, check_row, take_varint};
 pub(crate) use encode::put_tagged;

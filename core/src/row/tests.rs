@@ -141,6 +141,10 @@ fn an_upload_that_lies_is_refused() {
     writer.push(&row(&[(1, Value::Int(5))]));
     writer.push(&row(&[(1, Value::Int(6))]));
     let good = writer.finish();
+    let mut in_pieces = Vec::new();
+    let rows = [row(&[(1, Value::Int(5))]), row(&[(1, Value::Int(6))])];
+    put_batch(rows.iter().map(Vec::as_slice), |piece| in_pieces.extend_from_slice(piece));
+    assert_eq!(in_pieces, good);
     let read = |bytes: &[u8]| {
         BatchReader::new(bytes).and_then(|rows| rows.collect::<Result<Vec<_>>>().map(|r| r.len()))
     };

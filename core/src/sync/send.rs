@@ -70,10 +70,10 @@ impl Send {
     pub fn items(items: Vec<Item>, bad: Vec<BadRow>, ledger: &mut Ledger) -> Self {
         let mut send = Self::empty(Work::Items(items));
         // They stand apart from their neighbours here, so they are none "in a row".
-        let bad = bad.into_iter().map(SourceRecord::Bad);
+        let bad = bad.into_iter().map(|bad| SourceRecord::Bad(Box::new(bad)));
         let new = bad.filter(|record| ledger.unchanged(record).is_none());
         send.rejections.extend(new.filter_map(|record| match record {
-            SourceRecord::Bad(bad) => Some(rejection_of_bad(bad)),
+            SourceRecord::Bad(bad) => Some(rejection_of_bad(*bad)),
             SourceRecord::Row(_) => None,
         }));
         send.settle(ledger);
@@ -232,7 +232,7 @@ impl Send {
             match record {
                 SourceRecord::Bad(bad) => {
                     self.order.push(false);
-                    self.rejections.push(rejection_of_bad(bad));
+                    self.rejections.push(rejection_of_bad(*bad));
                 }
                 SourceRecord::Row(row) => {
                     bytes += row.row.len();

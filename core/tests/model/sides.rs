@@ -99,7 +99,7 @@ impl Source for ModelSource {
         if range.from.is_none() {
             let nowhere = model.local.iter().filter(|(_, row)| row.kind == Kind::Nowhere);
             window.bad.extend(nowhere.filter_map(|(key, row)| match row.record(*key) {
-                SourceRecord::Bad(bad) => Some(bad),
+                SourceRecord::Bad(bad) => Some(*bad),
                 SourceRecord::Row(_) => None,
             }));
         }
@@ -113,7 +113,7 @@ impl Source for ModelSource {
             last = Some(position);
             match model.local[&key].record(key) {
                 SourceRecord::Row(row) => window.items.push(row.item),
-                SourceRecord::Bad(bad) => window.bad.push(bad),
+                SourceRecord::Bad(bad) => window.bad.push(*bad),
             }
         }
         state.rows_read += window.items.len() + window.bad.len();

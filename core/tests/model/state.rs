@@ -66,7 +66,7 @@ impl LocalRow {
     }
     pub fn record(&self, key: u64) -> SourceRecord {
         if matches!(self.kind, Kind::Bad | Kind::Nowhere) {
-            return SourceRecord::Bad(BadRow {
+            return SourceRecord::Bad(Box::new(BadRow {
                 position: self.position(),
                 key: SourceKey::Encoded(key_bytes(key)),
                 key_text: format!("{{\"id\": {key}}}"),
@@ -74,7 +74,7 @@ impl LocalRow {
                 column: Some("value".to_owned()),
                 sqlstate: "22021".to_owned(),
                 message: "column \"value\" holds NUL".to_owned(),
-            });
+            }));
         }
         SourceRecord::Row(SourceRow { item: self.item(key), key: key_bytes(key), row: self.bytes(key) })
     }

@@ -93,7 +93,7 @@ impl Encoder {
     /// As [`Encoder::encode`].
     pub fn record(&mut self, plan: &TablePlan, row: &Row<'_>) -> Outcome<SourceRecord> {
         Ok(match self.encode(plan, row)? {
-            Encoded::Bad(bad) => SourceRecord::Bad(bad),
+            Encoded::Bad(bad) => SourceRecord::Bad(Box::new(bad)),
             Encoded::Good(position) => SourceRecord::Row(self.take_row(self.item(position))),
         })
     }

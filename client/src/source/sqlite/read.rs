@@ -205,7 +205,7 @@ impl Reader<'_> {
                 Encoded::Good(position) => {
                     SourceRecord::Row(self.encoder.take_row(Item { position, digest: TO_COME }))
                 }
-                Encoded::Bad(bad) => SourceRecord::Bad(bad),
+                Encoded::Bad(bad) => SourceRecord::Bad(Box::new(bad)),
             };
             let (position, length) = match &record {
                 SourceRecord::Row(row) => (row.item.position, row.row.len()),
@@ -330,7 +330,7 @@ impl Reader<'_> {
             let window = windows.get_mut(at).filter(|window| window.range.contains(position));
             let Some(window) = window else { continue };
             match self.encoder.encode(self.plan, row)? {
-                Encoded::Good(item) => window.items.push(item),
+                Encoded::Good(position) => window.items.push(self.encoder.item(position)),
                 Encoded::Bad(bad) => window.bad.push(bad),
             }
         }
