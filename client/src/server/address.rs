@@ -102,6 +102,13 @@ impl Address {
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(unusable("the server's url names no host"));
         }
+        // As libpq: a socket of this machine has no TLS, whatever is asked for.
+        #[cfg(unix)]
+        let mode = match config.get_hosts() {
+            [] => mode,
+            hosts if hosts.iter().all(|host| matches!(host, Host::Unix(_))) => TlsMode::Disable,
+            _ => mode,
+        };
         config.ssl_mode(match mode {
             TlsMode::Disable | TlsMode::Allow => SslMode::Disable,
             TlsMode::Prefer => SslMode::Prefer,
@@ -297,6 +304,13 @@ mod tests {
             assert_eq!(parsed(&format!("host=h user=u {named}")).mode, TlsMode::VerifyFull);
             assert_eq!(parsed(&format!("host=h user=u {named} sslmode=prefer")).mode, TlsMode::Prefer);
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_socket_of_this_machine_needs_no_tls() {
+        assert_eq!(parsed("postgres://u@%2Frun%2Fpostgresql/d?sslmode=verify-full").mode, TlsMode::Disable);
+        assert_eq!(parsed("host=/run/postgresql,h user=u sslmode=require").mode, TlsMode::VerifyFull);
     }
 
     #[test]

@@ -40,7 +40,7 @@ described AS (
             CASE WHEN c.relkind = 'i' THEN replace(pg_get_indexdef(c.oid), 'plimsoll.', '') END,
             CASE WHEN c.relkind = 'r' THEN (
                 SELECT string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod)
-                    || CASE WHEN a.attstattarget <> 0 THEN ' sampled' ELSE '' END
+                    || CASE WHEN a.attstattarget IS DISTINCT FROM 0 THEN ' sampled' ELSE '' END
                     || COALESCE(' ' || (SELECT line FROM rights r
                         WHERE r.kind = 'column' AND r.oid = a.attrelid AND r.column_number = a.attnum), ''), ', ' ORDER BY a.attnum)
                 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) END,
