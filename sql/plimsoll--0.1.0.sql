@@ -18,7 +18,7 @@ BEGIN
             ('plimsoll_agent', 'Plimsoll: sends and checks the rows of the databases granted to it'),
             ('plimsoll_reader', 'Plimsoll: reads reports on the databases granted to it')) AS roles (name, purpose)
     LOOP
-        SELECT r.oid, pg_catalog.shobj_description(r.oid, 'pg_authid') IS NOT DISTINCT FROM wanted.purpose
+        SELECT r.oid, COALESCE(pg_catalog.shobj_description(r.oid, 'pg_authid') OPERATOR(pg_catalog.=) wanted.purpose, false)
             INTO role, ours
         FROM pg_catalog.pg_authid r WHERE r.rolname OPERATOR(pg_catalog.=) wanted.name::pg_catalog.name;
         IF NOT FOUND THEN
@@ -55,7 +55,8 @@ BEGIN
             INTO unlike_ours
             FROM pg_catalog.pg_authid r WHERE r.oid OPERATOR(pg_catalog.=) role;
             IF unlike_ours OPERATOR(pg_catalog.<>) ''
-                AND pg_catalog.current_setting('plimsoll.adopt_roles', true) IS DISTINCT FROM 'on'
+                AND NOT COALESCE(
+                    pg_catalog.current_setting('plimsoll.adopt_roles', true) OPERATOR(pg_catalog.=) 'on', false)
             THEN
                 RAISE EXCEPTION USING
                     ERRCODE = 'duplicate_object',
