@@ -6,6 +6,7 @@
 //! | `read`, `write` | one value: datum to encoding, value to datum |
 //! | `digest` | datum to digest form |
 //! | `aggregate` | fingerprints as an aggregate of any query |
+//! | `name` | names as SQL takes them |
 //! | `numeric` | Postgres' packed numeric |
 //! | `array` | lists of positions as parameters |
 //! | `bulk` | rows written without a statement |
@@ -27,6 +28,7 @@ mod dependency;
 mod digest;
 mod held;
 mod invalidation;
+mod name;
 mod numeric;
 mod plan;
 mod read;
@@ -43,6 +45,7 @@ pub use bulk::{BulkInsert, BulkUpdate, FixedColumn, Witness, may_have_children};
 pub use dependency::depend_on_extension;
 pub use held::{Attribute, Held, hold, hold_by_name, lock_object};
 pub use invalidation::{Changed, changed, own_function, own_table, tell};
+pub use name::{qualified, quoted, type_name};
 pub use plan::{read_planned, select_planned};
 pub use relation::{IncomingColumn, IncomingRows};
 pub use snapshot::{
@@ -52,7 +55,7 @@ pub use statement::{Ctid, Parameter, Row, by_index, execute, read_all, read_rows
 pub use subtransaction::{Caught, attempt, set_constraints_immediate};
 pub use transition::{Event, Fired, insert_row};
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 
 use pgrx::pg_sys::{self, Oid};
 use plimsoll_core::value::ColumnType;
@@ -91,12 +94,6 @@ struct Element {
     length: i16,
     by_value: bool,
     alignment: core::ffi::c_char,
-}
-
-/// A type's name as SQL takes it, qualified.
-pub fn type_name(type_oid: Oid) -> String {
-    // SAFETY: the answer is a NUL-terminated string in the current context, for unknown types too.
-    unsafe { CStr::from_ptr(pg_sys::format_type_be_qualified(type_oid)) }.to_string_lossy().into_owned()
 }
 
 /// Whether values that a collation calls equal are the same bytes.

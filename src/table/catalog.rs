@@ -6,7 +6,7 @@ use pgrx::spi::{Spi, SpiHeapTupleData};
 use plimsoll_core::schema::Column;
 
 use super::{ManagedTable, PhysicalColumn, TenantColumn, numbers, schema_of};
-use crate::datum::{Codec, Held, hold, hold_by_name, may_write, select_planned};
+use crate::datum::{Codec, Held, hold, hold_by_name, may_write, qualified, quoted, select_planned};
 use crate::error::{Answer, Problem, state};
 use crate::identity;
 
@@ -33,16 +33,6 @@ impl Registration {
     pub fn name(&self) -> String {
         qualified(&self.schema_name, &self.table_name)
     }
-}
-
-/// An identifier as SQL takes it.
-pub fn quoted(name: &str) -> String {
-    pgrx::spi::quote_identifier(name)
-}
-
-/// A schema and a name in it as SQL takes them.
-pub fn qualified(schema: &str, name: &str) -> String {
-    pgrx::spi::quote_qualified_identifier(schema, name)
 }
 
 const COLUMNS: &str = "t.table_id, t.schema_name::pg_catalog.text, t.table_name::pg_catalog.text, t.relation_oid,

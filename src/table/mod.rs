@@ -12,7 +12,8 @@ mod register;
 mod sql;
 mod unmanage;
 
-pub use catalog::{qualified, quoted, registrations};
+pub use crate::datum::{qualified, quoted};
+pub use catalog::registrations;
 pub use sql::Placeholders;
 pub use unmanage::managed_by;
 

@@ -13,11 +13,11 @@ use pgrx::prelude::*;
 use pgrx::spi::Spi;
 use serde_json::json;
 
-use super::catalog::{self, Registration, quoted};
+use super::catalog::{self, Registration};
 use super::unmanage::{check_owner, managed_by};
 use crate::acts::Act;
 use crate::argument::required;
-use crate::datum::{Attribute, Held, depend_on_extension, hold};
+use crate::datum::{Attribute, Held, depend_on_extension, hold, quoted};
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::{access, identity};
 

@@ -3,7 +3,8 @@
 use pgrx::pg_sys::Oid;
 use pgrx::spi::Spi;
 
-use super::catalog::{Registration, qualified, quoted};
+use super::catalog::Registration;
+use crate::datum::{qualified, quoted};
 use crate::error::{Answer, Problem, state};
 use crate::identity;
 

@@ -5,9 +5,8 @@ use pgrx::pg_sys::{self, Datum};
 use plimsoll_core::value::ColumnType;
 
 use super::ManagedTable;
-use super::catalog::quoted;
 use crate::access::Database;
-use crate::datum::{IncomingColumn, Parameter, long_array};
+use crate::datum::{IncomingColumn, Parameter, long_array, quoted};
 use crate::error::Answer;
 
 /// Collects the parameters of a statement and answers their placeholders.

@@ -4,11 +4,11 @@ use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 use pgrx::spi::Spi;
 
-use super::catalog::{self, qualified};
+use super::catalog;
 use super::manage::relation_of;
 use crate::acts::Act;
 use crate::argument::required;
-use crate::datum::hold_by_name;
+use crate::datum::{hold_by_name, qualified};
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::{access, identity, kept};
 
