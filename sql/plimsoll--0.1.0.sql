@@ -1063,6 +1063,21 @@ REVOKE ALL ON ALL TABLES IN SCHEMA plimsoll FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA plimsoll FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA plimsoll FROM PUBLIC;
 
+-- Of a table that has a column of the type of ours, or a function that takes it, ours could not be changed any more.
+DO $$
+DECLARE
+    row_type pg_catalog.name;
+BEGIN
+    FOR row_type IN
+        SELECT t.typname FROM pg_catalog.pg_type t
+        WHERE t.typnamespace OPERATOR(pg_catalog.=) 'plimsoll'::pg_catalog.regnamespace
+            AND t.typtype OPERATOR(pg_catalog.=) 'c'
+    LOOP
+        EXECUTE pg_catalog.format('REVOKE ALL ON TYPE plimsoll.%I FROM PUBLIC', row_type);
+    END LOOP;
+END
+$$;
+
 GRANT SELECT ON plimsoll.replicas, plimsoll.runs, plimsoll.batches, plimsoll.rejected_rows, plimsoll.databases,
     plimsoll.tables, plimsoll.blocks TO plimsoll_admin, plimsoll_agent, plimsoll_reader;
 GRANT SELECT ON plimsoll.acts TO plimsoll_admin;
