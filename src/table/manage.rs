@@ -9,11 +9,11 @@ use pgrx::prelude::*;
 use pgrx::spi::Spi;
 use serde_json::json;
 
-use super::catalog::{self, Registration, quoted};
+use super::catalog::{self, Registration};
 use super::{numbers, register};
 use crate::acts::Act;
 use crate::argument::json;
-use crate::datum::{Attribute, Codec, Held, hold, require_utf8, type_name};
+use crate::datum::{Attribute, Codec, Held, hold, quoted, require_utf8, type_name};
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::{access, identity, kept};
 
@@ -27,6 +27,9 @@ fn texts(names: &Names<'_>) -> Vec<String> {
 fn text(name: Option<&CStr>) -> Option<String> {
     name.map(|name| name.to_string_lossy().into_owned())
 }
+
+/// What columns begin with that statements of ours add to those of the table.
+const OWN_COLUMNS: &str = "plimsoll ";
 
 /// What the caller asked for.
 struct Wish {
@@ -268,6 +271,11 @@ fn checked(relation: &Held, oid: Oid, wish: &Wish) -> Answer<Registration> {
     }
     for attribute in &attributes {
         if !server_columns.contains(&attribute.name) && !wish.tenant_columns.contains(&attribute.name) {
+            if attribute.name.starts_with(OWN_COLUMNS) {
+                let message =
+                    format!("column \"{}\" of {shown} has a name of Plimsoll's own", attribute.name);
+                return Err(unfit(message).hint("Rename it, or name it among server_columns."));
+            }
             Codec::new(attribute.type_oid, attribute.typmod)
                 .map_err(|problem| problem.in_column(&attribute.name, &shown))?;
         }
