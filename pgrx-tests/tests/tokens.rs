@@ -194,3 +194,19 @@ fn an_agent_goes_on_with_its_old_token_until_it_is_given_the_new_one() {
     assert_eq!(site.content("items").len(), 3, "and so does the new one");
     agent.home.run(["verify"]).expect_code(0);
 }
+
+#[test]
+fn a_token_that_was_ended_is_refused_to_a_transaction_that_looks_at_an_older_state() {
+    let mut shop = Shop::open();
+    let till = shop.register("acme", 1);
+    let mut agent = shop.connect(&shop.server.create_agent());
+    agent
+        .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM pg_catalog.pg_class")
+        .expect("a snapshot");
+    rotate(&mut shop, &till, "0");
+    let challenge: Vec<u8> =
+        agent.query_one("SELECT plimsoll.login_challenge()", &[]).expect("a challenge").get(0);
+    let token = plimsoll_core::token::Token::parse(&till.token).expect("a token");
+    let proof = token.prove(&challenge, till.id.as_bytes()).to_vec();
+    refused(agent.query_one("SELECT * FROM plimsoll.login($1, $2)", &[&till.id, &proof]), "28000");
+}
