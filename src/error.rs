@@ -39,6 +39,8 @@ pub mod state {
     pub const UNSUPPORTED: Code = Code::ERRCODE_FEATURE_NOT_SUPPORTED;
     /// Something went wrong that no caller can cause.
     pub const INTERNAL: Code = Code::ERRCODE_INTERNAL_ERROR;
+    /// Postgres has no memory left.
+    pub const OUT_OF_MEMORY: Code = Code::ERRCODE_OUT_OF_MEMORY;
     /// A limit was exceeded.
     pub const TOO_LARGE: Code = Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED;
 }

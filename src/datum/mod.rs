@@ -41,7 +41,7 @@ mod transition;
 mod write;
 
 pub use array::long_array;
-pub use bulk::{BulkInsert, BulkUpdate, FixedColumn, Witness, may_have_children};
+pub use bulk::{BulkInsert, BulkUpdate, FixedColumn, Sent, Witness, may_have_children};
 pub use dependency::depend_on_extension;
 pub use held::{Attribute, Held, hold, hold_by_name, lock_object};
 pub use invalidation::{Changed, changed, own_function, own_table, tell};

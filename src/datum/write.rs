@@ -2,15 +2,56 @@
 //! as it is.
 
 use pgrx::pg_sys::{self, Datum};
-use pgrx::{IntoDatum, PgBox};
 use plimsoll_core::row::canonical_json;
 use plimsoll_core::value::{ColumnType, Value};
 
 use super::{Codec, c_string, numeric};
 use crate::error::{Answer, Problem, state};
 
+/// The most that Postgres allocates for one value.
+const MOST_BYTES: usize = 0x3fff_ffff;
+
+unsafe extern "C" {
+    /// Postgres' own, called past the guard that turns its errors into panics: that costs as much as the call, for
+    /// each value of an upload. Told to answer null where there is no memory, it raises none for sizes that are
+    /// allowed.
+    fn MemoryContextAllocExtended(
+        context: pg_sys::MemoryContext,
+        size: usize,
+        flags: core::ffi::c_int,
+    ) -> *mut core::ffi::c_void;
+}
+
+/// Memory in the current context, aligned for any value.
+fn allocate(size: usize) -> Answer<*mut u8> {
+    let allocated = match size {
+        // SAFETY: the size is one that is allowed, so that nothing is raised.
+        0..=MOST_BYTES => unsafe {
+            MemoryContextAllocExtended(
+                pg_sys::CurrentMemoryContext,
+                size,
+                pg_sys::MCXT_ALLOC_NO_OOM as core::ffi::c_int,
+            )
+        },
+        _ => std::ptr::null_mut(),
+    };
+    if allocated.is_null() {
+        return Err(Problem::new(state::OUT_OF_MEMORY, format!("no memory for a value of {size} bytes")));
+    }
+    Ok(allocated.cast())
+}
+
+/// A value of variable length, in the current context.
 fn from_bytes(bytes: &[u8]) -> Answer<Datum> {
-    bytes.into_datum().ok_or_else(|| Problem::new(state::INTERNAL, "a value without a datum"))
+    const HEADER: usize = pg_sys::VARHDRSZ;
+    let length = HEADER + bytes.len();
+    let place = allocate(length)?;
+    // SAFETY: the allocation has room for header and bytes, and does not overlap with them.
+    unsafe {
+        pgrx::set_varsize_4b(place.cast(), length as i32);
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), place.add(HEADER), bytes.len());
+    }
+    Ok(Datum::from(place))
 }
 
 impl Codec {
@@ -30,11 +71,11 @@ impl Codec {
             (_, Value::Time(micros) | Value::Timestamp(micros) | Value::Timestamptz(micros)) => {
                 Datum::from(*micros)
             }
-            (_, Value::Timetz(micros, west)) => boxed(pg_sys::TimeTzADT { time: *micros, zone: *west }),
+            (_, Value::Timetz(micros, west)) => boxed(pg_sys::TimeTzADT { time: *micros, zone: *west })?,
             (_, Value::Interval(months, days, micros)) => {
-                boxed(pg_sys::Interval { time: *micros, day: *days, month: *months })
+                boxed(pg_sys::Interval { time: *micros, day: *days, month: *months })?
             }
-            (_, Value::Uuid(bytes)) => boxed(*bytes),
+            (_, Value::Uuid(bytes)) => boxed(*bytes)?,
             (ColumnType::Char(length), Value::Text(text)) => {
                 // A char(n) is stored padded, and no cast will pad this one.
                 let missing = (*length as usize).saturating_sub(text.chars().count());
@@ -137,10 +178,9 @@ impl Codec {
 }
 
 /// A fixed-length value that is passed by reference, in the current context.
-fn boxed<T>(value: T) -> Datum {
-    // SAFETY: the allocation is as large as the value, which is written before it is read.
-    let place = unsafe { PgBox::<T>::alloc() };
-    // SAFETY: a fresh allocation of this type.
-    unsafe { place.as_ptr().write(value) };
-    Datum::from(place.into_pg())
+fn boxed<T>(value: T) -> Answer<Datum> {
+    let place = allocate(size_of::<T>())?.cast::<T>();
+    // SAFETY: the allocation is as large as the value, and aligned for it.
+    unsafe { place.write(value) };
+    Ok(Datum::from(place))
 }

@@ -7,13 +7,15 @@ use std::rc::Rc;
 use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::{IntoDatum, pg_guard};
 use plimsoll_core::blocks::{Change, Changes, pack_entries};
-use plimsoll_core::digest::DigestQueue;
+use plimsoll_core::digest::{DigestQueue, FingerprintKey, RowDigest};
 use plimsoll_core::dyadic::Dyadic;
 use plimsoll_core::fingerprint::Fingerprint;
+use plimsoll_core::row::digest_form;
 
 use super::mapping::{self, Mapping, Seen, Tenant};
 use super::{counting, load, read, truncate};
-use crate::datum::{Event, Fired, Row, Witness, insert_row, may_have_children};
+use crate::access::Database;
+use crate::datum::{Event, Fired, Row, Sent, Witness, insert_row, may_have_children};
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::table::ManagedTable;
 
@@ -74,8 +76,8 @@ fn fire(fired: &Fired) -> Answer<()> {
     }
     let unknown = fired.may_have_children() && load::has_children(fired.relation())?;
     let mut statement = Statement::new(mapping, unknown);
-    fired.rows_before(&mut |row| statement.take(row, false))?;
-    fired.rows_after(&mut |row| statement.take(row, true))?;
+    fired.rows_before(&mut |row| statement.take(row, false, None))?;
+    fired.rows_after(&mut |row| statement.take(row, true, None))?;
     statement.write()
 }
 
@@ -83,10 +85,13 @@ fn fire(fired: &Fired) -> Answer<()> {
 struct Told {
     function: Oid,
     statement: Statement,
+    /// With which the digests of sent rows are made.
+    key: FingerprintKey,
 }
 
-/// Who is to be told of rows that are written to a table without a statement; `None` where nothing is kept of it.
-pub fn witness(table: &ManagedTable) -> Answer<Option<Box<dyn Witness>>> {
+/// Who is to be told of rows of a database that are written to a table without a statement; `None` where nothing is
+/// kept of it.
+pub fn witness(database: &Database, table: &ManagedTable) -> Answer<Option<Box<dyn Witness>>> {
     if !table.keep_manifest {
         return Ok(None);
     }
@@ -94,7 +99,8 @@ pub fn witness(table: &ManagedTable) -> Answer<Option<Box<dyn Witness>>> {
         return Ok(None);
     };
     let unknown = may_have_children(table.oid) && load::has_children(table.oid)?;
-    Ok(Some(Box::new(Told { function, statement: Statement::new(mapping, unknown) })))
+    let (statement, key) = (Statement::new(mapping, unknown), database.fingerprint_key.clone());
+    Ok(Some(Box::new(Told { function, statement, key })))
 }
 
 impl Witness for Told {
@@ -102,12 +108,12 @@ impl Witness for Told {
         self.function
     }
 
-    fn added(&mut self, row: &Row<'_>) -> Answer<()> {
-        self.statement.take(row, true)
+    fn added(&mut self, row: &Row<'_>, sent: Sent<'_>) -> Answer<()> {
+        self.statement.take(row, true, Some((sent, &self.key)))
     }
 
     fn removed(&mut self, row: &Row<'_>) -> Answer<()> {
-        self.statement.take(row, false)
+        self.statement.take(row, false, None)
     }
 
     fn end(self: Box<Self>) -> Answer<()> {
@@ -132,7 +138,8 @@ impl Statement {
         self.touched.into_iter().try_for_each(|touched| touched.write(&self.mapping))
     }
 
-    fn take(&mut self, row: &Row<'_>, added: bool) -> Answer<()> {
+    /// Takes a row; one that was sent, by its digest if that was made with the key its database has.
+    fn take(&mut self, row: &Row<'_>, added: bool, sent: Option<(Sent<'_>, &FingerprintKey)>) -> Answer<()> {
         let Some(place) = self.place(row)? else { return Ok(()) };
         let touched = &mut self.touched[place];
         let form = touched.waiting.form();
@@ -142,6 +149,17 @@ impl Statement {
             touched.unknown = true;
             return Ok(());
         };
+        if let Some((sent, key)) = sent {
+            if !has_form(sent.row, &form[start..], &mut self.bytes)? {
+                let message = "a row that would not be stored as it was sent";
+                return Err(Problem::new(state::UNSUPPORTED, message));
+            }
+            if let Some(digest) = sent.digest.filter(|_| touched.tenant.digester.has_key(key)) {
+                form.truncate(start);
+                note(&mut touched.changes, (&self.mapping, &touched.tenant), seen, *digest, added);
+                return if touched.changes.is_full() { touched.flush(&self.mapping) } else { Ok(()) };
+            }
+        }
         if touched.waiting.push((seen, added)) { touched.take_in(&self.mapping) } else { Ok(()) }
     }
 
@@ -179,8 +197,7 @@ impl Touched {
     fn take_in(&mut self, mapping: &Mapping) -> Answer<()> {
         let Touched { tenant, waiting, changes, .. } = self;
         waiting.take_all(|(seen, added), digest, _| {
-            counting::count(mapping.table_id, tenant.id, &digest, added);
-            changes.push(Change { position: seen.position, digest, modified: seen.modified, added });
+            note(changes, (mapping, tenant), seen, digest, added);
             Ok::<_, Problem>(true)
         })?;
         if self.changes.is_full() { self.flush(mapping) } else { Ok(()) }
@@ -211,6 +228,29 @@ impl Touched {
         }
         write_delta(&self.tenant, mapping.table_id, Some(&pack_entries(&entries)))
     }
+}
+
+/// Notes a row whose digest was made.
+fn note(
+    changes: &mut Changes,
+    (mapping, tenant): (&Mapping, &Tenant),
+    seen: Seen,
+    digest: RowDigest,
+    added: bool,
+) {
+    counting::count(mapping.table_id, tenant.id, &digest, added);
+    changes.push(Change { position: seen.position, digest, modified: seen.modified, added });
+}
+
+/// Whether a row in wire form has this digest form. `buffer` is overwritten.
+fn has_form(row: &[u8], form: &[u8], buffer: &mut Vec<u8>) -> Answer<bool> {
+    // Most values have one form only.
+    if row == form {
+        return Ok(true);
+    }
+    buffer.clear();
+    digest_form(row, buffer)?;
+    Ok(*buffer == form)
 }
 
 /// Writes what a statement changed of one replica; without entries: that nobody knows.

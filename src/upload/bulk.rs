@@ -1,13 +1,13 @@
 //! Rows handed to the table's access method, where that stores them exactly as they were sent.
 
 use plimsoll_core::digest::Digester;
-use plimsoll_core::row::Fields;
+use plimsoll_core::row::{Fields, examine_each};
 use plimsoll_core::value::ColumnType;
 
 use super::IncomingRow;
 use super::readable::is_parsed;
 use crate::access::Database;
-use crate::datum::{BulkInsert, BulkUpdate, Codec, FixedColumn, Witness, is_deterministic};
+use crate::datum::{BulkInsert, BulkUpdate, Codec, FixedColumn, Sent, Witness, is_deterministic};
 use crate::error::Answer;
 use crate::kept;
 use crate::table::ManagedTable;
@@ -62,13 +62,13 @@ fn tenant_columns(database: &Database, table: &ManagedTable) -> Vec<FixedColumn>
 
 /// Hands each field's place among the sent columns and its value to `take`, as a datum in the current context.
 fn each_datum(
-    row: &IncomingRow<'_>,
+    row: &[u8],
     columns: &[plimsoll_core::schema::Column],
     codecs: &mut [Codec],
     mut take: impl FnMut(usize, pgrx::pg_sys::Datum),
 ) -> Answer<()> {
     let mut place = 0;
-    for field in Fields::new(row.row) {
+    for field in Fields::new(row) {
         let field = field?;
         while columns.get(place).is_some_and(|column| column.number < field.number) {
             place += 1;
@@ -79,9 +79,6 @@ fn each_datum(
     }
     Ok(())
 }
-
-/// How many rows of an upload are looked up to learn whether all of them are new.
-const SAMPLE: usize = 16;
 
 fn begin_update(
     database: &Database,
@@ -98,13 +95,13 @@ fn begin_update(
     BulkUpdate::begin(table.oid, &sent_columns(table), key, &kept, &fixed, witness)
 }
 
-/// Whether some of the rows exist, going by a few of them.
-pub fn some_exist(database: &Database, table: &mut ManagedTable, rows: &[IncomingRow<'_>]) -> Answer<bool> {
+/// Whether one of these rows exists; `false` too where the table needs statements to tell.
+pub fn one_exists(database: &Database, table: &mut ManagedTable, rows: &[&[u8]]) -> Answer<bool> {
     let Some(mut update) = begin_update(database, table, None)? else { return Ok(false) };
     let (columns, codecs) = (table.schema.columns(), &mut table.codecs);
     let mut datums = vec![None; columns.len()];
     let mut found = false;
-    for row in rows.iter().step_by((rows.len() / SAMPLE).max(1)) {
+    for row in rows {
         update.with_row(|update| {
             datums.fill(None);
             each_datum(row, columns, codecs, |place, value| datums[place] = Some(value))?;
@@ -116,28 +113,64 @@ pub fn some_exist(database: &Database, table: &mut ManagedTable, rows: &[Incomin
     Ok(found)
 }
 
+fn begin_insert(database: &Database, table: &ManagedTable) -> Answer<Option<BulkInsert>> {
+    if !is_exact(table) {
+        return Ok(None);
+    }
+    let fixed = tenant_columns(database, table);
+    BulkInsert::begin(table.oid, &sent_columns(table), &fixed, kept::witness(database, table)?)
+}
+
 /// Inserts the rows; `false` where the table needs a statement for that.
 pub fn insert<'r>(
     database: &Database,
     table: &mut ManagedTable,
     rows: impl Iterator<Item = &'r IncomingRow<'r>>,
 ) -> Answer<bool> {
-    if !is_exact(table) {
-        return Ok(false);
-    }
-    let fixed = tenant_columns(database, table);
-    let Some(mut insert) = BulkInsert::begin(table.oid, &sent_columns(table), &fixed, kept::witness(table)?)?
-    else {
-        return Ok(false);
-    };
+    let Some(mut insert) = begin_insert(database, table)? else { return Ok(false) };
     let (columns, codecs) = (table.schema.columns(), &mut table.codecs);
     for row in rows {
-        insert.push(row.row.len(), |values| {
-            each_datum(row, columns, codecs, |place, value| values.set(place, value))
+        insert.push(row.sent(), |values| {
+            each_datum(row.row, columns, codecs, |place, value| values.set(place, value))
         })?;
     }
     insert.finish()?;
     Ok(true)
+}
+
+/// Inserts rows that nobody has looked at yet, each as soon as it is checked; how many. `None` where the table needs
+/// a statement for that, or a row is none that its columns hold: the caller rolls back. Each is handed to `take`.
+pub fn insert_checked<'u>(
+    database: &Database,
+    table: &mut ManagedTable,
+    rows: impl Iterator<Item = plimsoll_core::Result<&'u [u8]>>,
+    mut take: impl FnMut(&'u [u8]) -> Answer<()>,
+) -> Answer<Option<u64>> {
+    let Some(mut insert) = begin_insert(database, table)? else { return Ok(None) };
+    let (schema, codecs) = (&table.schema, &mut table.codecs);
+    let mut count = 0;
+    for row in rows {
+        let Ok(row) = row else { return Ok(None) };
+        let mut fits = true;
+        insert.push(Sent { row, digest: None }, |values| {
+            let examined = examine_each(row, schema, |place, field, _| {
+                match codecs[place].make_datum(&field.value) {
+                    Ok(datum) => values.set(place, datum),
+                    Err(_) => fits = false,
+                }
+                Ok(())
+            });
+            fits &= examined.is_ok();
+            Ok(())
+        })?;
+        if !fits {
+            return Ok(None);
+        }
+        take(row)?;
+        count += 1;
+    }
+    insert.finish()?;
+    Ok(Some(count))
 }
 
 /// Looks each row up by its key, and stores those that raise the position of a stored one. `None` where the
@@ -147,7 +180,7 @@ pub fn update_raised<'u>(
     table: &mut ManagedTable,
     rows: &[IncomingRow<'u>],
 ) -> Answer<Option<Sorted<'u>>> {
-    let witness = kept::witness(table)?;
+    let witness = kept::witness(database, table)?;
     let Some(mut update) = begin_update(database, table, witness)? else { return Ok(None) };
     let (numbers, version) = (table.numbers(), table.schema.version_index());
     let (columns, codecs) = (table.schema.columns(), &mut table.codecs);
@@ -158,7 +191,7 @@ pub fn update_raised<'u>(
     for row in rows {
         let went_well = update.with_row(|update| {
             datums.fill(None);
-            each_datum(row, columns, codecs, |place, value| datums[place] = Some(value))?;
+            each_datum(row.row, columns, codecs, |place, value| datums[place] = Some(value))?;
             let Some(stored) = update.find(&datums) else {
                 sorted.new.push(*row);
                 return Ok(true);
@@ -166,7 +199,7 @@ pub fn update_raised<'u>(
             let position = stored.position(version, &mut codecs[version])?;
             if position.is_some_and(|position| position < row.position) {
                 sorted.updated.push(*row);
-                return update.update(&datums);
+                return update.update(&datums, row.sent());
             }
             form.clear();
             stored.encode_digest_form(0, &numbers, codecs, &mut form)?;

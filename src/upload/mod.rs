@@ -1,14 +1,15 @@
 //! Uploads: rows of one replica, stored as sent or refused one by one.
 //!
 //! ```text
+//! bytes  -> where all rows are likely new: each checked and inserted at once, without statements
 //! bytes  -> rows, checked against the table (values that would be changed are refused here)
-//! rows   -> first attempt, without statements: looked up by key; changed or inserted where they belong
+//! rows   -> next attempt, without statements: looked up by key; changed or inserted where they belong
 //! rest   -> probe: which keys exist, and with what content
 //! new    -> INSERT; changed -> UPDATE; equal -> nothing
 //! stored -> read back from RETURNING and compared with what was sent
 //! ```
 //! The rest are all rows where one is at fault or the table needs statements, and rows that go back to an older
-//! version. The first attempt reads nothing back: what the kept manifest's triggers counted must be what was sent.
+//! version. The first attempts read nothing back: what was counted for the kept manifest must be what was sent.
 //! Each attempt is a subtransaction. One that fails because of its rows is halved until the rows at fault
 //! stand alone.
 
@@ -33,6 +34,7 @@ use keys::Keys;
 
 use crate::access::Database;
 use crate::argument::{Members, required};
+use crate::datum::Sent;
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::manifest::{hex, key_json};
 use crate::table::{self, ManagedTable};
@@ -52,6 +54,13 @@ pub struct IncomingRow<'u> {
     pub position: i64,
     /// The digest of its content.
     pub digest: RowDigest,
+}
+
+impl IncomingRow<'_> {
+    /// What whoever stores it is told of it.
+    fn sent(&self) -> Sent<'_> {
+        Sent { row: self.row, digest: Some(&self.digest) }
+    }
 }
 
 /// Why a row was not stored.
@@ -172,15 +181,18 @@ fn upload_json(
 fn take<'u>(
     database: &Database,
     table: &mut ManagedTable,
-    rows: impl Iterator<Item = plimsoll_core::Result<&'u [u8]>>,
+    rows: impl Iterator<Item = plimsoll_core::Result<&'u [u8]>> + Clone,
     run_id: Option<i64>,
 ) -> Answer<Report> {
     let run_id = run::renew(run_id, database)?;
+    crate::datum::set_constraints_immediate();
     let mut report = Report::default();
-    let incoming = check(database, table, rows, &mut report)?;
-    if !incoming.is_empty() {
-        crate::datum::set_constraints_immediate();
-        store::store(database, table, incoming, &mut report)?;
+    let prospect = fresh::prospect(database, table, rows.clone())?;
+    if !fresh::store_unseen(database, table, rows.clone(), prospect, &mut report)? {
+        let incoming = check(database, table, rows, &mut report)?;
+        if !incoming.is_empty() {
+            store::store(database, table, incoming, prospect, &mut report)?;
+        }
     }
     kept::fold_if_due(database, table, kept::Due::WhenMany)?;
     if let Some(run_id) = run_id {

@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use plimsoll_core::digest::{Digester, RowDigest};
 use plimsoll_core::row::{Fields, key_of, position_in};
 
-use super::fresh::store_first;
+use super::fresh::{Prospect, store_first};
 use super::read_back::{Difference, ReadBack};
 use super::readable::with_readable_keys;
 use super::waiting::Waiting;
 use super::{IncomingRow, RefusedRow, Report, bulk, holder};
 use crate::access::Database;
 use crate::datum::{Caught, Ctid, IncomingRows, Row, Scratch, attempt, by_index, execute};
-use crate::error::{Answer, Problem};
+use crate::error::{Answer, Problem, state};
 use crate::guard;
 use crate::manifest::key_json;
 use crate::table::{ManagedTable, Placeholders, quoted};
@@ -46,12 +46,13 @@ pub fn store<'u>(
     database: &Database,
     table: &mut ManagedTable,
     rows: Vec<IncomingRow<'u>>,
+    prospect: Prospect,
     report: &mut Report,
 ) -> Answer<()> {
     let owner = table.owner;
     let may_replace = !holder::has_cascading_references(table)?;
     let rows = with_readable_keys(table, rows, report)?;
-    let rows = store_first(database, table, rows, report)?;
+    let rows = store_first(database, table, rows, prospect, report)?;
     if rows.is_empty() {
         return Ok(());
     }
@@ -80,7 +81,8 @@ pub fn store<'u>(
     let changed: Vec<IncomingRow<'u>> = changed.into_iter().map(|(row, _)| row).collect();
     let rows: Vec<(IncomingRow<'u>, bool)> =
         changed.into_iter().map(|row| (row, true)).chain(new.into_iter().map(|row| (row, false))).collect();
-    let mut writer = Writer { database, table, may_replace, report, waiting: Vec::new() };
+    let mut writer =
+        Writer { database, table, may_replace, report, waiting: Vec::new(), past_statements: true };
     writer.group(rows)?;
     writer.retry_waiting()?;
     guard::count(database, table, lowering, verdict)
@@ -162,6 +164,8 @@ pub struct Writer<'a, 'u> {
     pub(super) may_replace: bool,
     pub(super) report: &'a mut Report,
     pub(super) waiting: Vec<Waiting<'u>>,
+    /// New rows may be inserted without a statement.
+    pub(super) past_statements: bool,
 }
 
 /// Whether rows are at fault, and whether they may fit later; `None`: something else is.
@@ -274,13 +278,18 @@ impl<'u> Writer<'_, 'u> {
                     Ok(())
                 } else {
                     // Rolls the subtransaction back; the problem itself is not shown.
-                    Err(Problem::new(crate::error::state::NOT_IN_STATE, "rows changed by the server"))
+                    Err(Problem::new(state::NOT_IN_STATE, "rows changed by the server"))
                 }
             })
         });
         match outcome {
             Err(caught) => Ok(Err(Failed::Raised(caught))),
             Ok(Err(_)) if !changed_by_server.is_empty() => Ok(Err(Failed::Changed(changed_by_server))),
+            // A row would not be stored as it was sent: a statement tells what becomes of it.
+            Ok(Err(problem)) if problem.code() == state::UNSUPPORTED && self.past_statements => {
+                self.past_statements = false;
+                self.attempt(rows, mode)
+            }
             Ok(Err(problem)) => Err(problem),
             Ok(Ok(())) => {
                 for (row, exists) in rows {
@@ -307,7 +316,7 @@ impl<'u> Writer<'_, 'u> {
             Mode::Update => self.run(&self.update_statement(), &existing, &places, &mut stored)?,
             Mode::Replace => self.run(&self.replace_statement(), &existing, &places, &mut stored)?,
         }
-        if !new.is_empty() {
+        if !new.is_empty() && self.past_statements {
             stored.new_as_sent = bulk::insert(self.database, self.table, new.iter().copied())?;
         }
         if !new.is_empty() && !stored.new_as_sent {

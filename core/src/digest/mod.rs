@@ -81,6 +81,11 @@ impl Digester {
         Ok(())
     }
 
+    /// Whether its digests are made with this key.
+    pub fn has_key(&self, key: &FingerprintKey) -> bool {
+        self.key.0 == key.0
+    }
+
     /// The digest of a row given in wire form (its fields, without a length in front).
     ///
     /// # Errors

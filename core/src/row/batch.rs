@@ -71,7 +71,7 @@ pub fn put_batch<'r>(rows: impl ExactSizeIterator<Item = &'r [u8]>, mut put: imp
 }
 
 /// Takes an upload apart into rows, in order. Ends after the first error.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct BatchReader<'a> {
     bytes: &'a [u8],
     at: usize,

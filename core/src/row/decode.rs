@@ -13,7 +13,16 @@ fn malformed<T>(what: &str) -> Result<T> {
 ///
 /// # Errors
 /// `Malformed` where it is cut short, exceeds 64 bits, or takes more bytes than it needs.
+#[inline]
 pub fn take_varint(bytes: &[u8]) -> Result<(u64, &[u8])> {
+    // Most numbers take one byte.
+    match bytes {
+        [byte @ 0..=0x7f, rest @ ..] => Ok((u64::from(*byte), rest)),
+        _ => take_long_varint(bytes),
+    }
+}
+
+fn take_long_varint(bytes: &[u8]) -> Result<(u64, &[u8])> {
     let mut number = 0u64;
     for (i, byte) in bytes.iter().enumerate().take(10) {
         let bits = u64::from(byte & 0x7f);

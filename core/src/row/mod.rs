@@ -142,8 +142,28 @@ pub fn examine(
     form: &mut Vec<u8>,
     key: &mut Vec<u8>,
 ) -> Result<i64, (Option<String>, crate::Error)> {
+    examine_each(row, schema, |_, field, is_key| {
+        let start = form.len();
+        normal::put_field(form, field)?;
+        if is_key {
+            key.extend_from_slice(&form[start..]);
+        }
+        Ok(())
+    })
+}
+
+/// Checks a row as [`examine`], and hands each field to `take`, with its column's place in the schema and whether
+/// that is a key column. What `take` refuses is told as that column's.
+///
+/// # Errors
+/// As [`examine`], and those of `take`.
+pub fn examine_each(
+    row: &[u8],
+    schema: &TableSchema,
+    mut take: impl FnMut(usize, &Field<'_>, bool) -> Result<()>,
+) -> Result<i64, (Option<String>, crate::Error)> {
     use crate::{Error, ErrorKind};
-    let mut columns = schema.columns().iter();
+    let mut columns = schema.columns().iter().enumerate();
     let version = schema.version().number;
     let mut wanted = schema.key().peekable();
     let mut position = None;
@@ -153,10 +173,10 @@ pub fn examine(
     };
     for field in Fields::new(row) {
         let field = field.map_err(|error| (None, error))?;
-        let column = loop {
+        let (place, column) = loop {
             match columns.next() {
-                Some(column) if column.number == field.number => break column,
-                Some(column) if column.number < field.number => {
+                Some((place, column)) if column.number == field.number => break (place, column),
+                Some((_, column)) if column.number < field.number => {
                     if column.not_null {
                         return Err(null(column));
                     }
@@ -169,16 +189,14 @@ pub fn examine(
         };
         let in_column = |error| (Some(column.name.clone()), error);
         column.column_type.check(&field.value).map_err(in_column)?;
-        let start = form.len();
-        normal::put_field(form, &field).map_err(in_column)?;
-        if wanted.next_if(|wanted| wanted.number == field.number).is_some() {
-            key.extend_from_slice(&form[start..]);
-        }
+        let is_key = wanted.next_if(|wanted| wanted.number == field.number).is_some();
+        take(place, &field, is_key).map_err(in_column)?;
         if field.number == version {
             position = position_of(&field.value);
         }
     }
-    if let Some(column) = columns.find(|column| column.not_null).or(wanted.next()) {
+    let missing = columns.map(|(_, column)| column).find(|column| column.not_null);
+    if let Some(column) = missing.or(wanted.next()) {
         return Err(null(column));
     }
     position.ok_or_else(|| null(schema.version()))

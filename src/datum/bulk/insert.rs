@@ -4,7 +4,9 @@
 use pgrx::pg_sys::{self, Datum, Oid};
 
 use super::index::Indexes;
-use super::{Domain, FixedColumn, Operation, Target, Witness, attribute_name, domains, input};
+use super::{
+    Domain, FixedColumn, Operation, Sent, Target, Witness, attribute_name, clear, domains, hold_values, input,
+};
 use crate::datum::{Scratch, release};
 use crate::error::Answer;
 
@@ -121,9 +123,16 @@ impl BulkInsert {
         }))
     }
 
-    /// Adds a row of about `bytes` bytes, which `fill` sets the sent columns of. Values may be allocated in the
-    /// current context, in which they live until the row is stored.
-    pub fn push(&mut self, bytes: usize, fill: impl FnOnce(&mut RowValues<'_>) -> Answer<()>) -> Answer<()> {
+    /// Adds a row, which `fill` sets the sent columns of. Values may be allocated in the current context, in which
+    /// they live until the row is stored.
+    ///
+    /// # Errors
+    /// Those of `fill` and of the witness.
+    pub fn push(
+        &mut self,
+        sent: Sent<'_>,
+        fill: impl FnOnce(&mut RowValues<'_>) -> Answer<()>,
+    ) -> Answer<()> {
         let (relation, estate, columns) = (self.target.relation, self.target.estate, self.target.columns);
         if self.used == self.slots.len() {
             // SAFETY: the relation is open; the slot is dropped by `finish`.
@@ -161,13 +170,13 @@ impl BulkInsert {
         }
         // SAFETY: every place of the slot is filled, with values that live until the row is stored.
         unsafe {
-            pg_sys::ExecStoreVirtualTuple(slot);
+            hold_values(slot, columns);
             self.target.check(slot);
             let target = &mut self.target;
-            self.values.within(|| target.tell(slot, |witness, row| witness.added(row)))?;
+            self.values.within(|| target.tell(slot, |witness, row| witness.added(row, sent)))?;
         }
         self.used += 1;
-        self.bytes += bytes;
+        self.bytes += sent.row.len();
         if self.used == ROWS_TOGETHER || self.bytes >= BYTES_TOGETHER {
             self.store();
         }
@@ -199,19 +208,21 @@ impl BulkInsert {
                 }
                 indexes.add(&self.target, stored);
             }
-            for slot in stored {
-                let mut recheck = std::ptr::null_mut();
-                if self.indexes.is_none() {
-                    recheck = release::insert_index_tuples(info, *slot, estate);
+            if self.indexes.is_none() || self.has_row_triggers {
+                for slot in stored {
+                    let mut recheck = std::ptr::null_mut();
+                    if self.indexes.is_none() {
+                        recheck = release::insert_index_tuples(info, *slot, estate);
+                    }
+                    if self.has_row_triggers {
+                        pg_sys::ExecARInsertTriggers(estate, info, *slot, recheck, capture);
+                    }
+                    if !recheck.is_null() {
+                        pg_sys::list_free(recheck);
+                    }
                 }
-                if self.has_row_triggers {
-                    pg_sys::ExecARInsertTriggers(estate, info, *slot, recheck, capture);
-                }
-                if !recheck.is_null() {
-                    pg_sys::list_free(recheck);
-                }
-                pg_sys::ExecClearTuple(*slot);
             }
+            clear(stored);
             pg_sys::ReScanExprContext(context);
         }
         self.values.reset();

@@ -21,7 +21,7 @@ mod triggers;
 mod update;
 
 pub use insert::BulkInsert;
-pub use triggers::Witness;
+pub use triggers::{Sent, Witness};
 pub use update::BulkUpdate;
 
 use std::ffi::CStr;
@@ -73,6 +73,7 @@ struct Target {
     info: *mut pg_sys::ResultRelInfo,
     /// Collects the transition tables, where a trigger asks for some.
     capture: *mut pg_sys::TransitionCaptureState,
+    constraints: Constraints,
     /// Whether triggers on the statement have begun.
     begun: bool,
     /// Who is told of each row from then on, in place of the trigger that is left out.
@@ -87,7 +88,7 @@ impl Target {
         let relation = unsafe { pg_sys::table_open(oid, pg_sys::RowExclusiveLock as i32) };
         // SAFETY: an open relation has a descriptor.
         let (descriptor, columns) = unsafe { ((*relation).rd_att, (*(*relation).rd_att).natts as usize) };
-        let target = Target {
+        let mut target = Target {
             relation,
             descriptor,
             columns,
@@ -95,11 +96,13 @@ impl Target {
             estate: std::ptr::null_mut(),
             info: std::ptr::null_mut(),
             capture: std::ptr::null_mut(),
+            constraints: Constraints::default(),
             begun: false,
             witness,
             left_out: None,
         };
         if target.is_fit() {
+            target.constraints = target.constraints();
             return Some(target);
         }
         target.abandon();
@@ -241,17 +244,32 @@ impl Target {
         !self.capture.is_null() || !triggers.is_null() && after_row()
     }
 
+    fn constraints(&self) -> Constraints {
+        let not_null = self.attributes().filter(|(_, attribute)| attribute.attnotnull);
+        let not_null = not_null.map(|(place, _)| place).collect();
+        // SAFETY: the relation is open, its descriptor complete.
+        let (checks, partition) = unsafe {
+            let constraints = (*self.descriptor).constr;
+            (
+                !constraints.is_null() && (*constraints).num_check > 0,
+                (*(*self.relation).rd_rel).relispartition,
+            )
+        };
+        Constraints { not_null, checks, partition }
+    }
+
     /// Checks a row against the table's constraints.
     ///
     /// # Safety
     /// `start` was called; the slot holds a row of the table, its arrays filled.
     unsafe fn check(&self, slot: *mut pg_sys::TupleTableSlot) {
-        // SAFETY: by the caller's promise.
+        // SAFETY: by the caller's promise; the arrays have a place for each column.
         unsafe {
-            if !(*self.descriptor).constr.is_null() {
+            let Constraints { not_null, checks, partition } = &self.constraints;
+            if *checks || not_null.iter().any(|place| *(*slot).tts_isnull.add(*place)) {
                 pg_sys::ExecConstraints(self.info, slot, self.estate);
             }
-            if (*(*self.relation).rd_rel).relispartition {
+            if *partition {
                 pg_sys::ExecPartitionCheck(self.info, slot, self.estate, true);
             }
         }
@@ -265,6 +283,46 @@ impl Target {
             (0..count)
                 .map(move |i| (*(*info).ri_IndexRelationDescs.add(i), *(*info).ri_IndexRelationInfo.add(i)))
         }
+    }
+}
+
+/// What a row is checked against.
+#[derive(Default)]
+struct Constraints {
+    /// The places of columns that are never NULL.
+    not_null: Vec<usize>,
+    /// There are CHECK constraints.
+    checks: bool,
+    /// The table is a partition.
+    partition: bool,
+}
+
+/// Makes a slot hold the row that its arrays were filled with.
+///
+/// # Safety
+/// The slot is empty, and every place of its arrays is filled, with values that live as long as they are held.
+unsafe fn hold_values(slot: *mut pg_sys::TupleTableSlot, columns: usize) {
+    // SAFETY: by the caller's promise; this is all that `ExecStoreVirtualTuple` does.
+    unsafe {
+        (*slot).tts_flags &= !(pg_sys::TTS_FLAG_EMPTY as u16);
+        (*slot).tts_nvalid = columns as i16;
+    }
+}
+
+/// Empties slots.
+///
+/// # Safety
+/// They are slots of an open relation.
+unsafe fn clear(slots: &[*mut pg_sys::TupleTableSlot]) {
+    // SAFETY: by the caller's promise; an ERROR would leave nothing on this stack that has to be dropped.
+    unsafe {
+        pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            for slot in slots {
+                if let Some(clear) = (*(**slot).tts_ops).clear {
+                    clear(*slot);
+                }
+            }
+        });
     }
 }
 

@@ -1,6 +1,7 @@
 //! Triggers on the statement, and the one that is left out for somebody who is told of each row directly.
 
 use pgrx::pg_sys::{self, Oid};
+use plimsoll_core::digest::RowDigest;
 
 use super::{Operation, Target};
 use crate::datum::Row;
@@ -10,17 +11,26 @@ use crate::error::Answer;
 /// anyway, and all of its rows would go through a file otherwise.
 const TRANSITION_MEMORY: i32 = 64 << 10;
 
+/// A row as it was sent.
+#[derive(Clone, Copy)]
+pub struct Sent<'s> {
+    /// In wire form.
+    pub row: &'s [u8],
+    /// Its digest, with the key that rows have now, where it was made already.
+    pub digest: Option<&'s RowDigest>,
+}
+
 /// Is told of each row that is written, as the table has its columns, in place of a trigger that would read them
 /// from transition tables.
 pub trait Witness {
     /// The function of that trigger.
     fn function(&self) -> Oid;
 
-    /// A row is about to be stored.
+    /// A row is about to be stored, which was sent so.
     ///
     /// # Errors
-    /// Whatever is to undo the statement.
-    fn added(&mut self, row: &Row<'_>) -> Answer<()>;
+    /// `UNSUPPORTED` where it is not the row that was sent; whatever else is to undo the statement.
+    fn added(&mut self, row: &Row<'_>, sent: Sent<'_>) -> Answer<()>;
 
     /// A row is about to be replaced.
     ///

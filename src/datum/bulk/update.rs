@@ -4,7 +4,10 @@ use std::rc::Rc;
 
 use pgrx::pg_sys::{self, Datum, Oid};
 
-use super::{Domain, FixedColumn, Operation, Target, Witness, attribute_name, domains, input, is_simple};
+use super::{
+    Domain, FixedColumn, Operation, Sent, Target, Witness, attribute_name, domains, hold_values, input,
+    is_simple,
+};
 use crate::datum::{Row, Scratch, release};
 use crate::error::Answer;
 
@@ -134,11 +137,11 @@ impl BulkUpdate {
         Some(Row::new(&self.values, &self.nulls))
     }
 
-    /// Changes the row that was found last to `row`; `false` where somebody else changed it meanwhile.
+    /// Changes the row that was found last to `row`, sent so; `false` where somebody else changed it meanwhile.
     ///
     /// # Errors
     /// Those of the witness.
-    pub fn update(&mut self, row: &[Option<Datum>]) -> Answer<bool> {
+    pub fn update(&mut self, row: &[Option<Datum>], sent: Sent<'_>) -> Answer<bool> {
         if !self.target.begun {
             // SAFETY: the context outlives `self`; what triggers keep outlives the row.
             let saved = unsafe { pg_sys::MemoryContextSwitchTo(self.lasting) };
@@ -164,10 +167,10 @@ impl BulkUpdate {
                 domain.check(value, null, estate);
             }
             (*new).tts_tableOid = (*relation).rd_id;
-            pg_sys::ExecStoreVirtualTuple(new);
+            hold_values(new, columns);
             self.target.check(new);
             self.target.tell(old, |witness, row| witness.removed(row))?;
-            self.target.tell(new, |witness, row| witness.added(row))?;
+            self.target.tell(new, |witness, row| witness.added(row, sent))?;
             let Some(recheck) = release::update_tuple(info, estate, old, new) else { return Ok(false) };
             if self.target.has_row_triggers() {
                 release::after_row_update(estate, info, old, new, recheck, capture);
