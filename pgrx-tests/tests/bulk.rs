@@ -405,3 +405,45 @@ fn rows_that_a_trigger_adds_to_the_replica_itself_are_not_taken_for_sent_ones() 
         .get(0);
     assert_eq!(wrong, 0, "what is kept is what is stored");
 }
+
+#[test]
+fn changed_rows_are_found_in_whatever_order_they_are_sent() {
+    let (mut shop, till, mut agent) = shop_with("CREATE TABLE shop.item (OWN, name text, ITS_KEY)");
+    let rows = |base: i64, ids: &[i64]| {
+        let row = |id: &i64| json!({"id": id, "v": base + id, "name": format!("of {base}")});
+        Value::Array(ids.iter().map(row).collect())
+    };
+    let even: Vec<i64> = (1..=MANY).map(|id| 2 * id).collect();
+    assert_eq!(counts(&upload(&mut agent, &till, &rows(0, &even))), (MANY, 0, 0, 0));
+    let scattered: Vec<i64> = (0..MANY).map(|id| 2 * (id * 7_919 % MANY + 1)).collect();
+    let runs: Vec<i64> = even.chunks(25).rev().flatten().copied().collect();
+    let falling: Vec<i64> = even.iter().rev().copied().collect();
+    for (base, ids) in [(10_000, &even), (20_000, &falling), (30_000, &scattered), (40_000, &runs)] {
+        assert_eq!(counts(&upload(&mut agent, &till, &rows(base, ids))), (0, MANY, 0, 0));
+        let sql = format!("SELECT count(*) FROM shop.item WHERE v = {base} + id AND name = 'of {base}'");
+        assert_eq!(shop.value::<i64>(&sql), MANY, "{base}");
+    }
+    // New ones stand between those that are there.
+    let all: Vec<i64> = (1..=2 * MANY).collect();
+    assert_eq!(counts(&upload(&mut agent, &till, &rows(50_000, &all))), (MANY, MANY, 0, 0));
+    assert_eq!(shop.value::<i64>("SELECT count(*) FROM shop.item WHERE v = 50000 + id"), 2 * MANY);
+}
+
+#[test]
+fn a_row_at_fault_or_a_key_that_comes_twice_among_new_ones_is_dealt_with_as_ever() {
+    let (mut shop, till, mut agent) =
+        shop_with("CREATE TABLE shop.item (OWN, name varchar(5), CHECK (name <> 'bad'), ITS_KEY)");
+    let named = |id: i64, name: &str| json!({"id": id, "v": id, "name": name});
+    let sent = rows(MANY, |id| match id {
+        1_700 => named(id, "bad"),
+        1_800 => named(id, "much too long"),
+        2_000 => named(1, "last"),
+        _ => named(id, "x"),
+    });
+    let uploaded = upload(&mut agent, &till, &sent);
+    assert_eq!(counts(&uploaded), (MANY - 3, 0, 1, 2));
+    let codes: Vec<_> = uploaded.3.iter().map(|row| row["sqlstate"].clone()).collect();
+    assert_eq!(codes, [json!("23514"), json!("22001")]);
+    assert_eq!(shop.value::<String>("SELECT name FROM shop.item WHERE id = 1"), "last");
+    assert_eq!(shop.value::<i64>("SELECT count(*) FROM shop.item"), MANY - 3);
+}

@@ -118,23 +118,33 @@ pub unsafe fn begin_index_scan(
     }
 }
 
-/// Writes the row in `new` in the place of the one in `old`, in the table and where needed in its indexes; the
-/// indexes whose check is still to be made. `None` where somebody else changed the row meanwhile.
+/// Indexes in which a changed row needs a new entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Touched {
+    /// None: it is reached by its old ones.
+    None,
+    /// All of them.
+    All,
+    /// Those that only sum up what is on a page.
+    #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+    Summarizing,
+}
+
+/// Writes the row in `new` in the place of the one in `old`, in the table alone; `None` where somebody else changed
+/// the row meanwhile.
 ///
 /// # Safety
-/// `old` holds a stored row of the target and `new` what it becomes; the target's indexes are open.
+/// `old` holds a stored row of the target and `new` what it becomes.
 pub unsafe fn update_tuple(
     target: *mut pg_sys::ResultRelInfo,
-    estate: *mut pg_sys::EState,
     old: *mut pg_sys::TupleTableSlot,
     new: *mut pg_sys::TupleTableSlot,
-) -> Option<*mut pg_sys::List> {
-    let (none, no_indexes) = (std::ptr::null_mut(), std::ptr::null_mut());
+) -> Option<Touched> {
     let (mut failure, mut lock) = (pg_sys::TM_FailureData::default(), 0);
     let mut indexes = Default::default();
     // SAFETY: by the caller's promise; the other pointers are to locals.
-    unsafe {
-        let outcome = pg_sys::table_tuple_update(
+    let outcome = unsafe {
+        pg_sys::table_tuple_update(
             (*target).ri_RelationDesc,
             &raw mut (*old).tts_tid,
             new,
@@ -145,25 +155,45 @@ pub unsafe fn update_tuple(
             &mut failure,
             &mut lock,
             &mut indexes,
-        );
-        if outcome != pg_sys::TM_Result::TM_Ok {
-            return None;
+        )
+    };
+    if outcome != pg_sys::TM_Result::TM_Ok {
+        return None;
+    }
+    #[cfg(any(feature = "pg14", feature = "pg15"))]
+    let touched = if indexes { Touched::All } else { Touched::None };
+    #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+    let touched = match indexes {
+        pg_sys::TU_UpdateIndexes::TU_None => Touched::None,
+        pg_sys::TU_UpdateIndexes::TU_Summarizing => Touched::Summarizing,
+        _ => Touched::All,
+    };
+    Some(touched)
+}
+
+/// Adds a changed row to the indexes that need it; the indexes whose check is still to be made.
+///
+/// # Safety
+/// The slot holds a row that [`update_tuple`] wrote to the target, whose indexes are open.
+pub unsafe fn update_index_tuples(
+    target: *mut pg_sys::ResultRelInfo,
+    estate: *mut pg_sys::EState,
+    new: *mut pg_sys::TupleTableSlot,
+    touched: Touched,
+) -> *mut pg_sys::List {
+    let (none, no_indexes) = (std::ptr::null_mut(), std::ptr::null_mut());
+    // SAFETY: by the caller's promise; the other pointers are to locals.
+    unsafe {
+        if touched == Touched::None || (*target).ri_NumIndices == 0 {
+            return no_indexes;
         }
         #[cfg(any(feature = "pg14", feature = "pg15"))]
-        let is_indexed = indexes;
+        return pg_sys::ExecInsertIndexTuples(target, new, estate, true, false, none, no_indexes);
         #[cfg(not(any(feature = "pg14", feature = "pg15")))]
-        let is_indexed = indexes != pg_sys::TU_UpdateIndexes::TU_None;
-        if !is_indexed || (*target).ri_NumIndices == 0 {
-            return Some(no_indexes);
-        }
-        #[cfg(any(feature = "pg14", feature = "pg15"))]
-        let recheck = pg_sys::ExecInsertIndexTuples(target, new, estate, true, false, none, no_indexes);
-        #[cfg(not(any(feature = "pg14", feature = "pg15")))]
-        let recheck = {
-            let summarizing = indexes == pg_sys::TU_UpdateIndexes::TU_Summarizing;
+        {
+            let summarizing = touched == Touched::Summarizing;
             pg_sys::ExecInsertIndexTuples(target, new, estate, true, false, none, no_indexes, summarizing)
-        };
-        Some(recheck)
+        }
     }
 }
 

@@ -12,11 +12,13 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `insert`, `update` | new rows, and rows found by their key and changed |
-//! | `index` | their index entries |
+//! | `lookup` | where the rows with a key are |
+//! | `index` | index entries of many rows |
 //! | `triggers` | triggers on the statement, and who is told of rows in place of one |
 
 mod index;
 mod insert;
+mod lookup;
 mod triggers;
 mod update;
 

@@ -4,25 +4,30 @@ use std::rc::Rc;
 
 use pgrx::pg_sys::{self, Datum, Oid};
 
+use super::index::Indexes;
+use super::lookup::Lookup;
 use super::{
-    Domain, FixedColumn, Operation, Sent, Target, Witness, attribute_name, domains, hold_values, input,
-    is_simple,
+    Domain, FixedColumn, Operation, Sent, Target, Witness, attribute_name, clear, domains, hold_values, input,
 };
-use crate::datum::{Row, Scratch, release};
+use crate::datum::release::{self, Touched};
+use crate::datum::{Row, Scratch};
 use crate::error::Answer;
 
 /// Rows between two looks at whether the caller wants to go on.
 const ROWS_BETWEEN_INTERRUPTS: usize = 1_000;
 
+/// Rows whose index entries are added together.
+const ROWS_TOGETHER: usize = 1_000;
+
 /// Look-ups by key in a table, and an UPDATE of the rows found. All look-ups see the same snapshot.
 pub struct BulkUpdate {
     target: Target,
-    scan: pg_sys::IndexScanDesc,
-    keys: Vec<pg_sys::ScanKeyData>,
-    /// The sent column that each key is compared with; `None` where the value is fixed.
-    sources: Vec<Option<usize>>,
-    old: *mut pg_sys::TupleTableSlot,
-    new: *mut pg_sys::TupleTableSlot,
+    lookup: Lookup,
+    /// Changed rows that are stored, without their index entries; behind them slots that are empty.
+    changed: Vec<*mut pg_sys::TupleTableSlot>,
+    used: usize,
+    /// `None` where each row goes to all indexes by itself.
+    indexes: Option<Indexes>,
     /// The table's place of each sent column.
     places: Vec<usize>,
     /// The sent columns that an UPDATE sets.
@@ -61,25 +66,16 @@ impl BulkUpdate {
         }
         let set: Vec<usize> = (0..sent.len()).filter(|column| !kept.contains(column)).collect();
         target.start(&set.iter().map(|column| places[*column]).collect::<Vec<_>>());
-        // SAFETY: the table's indexes are open.
-        let Some((index, keys, sources)) = (unsafe { find_index(&target, &wanted) }) else {
+        // SAFETY: the context outlives the answer, which is used within one piece of work.
+        let Some(lookup) = (unsafe { Lookup::begin(&target, &wanted) }) else {
             target.finish()?;
             return Ok(None);
         };
-        // SAFETY: the relation and its index are open, the snapshot is that of `start`.
-        let (scan, old, new) = unsafe {
-            (
-                release::begin_index_scan(target.relation, index, keys.len() as i32),
-                pg_sys::table_slot_create(target.relation, std::ptr::null_mut()),
-                pg_sys::table_slot_create(target.relation, std::ptr::null_mut()),
-            )
-        };
         Ok(Some(BulkUpdate {
-            scan,
-            keys,
-            sources,
-            old,
-            new,
+            lookup,
+            changed: Vec::new(),
+            used: 0,
+            indexes: None,
             domains: domains(&target, &places),
             values: vec![Datum::from(0usize); places.len()],
             nulls: vec![true; places.len()],
@@ -106,32 +102,15 @@ impl BulkUpdate {
 
     /// The sent columns of the stored row with the key of `row`, which has a value for each sent column.
     pub fn find(&mut self, row: &[Option<Datum>]) -> Option<Row<'_>> {
-        for (key, source) in self.keys.iter_mut().zip(&self.sources) {
-            if let Some(value) = source.and_then(|column| row[column]) {
-                key.sk_argument = value;
-            }
-        }
-        // SAFETY: scan and slots are open; the slot's arrays have a place for each attribute. The scan keeps what it
-        // allocates from one row to the next.
+        // SAFETY: values are of the columns' types; the slot's arrays have a place for each attribute, all of them read.
         unsafe {
-            let saved = pg_sys::MemoryContextSwitchTo(self.lasting);
-            pg_sys::index_rescan(
-                self.scan,
-                self.keys.as_mut_ptr(),
-                self.keys.len() as i32,
-                std::ptr::null_mut(),
-                0,
-            );
-            let forward = pg_sys::ScanDirection::ForwardScanDirection;
-            let found = pg_sys::index_getnext_slot(self.scan, forward, self.old);
-            pg_sys::MemoryContextSwitchTo(saved);
-            if !found {
+            if !self.lookup.find(row) {
                 return None;
             }
-            pg_sys::slot_getallattrs(self.old);
+            let old = self.lookup.row;
             for (column, place) in self.places.iter().enumerate() {
-                self.values[column] = *(*self.old).tts_values.add(*place);
-                self.nulls[column] = *(*self.old).tts_isnull.add(*place);
+                self.values[column] = *(*old).tts_values.add(*place);
+                self.nulls[column] = *(*old).tts_isnull.add(*place);
             }
         }
         Some(Row::new(&self.values, &self.nulls))
@@ -142,14 +121,24 @@ impl BulkUpdate {
     /// # Errors
     /// Those of the witness.
     pub fn update(&mut self, row: &[Option<Datum>], sent: Sent<'_>) -> Answer<bool> {
+        // SAFETY: the context outlives `self`; what triggers keep outlives the row.
+        let saved = unsafe { pg_sys::MemoryContextSwitchTo(self.lasting) };
         if !self.target.begun {
-            // SAFETY: the context outlives `self`; what triggers keep outlives the row.
-            let saved = unsafe { pg_sys::MemoryContextSwitchTo(self.lasting) };
             self.target.begin();
-            // SAFETY: it was current before.
-            unsafe { pg_sys::MemoryContextSwitchTo(saved) };
+            // A trigger that is told of each row is told once it is in all indexes.
+            if !self.target.has_row_triggers() {
+                let set: Vec<usize> = self.set.iter().map(|column| self.places[*column]).collect();
+                self.indexes = Indexes::of(&self.target, Some(&set));
+            }
         }
-        let (old, new, columns) = (self.old, self.new, self.target.columns);
+        if self.used == self.changed.len() {
+            // SAFETY: the relation is open; the slot is dropped by `finish`.
+            self.changed
+                .push(unsafe { pg_sys::table_slot_create(self.target.relation, std::ptr::null_mut()) });
+        }
+        // SAFETY: it was current before.
+        unsafe { pg_sys::MemoryContextSwitchTo(saved) };
+        let (old, new, columns) = (self.lookup.row, self.changed[self.used], self.target.columns);
         let Target { relation, estate, info, capture, .. } = self.target;
         // SAFETY: the old slot holds the row found last, all its columns read; its values live as long as it is
         // held. The new slot is empty, with arrays of the same length.
@@ -171,80 +160,51 @@ impl BulkUpdate {
             self.target.check(new);
             self.target.tell(old, |witness, row| witness.removed(row))?;
             self.target.tell(new, |witness, row| witness.added(row, sent))?;
-            let Some(recheck) = release::update_tuple(info, estate, old, new) else { return Ok(false) };
-            if self.target.has_row_triggers() {
-                release::after_row_update(estate, info, old, new, recheck, capture);
+            let Some(touched) = release::update_tuple(info, old, new) else { return Ok(false) };
+            if self.indexes.is_some() && touched == Touched::All {
+                self.used += 1;
+            } else {
+                let recheck = release::update_index_tuples(info, estate, new, touched);
+                if self.target.has_row_triggers() {
+                    release::after_row_update(estate, info, old, new, recheck, capture);
+                }
+                pg_sys::ExecClearTuple(new);
             }
-            pg_sys::ExecClearTuple(new);
             pg_sys::ReScanExprContext(release::per_tuple_context(estate));
         }
+        if self.used == ROWS_TOGETHER {
+            self.index();
+        }
         Ok(true)
+    }
+
+    /// Adds the rows to the indexes that are not there yet.
+    fn index(&mut self) {
+        let changed = &self.changed[..self.used];
+        // SAFETY: the slots hold rows that were stored, which are read here, because the values that they were
+        // made of are gone.
+        unsafe {
+            if let Some(indexes) = &self.indexes {
+                changed.iter().for_each(|slot| pg_sys::slot_getallattrs(*slot));
+                indexes.add(&self.target, changed);
+                clear(changed);
+                pg_sys::ReScanExprContext(release::per_tuple_context(self.target.estate));
+            }
+        }
+        self.used = 0;
     }
 
     /// Ends the UPDATE.
     ///
     /// # Errors
     /// Those of the witness.
-    pub fn finish(self) -> Answer<()> {
-        // SAFETY: opened by `begin`.
-        unsafe {
-            pg_sys::index_endscan(self.scan);
-            pg_sys::ExecDropSingleTupleTableSlot(self.old);
-            pg_sys::ExecDropSingleTupleTableSlot(self.new);
+    pub fn finish(mut self) -> Answer<()> {
+        self.index();
+        self.lookup.end();
+        for slot in &self.changed {
+            // SAFETY: made by `update`.
+            unsafe { pg_sys::ExecDropSingleTupleTableSlot(*slot) };
         }
         self.target.finish()
     }
-}
-
-/// The index to look rows up in, the keys of the scan, and where their values come from.
-type KeyIndex = (pg_sys::Relation, Vec<pg_sys::ScanKeyData>, Vec<Option<usize>>);
-
-/// The plain unique index over the wanted places, each given with its source and fixed value.
-///
-/// # Safety
-/// The target's indexes are open.
-unsafe fn find_index(target: &Target, wanted: &[(usize, Option<usize>, Datum)]) -> Option<KeyIndex> {
-    // SAFETY: indexes are open, by the caller's promise; their arrays have a place for each key column.
-    unsafe {
-        for (index, info) in target.indexes() {
-            let form = (*index).rd_index;
-            let columns = (*form).indnkeyatts as usize;
-            let is_plain_btree = (*(*index).rd_rel).relam == pg_sys::BTREE_AM_OID && is_simple(index, info);
-            if !(*form).indisunique || !(*form).indisvalid || !is_plain_btree || columns != wanted.len() {
-                continue;
-            }
-            let mut keys = Vec::with_capacity(columns);
-            let mut sources = Vec::with_capacity(columns);
-            let numbers = std::slice::from_raw_parts((*form).indkey.values.as_ptr(), columns);
-            for (column, number) in numbers.iter().enumerate() {
-                let Some((place, source, value)) =
-                    wanted.iter().find(|(place, ..)| i32::from(*number) == *place as i32 + 1)
-                else {
-                    break;
-                };
-                let collation = *(*index).rd_indcollation.add(column);
-                // Another collation than the column's may call other values equal; a column that comes twice
-                // leaves another one out.
-                if collation != (*release::attribute(target.descriptor, *place)).attcollation
-                    || numbers[..column].contains(number)
-                {
-                    break;
-                }
-                let strategy = pg_sys::BTEqualStrategyNumber as u16;
-                let (family, type_oid) =
-                    (*(*index).rd_opfamily.add(column), *(*index).rd_opcintype.add(column));
-                let operator = pg_sys::get_opfamily_member(family, type_oid, type_oid, strategy as i16);
-                let function = pg_sys::get_opcode(operator);
-                let mut key = pg_sys::ScanKeyData::default();
-                pg_sys::ScanKeyInit(&mut key, column as i16 + 1, strategy, function, *value);
-                key.sk_collation = collation;
-                keys.push(key);
-                sources.push(*source);
-            }
-            if keys.len() == columns {
-                return Some((index, keys, sources));
-            }
-        }
-    }
-    None
 }
