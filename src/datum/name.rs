@@ -11,7 +11,7 @@ struct Plain(bool);
 impl Plain {
     fn begin() -> Self {
         // SAFETY: a variable of the backend that the functions here read; `drop` sets it back.
-        Plain(unsafe { std::mem::replace(&mut *(&raw mut pg_sys::quote_all_identifiers), false) })
+        Plain(unsafe { std::ptr::replace(&raw mut pg_sys::quote_all_identifiers, false) })
     }
 }
 
