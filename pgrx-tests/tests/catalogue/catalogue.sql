@@ -10,6 +10,7 @@ rights AS (
         SELECT 'relation', oid, 0, COALESCE(relacl, acldefault((CASE relkind WHEN 'S' THEN 's' ELSE 'r' END)::"char", relowner))
         FROM pg_class
         UNION ALL SELECT 'column', attrelid, attnum, attacl FROM pg_attribute
+        UNION ALL SELECT 'type', oid, 0, COALESCE(typacl, acldefault('T', typowner)) FROM pg_type
         UNION ALL SELECT 'schema', oid, 0, COALESCE(nspacl, acldefault('n', nspowner)) FROM pg_namespace
     ) o, LATERAL (
         SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee) END || '='
@@ -56,11 +57,14 @@ described AS (
             (SELECT line FROM rights r WHERE r.kind = 'relation' AND r.oid = c.oid AND c.relkind <> 'i'))
     FROM pg_class c WHERE c.relnamespace = (SELECT oid FROM schema)
     UNION ALL
-    -- Row types and arrays come with their tables; nobody can make a column of them who may not use the schema.
-    SELECT 'pg_type'::regclass, t.oid, concat_ws(' | ', 'type ' || t.typname, t.typtype, t.typacl::text)
-    FROM pg_type t LEFT JOIN pg_class c ON c.oid = t.typrelid
-    WHERE t.typnamespace = (SELECT oid FROM schema)
-        AND (t.typacl IS NOT NULL OR (t.typcategory <> 'A' AND COALESCE(c.relkind = 'c', true)))
+    -- An array's rights are those of its elements.
+    SELECT 'pg_type'::regclass, t.oid,
+        concat_ws(' | ', 'type ' || t.typname,
+            CASE t.typtype WHEN 'c' THEN 'row type' ELSE 'of kind ' || t.typtype::text END,
+            CASE WHEN t.typowner = (SELECT owner FROM schema) THEN 'owner' ELSE 'owner ' || t.typowner::regrole END,
+            (SELECT line FROM rights r WHERE r.kind = 'type' AND r.oid = t.oid))
+    FROM pg_type t
+    WHERE t.typnamespace = (SELECT oid FROM schema) AND t.typcategory <> 'A'
     UNION ALL
     SELECT 'pg_event_trigger'::regclass, e.oid,
         concat_ws(' | ', 'event trigger ' || e.evtname, e.evtevent, array_to_string(e.evttags, ', '),

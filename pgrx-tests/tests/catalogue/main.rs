@@ -70,6 +70,7 @@ fn an_object_more_or_a_right_more_is_found() {
         "GRANT SELECT ON plimsoll.runs TO plimsoll_agent WITH GRANT OPTION",
         "GRANT USAGE ON SEQUENCE plimsoll.run_number TO plimsoll_agent",
         "GRANT CREATE ON SCHEMA plimsoll TO plimsoll_admin",
+        "GRANT USAGE ON TYPE plimsoll.runs TO plimsoll_agent",
         "ALTER EVENT TRIGGER plimsoll_rewrite DISABLE",
         "ALTER DEFAULT PRIVILEGES IN SCHEMA plimsoll GRANT SELECT ON TABLES TO PUBLIC",
     ] {
