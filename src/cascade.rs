@@ -6,7 +6,7 @@ use pgrx::spi::Spi;
 
 use crate::access::Database;
 use crate::datum::{IncomingRows, execute};
-use crate::error::{Answer, Problem};
+use crate::error::{Answer, Problem, state};
 use crate::identity;
 use crate::table::{self, ManagedTable, Placeholders, quoted};
 
@@ -85,6 +85,46 @@ impl Reference {
         });
         Some(conditions.collect::<Option<Vec<_>>>()?.join(" AND "))
     }
+
+    /// Refuses to take rows of other databases along: a foreign key without the tenant columns would.
+    fn refuse_others(
+        &self,
+        database: &Database,
+        table: &ManagedTable,
+        child: &ManagedTable,
+        join: &str,
+        doomed: &IncomingRows,
+    ) -> Answer<()> {
+        let mut placeholders = Placeholders::for_tenant(table, database)?;
+        let own: Vec<String> = child
+            .tenant
+            .iter()
+            .zip(child.tenant_parameters(database)?)
+            .map(|(column, value)| {
+                format!("c.{} OPERATOR(pg_catalog.=) {}", quoted(&column.name), placeholders.add(value))
+            })
+            .collect();
+        if own.is_empty() {
+            return Ok(());
+        }
+        let own = own.join(" AND ");
+        let sql =
+            format!("SELECT 1 FROM incoming i JOIN {} c ON {join} WHERE NOT ({own}) LIMIT 1", self.name);
+        let mut found = false;
+        identity::as_owner(self.owner, || {
+            execute(&sql, placeholders.parameters(), Some(doomed), &mut |_| {
+                found = true;
+                Ok::<_, Problem>(())
+            })
+        })?;
+        if !found {
+            return Ok(());
+        }
+        let message = format!("rows of {} that belong to others refer to rows of {}", child.name, table.name);
+        Err(Problem::new(state::NOT_IN_STATE, message)
+            .detail("To delete these would delete or change those.")
+            .hint(format!("The foreign key of {} must hold the tenant columns.", child.name)))
+    }
 }
 
 /// How many rows of which tables deleting the incoming rows would take along.
@@ -104,6 +144,9 @@ pub fn taken(database: &Database, table: &ManagedTable, doomed: &IncomingRows) -
         })?;
         if rows > 0 {
             let managed = table::all(database)?.into_iter().find(|managed| managed.oid == reference.child);
+            if let Some(child) = &managed {
+                reference.refuse_others(database, table, child, &join, doomed)?;
+            }
             all.push(Taken { table: managed, rows });
         }
     }

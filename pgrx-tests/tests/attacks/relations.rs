@@ -36,6 +36,12 @@ const ATTEMPTS: &[Attempt] = &[
     ),
     by(
         Who::Maker,
+        "an own table as a partition of the managed one",
+        "CREATE TABLE maker.part PARTITION OF shop.customer DEFAULT",
+        Expect::Refused(&["42501", "42P17"]),
+    ),
+    by(
+        Who::Maker,
         "an own table that inherits from the managed one",
         "CREATE TABLE maker.child () INHERITS (shop.customer)",
         DENIED,
@@ -179,6 +185,14 @@ pub fn attack(trials: &mut Trials) {
             single(world, function, arguments)
         });
     }
+    trials.touching("a managed table that its owner replaced by a view", &["registrations"], replaced);
+    trials.touching("rows of another's that refer to one's own, which is deleted", &["registrations", "catalogue", "A's history"], |world| {
+        let outcome = referred_to(world);
+        world.admin(
+            "SELECT plimsoll.unmanage_table('shop.place'::text); DROP TABLE shop.visit; DROP TABLE shop.place",
+        );
+        outcome
+    });
     trials.one("fold_manifest on the table of one other database", |world| {
         let mut session = world.connect(Who::Granted);
         expect(
@@ -201,4 +215,62 @@ fn single(world: &mut World, function: &str, arguments: &str) -> Outcome {
     let sql = world
         .filled(&format!("SELECT * FROM plimsoll.{function}({})", arguments.replace("{ranges}", &ranges)));
     expect(&mut session, &sql, Expect::Refused(&["42501", "55000"]))
+}
+
+/// The owner of a managed table puts a view over ours in its place.
+fn replaced(world: &mut World) -> Outcome {
+    let mut maker = world.connect(Who::Maker);
+    maker.must(
+        "CREATE TABLE maker.mine (client_id text NOT NULL, database_id uuid NOT NULL, id int NOT NULL, version bigint NOT NULL,
+             PRIMARY KEY (client_id, database_id, id))",
+    );
+    world.admin("SELECT plimsoll.manage_table('maker.mine', version_column => 'version')");
+    maker.must(
+        "DROP TABLE maker.mine; CREATE VIEW maker.mine AS SELECT client_id, database_id, 1 AS id, 1::bigint AS version FROM plimsoll.databases",
+    );
+    let mut outcome = Ok(());
+    for call in [
+        "table_version('{A}', 'maker.mine')",
+        "upload('{A}', 'maker.mine', '[]'::jsonb)",
+        "delete_all('{A}', 'maker.mine')",
+    ] {
+        let sql = world.filled(&format!("SELECT plimsoll.{call}"));
+        outcome = outcome.and(expect(&mut maker, &sql, Expect::Refused(&["55000"])));
+    }
+    let table_versions =
+        world.superuser.batch_execute(&world.filled("SELECT plimsoll.table_versions('{B}')"));
+    world.admin("SELECT plimsoll.unmanage_table('maker.mine'::text)");
+    outcome.and(table_versions.map_err(|error| format!("{error:?}")))
+}
+
+/// A foreign key without the tenant columns would take another's rows along: such a delete takes none.
+fn referred_to(world: &mut World) -> Outcome {
+    world.admin(
+        "SET ROLE {owner};
+         CREATE TABLE shop.place (client_id text NOT NULL, database_id uuid NOT NULL, id int NOT NULL UNIQUE, version bigint NOT NULL,
+             PRIMARY KEY (client_id, database_id, id));
+         CREATE TABLE shop.visit (client_id text NOT NULL, database_id uuid NOT NULL, id int NOT NULL, version bigint NOT NULL,
+             place int REFERENCES shop.place (id) ON DELETE CASCADE, PRIMARY KEY (client_id, database_id, id));
+         RESET ROLE;
+         SELECT plimsoll.manage_table('shop.place', version_column => 'version')",
+    );
+    let visits = world
+        .superuser
+        .batch_execute("SELECT plimsoll.manage_table('shop.visit', version_column => 'version')");
+    let managed = visits.is_ok();
+    world.admin(
+        "INSERT INTO shop.place SELECT 'acme', '{A}', i, i FROM generate_series(1, 20) i;
+         INSERT INTO shop.visit SELECT 'acme', '{A}', i, i, NULL FROM generate_series(1, 40) i;
+         INSERT INTO shop.visit VALUES ('SECRET-client', '{B}', 1, 1, 1)",
+    );
+    let mut session = world.connect(Who::Granted);
+    let delete = world.filled(
+        "SELECT deleted FROM plimsoll.delete_rows('{A}', 'shop.place', '[{\"key\": {\"id\": 1}}]'::jsonb)",
+    );
+    let outcome = session.run(&delete);
+    let left: i64 = world.value("SELECT count(*) FROM shop.visit WHERE database_id = '{B}'");
+    if managed {
+        world.admin("SELECT plimsoll.unmanage_table('shop.visit'::text)");
+    }
+    if left == 1 { Ok(()) } else { Err(format!("managed {managed}: {outcome:?}, and another's row is gone")) }
 }
