@@ -218,6 +218,14 @@ fn a_missing_argument_is_named() {
         let message = refused(agent.batch_execute(&format!("SELECT plimsoll.{call}")), "22004");
         assert!(message.contains(&format!("argument {missing} must not be NULL")), "{call}: {message}");
     }
+    for missing in ["version_scope", "server_columns", "tenant_columns", "superuser_allowed", "keep_manifest"]
+    {
+        let call = format!(
+            "SELECT plimsoll.manage_table('shop.customer', version_column => 'version', {missing} => NULL)"
+        );
+        let message = refused(shop.superuser.batch_execute(&call), "22004");
+        assert!(message.contains(&format!("argument {missing} must not be NULL")), "{call}: {message}");
+    }
 }
 
 #[test]

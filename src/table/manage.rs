@@ -12,7 +12,7 @@ use serde_json::json;
 use super::catalog::{self, Registration};
 use super::{numbers, register};
 use crate::acts::Act;
-use crate::argument::json;
+use crate::argument::{json, required};
 use crate::datum::{Attribute, Codec, Held, hold, quoted, require_utf8, type_name};
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::{access, identity, kept};
@@ -48,32 +48,35 @@ struct Wish {
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)]
 fn manage_table(
-    relation: Oid,
+    relation: Option<Oid>,
     key_columns: Option<Names<'_>>,
     version_column: Option<&CStr>,
     modified_column: Option<&CStr>,
-    version_scope: &str,
-    server_columns: Names<'_>,
-    tenant_columns: Names<'_>,
-    superuser_allowed: bool,
-    keep_manifest: bool,
+    version_scope: Option<&str>,
+    server_columns: Option<Names<'_>>,
+    tenant_columns: Option<Names<'_>>,
+    superuser_allowed: Option<bool>,
+    keep_manifest: Option<bool>,
     column_numbers: Option<AnyElement>,
     database_id: Option<Uuid>,
 ) {
-    let column_numbers = column_numbers.map_or(Ok(Vec::new()), read_column_numbers);
-    let wish = Wish {
-        key_columns: key_columns.as_ref().map(texts),
-        version_column: text(version_column),
-        modified_column: text(modified_column),
-        version_scope: version_scope.to_owned(),
-        server_columns: texts(&server_columns),
-        tenant_columns: texts(&tenant_columns),
-        superuser_allowed,
-        keep_manifest,
-        column_numbers: column_numbers.or_raise(),
-        only_database: database_id,
+    let answer = || {
+        let user = access::authorise_admin()?;
+        let wish = Wish {
+            key_columns: key_columns.as_ref().map(texts),
+            version_column: text(version_column),
+            modified_column: text(modified_column),
+            version_scope: required(version_scope, "version_scope")?.to_owned(),
+            server_columns: texts(&required(server_columns, "server_columns")?),
+            tenant_columns: texts(&required(tenant_columns, "tenant_columns")?),
+            superuser_allowed: required(superuser_allowed, "superuser_allowed")?,
+            keep_manifest: required(keep_manifest, "keep_manifest")?,
+            column_numbers: column_numbers.map_or(Ok(Vec::new()), read_column_numbers)?,
+            only_database: database_id,
+        };
+        manage(user, required(relation, "relation")?, wish)
     };
-    manage(relation, wish).or_raise();
+    answer().or_raise();
 }
 
 /// Reads `{"column": number}`: the numbers that the columns have elsewhere.
@@ -308,8 +311,7 @@ fn checked(relation: &Held, oid: Oid, wish: &Wish) -> Answer<Registration> {
     Ok(registration)
 }
 
-fn manage(oid: Oid, wish: Wish) -> Answer<()> {
-    let user = access::authorise_admin()?;
+fn manage(user: Oid, oid: Oid, wish: Wish) -> Answer<()> {
     require_utf8()?;
     let table_id = identity::as_extension(|| {
         let relation = relation_of(oid)?;
