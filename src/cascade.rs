@@ -5,7 +5,7 @@ use pgrx::pg_sys::Oid;
 use pgrx::spi::Spi;
 
 use crate::access::Database;
-use crate::datum::{IncomingRows, execute};
+use crate::datum::{Held, IncomingRows, execute, hold};
 use crate::error::{Answer, Problem, state};
 use crate::identity;
 use crate::table::{self, ManagedTable, Placeholders, quoted};
@@ -13,8 +13,8 @@ use crate::table::{self, ManagedTable, Placeholders, quoted};
 /// A foreign key that acts when a row it refers to is deleted.
 struct Reference {
     child: Oid,
-    owner: Oid,
-    name: String,
+    /// What the referring table is a partition or child of, itself among them.
+    ancestors: Vec<Oid>,
     child_columns: Vec<String>,
     parent_columns: Vec<String>,
     /// `OPERATOR(schema.name)`, parent on the left.
@@ -32,13 +32,20 @@ pub struct Taken {
 fn references(table: &ManagedTable) -> Answer<Vec<Reference>> {
     Spi::connect(|client| {
         let rows = client.select(
-            "SELECT c.conrelid, r.relowner, pg_catalog.format('%I.%I', n.nspname, r.relname),
+            "WITH RECURSIVE tree (oid) AS (
+                 SELECT $1 UNION
+                 SELECT i.inhrelid FROM tree t
+                 JOIN pg_catalog.pg_inherits i ON i.inhparent OPERATOR(pg_catalog.=) t.oid)
+             SELECT c.conrelid,
+                    (WITH RECURSIVE up (oid) AS (
+                         SELECT c.conrelid UNION
+                         SELECT i.inhparent FROM up
+                         JOIN pg_catalog.pg_inherits i ON i.inhrelid OPERATOR(pg_catalog.=) up.oid)
+                     SELECT pg_catalog.array_agg(up.oid) FROM up),
                     pg_catalog.array_agg(child.attname::pg_catalog.text ORDER BY k.place),
                     pg_catalog.array_agg(parent.attname::pg_catalog.text ORDER BY k.place),
                     pg_catalog.array_agg(pg_catalog.format('OPERATOR(%I.%s)', s.nspname, o.oprname) ORDER BY k.place)
              FROM pg_catalog.pg_constraint c
-             JOIN pg_catalog.pg_class r ON r.oid OPERATOR(pg_catalog.=) c.conrelid
-             JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) r.relnamespace
              CROSS JOIN ROWS FROM (pg_catalog.unnest(c.conkey), pg_catalog.unnest(c.confkey),
                                    pg_catalog.unnest(c.conpfeqop)) WITH ORDINALITY AS k (child, parent, equal, place)
              JOIN pg_catalog.pg_attribute child ON child.attrelid OPERATOR(pg_catalog.=) c.conrelid
@@ -47,21 +54,20 @@ fn references(table: &ManagedTable) -> Answer<Vec<Reference>> {
                   AND parent.attnum OPERATOR(pg_catalog.=) k.parent
              JOIN pg_catalog.pg_operator o ON o.oid OPERATOR(pg_catalog.=) k.equal
              JOIN pg_catalog.pg_namespace s ON s.oid OPERATOR(pg_catalog.=) o.oprnamespace
-             WHERE c.contype OPERATOR(pg_catalog.=) 'f' AND c.confrelid OPERATOR(pg_catalog.=) $1
+             WHERE c.contype OPERATOR(pg_catalog.=) 'f' AND c.confrelid OPERATOR(pg_catalog.=) ANY (SELECT t.oid FROM tree t)
                AND c.conparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
                AND c.confdeltype OPERATOR(pg_catalog.=) ANY (ARRAY['c', 'n', 'd']::pg_catalog.\"char\"[])
-             GROUP BY c.oid, c.conrelid, r.relowner, n.nspname, r.relname",
+             GROUP BY c.oid, c.conrelid",
             None,
             &[table.oid.into()],
         )?;
         rows.map(|row| {
             Ok(Reference {
                 child: row.get(1)?.unwrap_or(Oid::INVALID),
-                owner: row.get(2)?.unwrap_or(Oid::INVALID),
-                name: row.get(3)?.unwrap_or_default(),
-                child_columns: row.get(4)?.unwrap_or_default(),
-                parent_columns: row.get(5)?.unwrap_or_default(),
-                operators: row.get(6)?.unwrap_or_default(),
+                ancestors: row.get(2)?.unwrap_or_default(),
+                child_columns: row.get(3)?.unwrap_or_default(),
+                parent_columns: row.get(4)?.unwrap_or_default(),
+                operators: row.get(5)?.unwrap_or_default(),
             })
         })
         .collect::<Answer<Vec<_>>>()
@@ -85,46 +91,44 @@ impl Reference {
         });
         Some(conditions.collect::<Option<Vec<_>>>()?.join(" AND "))
     }
+}
 
-    /// Refuses to take rows of other databases along: a foreign key without the tenant columns would.
-    fn refuse_others(
-        &self,
-        database: &Database,
-        table: &ManagedTable,
-        child: &ManagedTable,
-        join: &str,
-        doomed: &IncomingRows,
-    ) -> Answer<()> {
-        let mut placeholders = Placeholders::for_tenant(table, database)?;
-        let own: Vec<String> = child
-            .tenant
-            .iter()
-            .zip(child.tenant_parameters(database)?)
-            .map(|(column, value)| {
-                format!("c.{} OPERATOR(pg_catalog.=) {}", quoted(&column.name), placeholders.add(value))
-            })
-            .collect();
-        if own.is_empty() {
-            return Ok(());
-        }
-        let own = own.join(" AND ");
-        let sql =
-            format!("SELECT 1 FROM incoming i JOIN {} c ON {join} WHERE NOT ({own}) LIMIT 1", self.name);
-        let mut found = false;
-        identity::as_owner(self.owner, || {
-            execute(&sql, placeholders.parameters(), Some(doomed), &mut |_| {
-                found = true;
-                Ok::<_, Problem>(())
-            })
-        })?;
-        if !found {
-            return Ok(());
-        }
-        let message = format!("rows of {} that belong to others refer to rows of {}", child.name, table.name);
-        Err(Problem::new(state::NOT_IN_STATE, message)
-            .detail("To delete these would delete or change those.")
-            .hint(format!("The foreign key of {} must hold the tenant columns.", child.name)))
+/// Refuses to take rows of other databases along: a foreign key without the tenant columns would.
+fn refuse_others(
+    database: &Database,
+    table: &ManagedTable,
+    (child, held): (&ManagedTable, &Held),
+    join: &str,
+    doomed: &IncomingRows,
+) -> Answer<()> {
+    let mut placeholders = Placeholders::for_tenant(table, database)?;
+    let own: Vec<String> = child
+        .tenant
+        .iter()
+        .zip(child.tenant_parameters(database)?)
+        .map(|(column, value)| {
+            format!("c.{} OPERATOR(pg_catalog.=) {}", quoted(&column.name), placeholders.add(value))
+        })
+        .collect();
+    if own.is_empty() {
+        return Ok(());
     }
+    let own = own.join(" AND ");
+    let sql = format!("SELECT 1 FROM incoming i JOIN {} c ON {join} WHERE NOT ({own}) LIMIT 1", held.shown());
+    let mut found = false;
+    identity::as_owner(held.owner, || {
+        execute(&sql, placeholders.parameters(), Some(doomed), &mut |_| {
+            found = true;
+            Ok::<_, Problem>(())
+        })
+    })?;
+    if !found {
+        return Ok(());
+    }
+    let message = format!("rows of {} that belong to others refer to rows of {}", child.name, table.name);
+    Err(Problem::new(state::NOT_IN_STATE, message)
+        .detail("To delete these would delete or change those.")
+        .hint(format!("The foreign key of {} must hold the tenant columns.", child.name)))
 }
 
 /// How many rows of which tables deleting the incoming rows would take along.
@@ -132,20 +136,22 @@ pub fn taken(database: &Database, table: &ManagedTable, doomed: &IncomingRows) -
     let mut all = Vec::new();
     for reference in identity::as_extension(|| references(table))? {
         let Some(join) = reference.join(table) else { continue };
+        let Some(child) = hold(reference.child) else { continue };
         let placeholders = Placeholders::for_tenant(table, database)?;
-        let sql = format!("SELECT pg_catalog.count(*) FROM incoming i JOIN {} c ON {join}", reference.name);
+        let sql = format!("SELECT pg_catalog.count(*) FROM incoming i JOIN {} c ON {join}", child.shown());
         let mut rows = 0;
         // As the foreign key's own action does, this runs with the rights of the referring table's owner.
-        identity::as_owner(reference.owner, || {
+        identity::as_owner(child.owner, || {
             execute(&sql, placeholders.parameters(), Some(doomed), &mut |row| {
                 rows = row.int8(0).unwrap_or(0) as u64;
                 Ok::<_, Problem>(())
             })
         })?;
         if rows > 0 {
-            let managed = table::all(database)?.into_iter().find(|managed| managed.oid == reference.child);
-            if let Some(child) = &managed {
-                reference.refuse_others(database, table, child, &join, doomed)?;
+            let managed =
+                table::all(database)?.into_iter().find(|managed| reference.ancestors.contains(&managed.oid));
+            if let Some(managed) = &managed {
+                refuse_others(database, table, (managed, &child), &join, doomed)?;
             }
             all.push(Taken { table: managed, rows });
         }

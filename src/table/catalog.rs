@@ -311,15 +311,20 @@ pub fn key_equalities(oid: Oid, registration: &Registration) -> Answer<Vec<(Stri
         .hint(format!("CREATE UNIQUE INDEX ON {name} ({list});")))
 }
 
-/// Pairs (child, parent) of places in `tables` between which a foreign key exists.
+/// Pairs (child, parent) of places in `tables` between which a foreign key exists, of partitions too.
 pub fn references(tables: &[ManagedTable]) -> Answer<Vec<(usize, usize)>> {
     let oids: Vec<Oid> = tables.iter().map(|table| table.oid).collect();
     let place = |oid: Option<Oid>| oids.iter().position(|known| Some(*known) == oid);
     Spi::connect(|client| {
         let rows = client.select(
-            "SELECT c.conrelid, c.confrelid FROM pg_catalog.pg_constraint c
-             WHERE c.contype OPERATOR(pg_catalog.=) 'f' AND c.conrelid OPERATOR(pg_catalog.=) ANY ($1)
-               AND c.confrelid OPERATOR(pg_catalog.=) ANY ($1)",
+            "WITH RECURSIVE tree (root, oid) AS (
+                 SELECT a.oid, a.oid FROM pg_catalog.unnest($1) a (oid) UNION
+                 SELECT t.root, i.inhrelid FROM tree t
+                 JOIN pg_catalog.pg_inherits i ON i.inhparent OPERATOR(pg_catalog.=) t.oid)
+             SELECT DISTINCT child.root, parent.root FROM pg_catalog.pg_constraint c
+             JOIN tree child ON child.oid OPERATOR(pg_catalog.=) c.conrelid
+             JOIN tree parent ON parent.oid OPERATOR(pg_catalog.=) c.confrelid
+             WHERE c.contype OPERATOR(pg_catalog.=) 'f'",
             None,
             &[oids.clone().into()],
         )?;

@@ -151,7 +151,21 @@ fn check_relation(relation: &Held, oid: Oid, user: Oid, superuser_allowed: bool)
     if subscribed == Some(true) {
         return Err(unfit(format!("{shown} is the target of a logical subscription")));
     }
-    Ok(())
+    check_rules(oid, &shown)
+}
+
+/// A rule does something else than what a statement says, or more, without telling it how many rows that was.
+fn check_rules(oid: Oid, shown: &str) -> Answer<()> {
+    let rule = Spi::get_one_with_args::<String>(
+        "SELECT (SELECT pg_catalog.min(r.rulename::pg_catalog.text) FROM pg_catalog.pg_rewrite r
+                 WHERE r.ev_class OPERATOR(pg_catalog.=) $1)",
+        &[oid.into()],
+    )?;
+    match rule {
+        None => Ok(()),
+        Some(rule) => Err(unfit(format!("rule \"{rule}\" rewrites statements on {shown}"))
+            .hint(format!("Use a trigger instead, then DROP RULE {} ON {shown};", quoted(&rule)))),
+    }
 }
 
 fn find<'a>(attributes: &'a [Attribute], column: &str, what: &str, shown: &str) -> Answer<&'a Attribute> {
@@ -167,6 +181,10 @@ fn find_not_null<'a>(
     shown: &str,
 ) -> Answer<&'a Attribute> {
     let attribute = find(attributes, column, what, shown)?;
+    if attribute.generated {
+        return Err(unfit(format!("{what} column \"{column}\" of {shown} is generated"))
+            .hint("It must be one that can be written."));
+    }
     if attribute.not_null {
         return Ok(attribute);
     }
@@ -212,13 +230,20 @@ fn checked(relation: &Held, oid: Oid, wish: &Wish) -> Answer<Registration> {
         .detail("A table of one database needs none of them: then database_id says which.")
         .hint("Leave both out for the columns client_id and database_id."));
     }
-    for column in &wish.tenant_columns {
+    for (place, column) in wish.tenant_columns.iter().enumerate() {
         let attribute = find_not_null(&attributes, column, "tenant", &shown)?;
         use pg_sys::{INT2OID, INT4OID, INT8OID, TEXTOID, UUIDOID, VARCHAROID};
-        if ![TEXTOID, VARCHAROID, UUIDOID, INT2OID, INT4OID, INT8OID].contains(&attribute.type_oid) {
+        // The last one holds the database's id.
+        let (fit, types) = if place + 1 == wish.tenant_columns.len() {
+            ([TEXTOID, VARCHAROID, UUIDOID].contains(&attribute.type_oid), "text, varchar or uuid")
+        } else {
+            let fit = [TEXTOID, VARCHAROID, UUIDOID, INT2OID, INT4OID, INT8OID].contains(&attribute.type_oid);
+            (fit, "text, varchar, uuid or an integer")
+        };
+        if !fit {
             let kind = type_name(attribute.type_oid);
             return Err(unfit(format!("tenant column \"{column}\" of {shown} has type {kind}"))
-                .hint("Use text, varchar, uuid or an integer."));
+                .hint(format!("Use {types}.")));
         }
     }
     let key_columns = match &wish.key_columns {

@@ -15,8 +15,12 @@ use crate::table::{ManagedTable, Placeholders, quoted};
 /// Whether a foreign key to the table deletes or changes the rows that refer to it.
 pub fn has_cascading_references(table: &ManagedTable) -> Answer<bool> {
     let cascades = Spi::get_one_with_args::<bool>(
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint c
-             WHERE c.contype OPERATOR(pg_catalog.=) 'f' AND c.confrelid OPERATOR(pg_catalog.=) $1
+        "WITH RECURSIVE tree (oid) AS (
+             SELECT $1 UNION
+             SELECT i.inhrelid FROM tree t
+             JOIN pg_catalog.pg_inherits i ON i.inhparent OPERATOR(pg_catalog.=) t.oid)
+         SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint c
+             WHERE c.contype OPERATOR(pg_catalog.=) 'f' AND c.confrelid OPERATOR(pg_catalog.=) ANY (SELECT t.oid FROM tree t)
                AND c.confdeltype OPERATOR(pg_catalog.=) ANY (ARRAY['c', 'n', 'd']::pg_catalog.\"char\"[]))",
         &[table.oid.into()],
     )?;
