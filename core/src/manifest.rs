@@ -75,6 +75,16 @@ impl ItemsWriter {
         self.count
     }
 
+    /// How many bytes it has.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether it has no row.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// The bytes; `next` says where to go on, where rows were left out.
     pub fn finish(mut self, next: Option<i64>) -> Vec<u8> {
         if let Some(next) = next {
@@ -95,6 +105,9 @@ fn read(bytes: &[u8], keys: bool, mut take: impl FnMut(Item, &[u8])) -> Result<O
     let flags_known = flags & !(MORE | KEYS) == 0 && (flags & KEYS != 0) == keys;
     if version != ENCODING_VERSION || !flags_known {
         return Err(malformed("a manifest of another kind or version", 0));
+    }
+    if flags & MORE == 0 && next != [0; 8] {
+        return Err(malformed("a manifest that goes on and does not", 2));
     }
     for _ in 0..u32::from_le_bytes([c0, c1, c2, c3]) {
         let at = bytes.len() - rest.len();
@@ -160,6 +173,11 @@ mod tests {
             let rows: Vec<_> = rows.into_iter().map(|(item, key)| KeyedItem { item, key }).collect();
             prop_assert_eq!(read_keyed(&keyed), Ok((rows, next)));
             prop_assert!(read_manifest(&keyed).is_err());
+            if next.is_none() {
+                let mut otherwise = plain.clone();
+                otherwise[5] = 1;
+                prop_assert!(read_manifest(&otherwise).is_err(), "a place to go on from, and nothing beyond");
+            }
             for cut in 0..keyed.len() {
                 prop_assert!(read_keyed(&keyed[..cut]).is_err());
             }

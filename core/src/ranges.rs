@@ -169,7 +169,8 @@ fn take_ranges(bytes: &[u8]) -> Result<(Vec<PositionRange>, &[u8])> {
     };
     let mut ranges = Vec::with_capacity(count);
     let Some(inner) = count.checked_sub(1) else {
-        return if *flags == FROM_OPEN | TO_OPEN { Ok((ranges, rest)) } else { Err(malformed("no ranges")) };
+        let canonical = (*flags, *shift) == (FROM_OPEN | TO_OPEN, 63);
+        return if canonical { Ok((ranges, rest)) } else { Err(malformed("no ranges")) };
     };
     let mut from = end(FROM_OPEN, &mut rest)?;
     let beyond = || malformed("a range beyond the end of the axis");
@@ -199,7 +200,14 @@ fn take_ranges(bytes: &[u8]) -> Result<(Vec<PositionRange>, &[u8])> {
     }
     let to = end(TO_OPEN, &mut rest)?;
     ranges.push(PositionRange { from, to });
-    if in_order(&ranges) { Ok((ranges, rest)) } else { Err(malformed("ranges that are empty or overlap")) }
+    if !in_order(&ranges) {
+        return Err(malformed("ranges that are empty or overlap"));
+    }
+    // One form for each list: the greatest shift, no number longer than it need be.
+    if bytes.strip_suffix(rest) != Some(&pack_ranges(&ranges)) {
+        return Err(malformed("a list of ranges packed otherwise than it must be"));
+    }
+    Ok((ranges, rest))
 }
 
 /// Packs summaries of ranges that are [`in_order`].

@@ -65,7 +65,7 @@ pub fn pack_items(items: &[ShortItem]) -> Vec<u8> {
     bytes
 }
 
-/// Reads packed items, by ascending position.
+/// Reads packed items, by ascending position and digest.
 ///
 /// # Errors
 /// `Malformed` where the bytes are none.
@@ -92,7 +92,11 @@ pub fn read_items(bytes: &[u8]) -> Result<Vec<ShortItem>> {
         let (digest, after) = after
             .split_first_chunk::<16>()
             .ok_or_else(|| malformed("the bytes end inside a list of short items"))?;
-        items.push(ShortItem { position, digest: *digest });
+        let item = ShortItem { position, digest: *digest };
+        if items.last().is_some_and(|before| *before > item) {
+            return Err(malformed("short items out of order"));
+        }
+        items.push(item);
         rest = after;
     }
     if !rest.is_empty() {
@@ -128,6 +132,16 @@ mod tests {
             bytes.insert(0, ENCODING_VERSION);
             let _ = read_items(&bytes);
         }
+    }
+
+    #[test]
+    fn items_out_of_order_are_refused() {
+        let items = [1, 2].map(|byte| ShortItem { position: 5, digest: [byte; 16] });
+        let mut bytes = pack_items(&items);
+        assert!(read_items(&bytes).is_ok());
+        let (first, second) = bytes[3..].split_at_mut(17);
+        first[..16].swap_with_slice(&mut second[..16]);
+        assert!(read_items(&bytes).is_err());
     }
 
     #[test]

@@ -208,7 +208,8 @@ impl Sketch {
     }
 
     /// The difference of two sides, from the first symbols over the same ranges of both; `None` where there
-    /// are too few of them, or where the sketches are of other ranges.
+    /// are too few of them, where the difference has more than [`MOST_SYMBOLS`] rows, or where the sketches are of
+    /// other ranges.
     pub fn decode(&self, local: &Sketch) -> Option<Decoded> {
         let comparable = self.shape == local.shape && (self.first, local.first) == (0, 0);
         if !comparable || self.symbols.len() != local.symbols.len() {

@@ -66,6 +66,7 @@ pub fn read_entries(bytes: &[u8]) -> Result<Vec<Entry>> {
         };
         let (first, after) = after.split_first_chunk::<8>().ok_or_else(short)?;
         let range = Dyadic::new(i64::from_le_bytes(*first), level)
+            .filter(|range| range.is_point() == (flags & POINT != 0))
             .ok_or_else(|| malformed("an entry of no dyadic range", start))?;
         let (rows, after) = take_varint(after).map_err(|_| short())?;
         let rows = (rows >> 1) as i64 ^ -((rows & 1) as i64);

@@ -202,6 +202,16 @@ proptest! {
 }
 
 #[test]
+fn an_entry_of_one_position_has_one_form() {
+    let entry = Entry { range: Dyadic::point(5), change: Fingerprint::default(), added: None, removed: None };
+    let bytes = pack_entries(&[entry]);
+    assert_eq!(read_entries(&bytes).map(|entries| entries.len()), Ok(1));
+    // The same with its level written out.
+    let otherwise = [&[bytes[0], bytes[1] & !1, 64], &bytes[2..]].concat();
+    assert!(read_entries(&otherwise).is_err());
+}
+
+#[test]
 fn more_taken_away_than_there_was_is_no_answer() {
     let row = Row { position: 7, digest: RowDigest([9; 32]), modified: None };
     let entry = |added| {

@@ -147,6 +147,16 @@ fn a_range_that_cannot_be_divided_comes_back() {
 }
 
 #[test]
+fn a_list_has_one_form() {
+    // The first with a smaller shift, a number that takes a byte more than it needs, and no ranges otherwise said.
+    let pair = [range(None, Some(1 << 20)), range(Some(1 << 20), None)];
+    assert_eq!(pack_ranges(&pair), [1, 3, 20, 2, 2, 0]);
+    for other in [&[1, 3, 19, 2, 4, 0][..], &[1, 3, 20, 0x82, 0, 2, 0], &[1, 3, 0, 0], &[1, 0, 63, 0]] {
+        assert!(read_ranges(other).is_err(), "{other:?}");
+    }
+}
+
+#[test]
 fn more_ranges_than_there_may_be_are_refused_without_reading_them() {
     let mut bytes = vec![ENCODING_VERSION, FROM_OPEN | TO_OPEN, 0];
     put_varint(&mut bytes, MOST_RANGES as u64 + 1);

@@ -12,6 +12,12 @@ use crate::error::{Error, ErrorKind, Result};
 const MAX_JSON_DEPTH: usize = 10_000;
 /// The most digits before the point, and after it, that `numeric` and so `jsonb` takes.
 const MAX_POWER: i64 = 131_072;
+const MAX_SCALE: i64 = 16_383;
+
+/// By how much `jsonb` may write a text longer than it is: it writes numbers without exponents, and `1e131071`
+/// has 131,072 digits. So many times its length, and so many bytes that are free.
+const MOST_GROWTH: usize = 16;
+const FREE_GROWTH: usize = 1 << 20;
 
 /// An object's member: its key in `Scanner::keys`, and all of it in `Scanner::out`.
 struct Member {
@@ -34,7 +40,8 @@ struct Reordered {
 /// Appends the canonical form of a JSON text, in time and memory proportional to its length.
 ///
 /// # Errors
-/// `InvalidText` where the text is no JSON that `jsonb` takes.
+/// `InvalidText` where the text is no JSON that `jsonb` takes; `TooLarge` where `jsonb` would write it many times
+/// as long.
 pub fn canonical_json(text: &str, out: &mut Vec<u8>) -> Result<()> {
     let mut scanner = Scanner::new(text, false);
     scanner.document()?;
@@ -102,6 +109,8 @@ struct Scanner<'a> {
     at: usize,
     /// Whether everything is taken that the type `json` takes.
     lax: bool,
+    /// Digits of numbers, as `jsonb` writes them.
+    digits: usize,
     /// The text so far, canonical but for the order of members.
     out: Vec<u8>,
     open: Vec<Open>,
@@ -113,7 +122,16 @@ struct Scanner<'a> {
 impl<'a> Scanner<'a> {
     fn new(text: &'a str, lax: bool) -> Self {
         let out = Vec::with_capacity(text.len());
-        Scanner { text, at: 0, lax, out, open: Vec::new(), keys: Vec::new(), reordered: Vec::new() }
+        Scanner {
+            text,
+            at: 0,
+            lax,
+            digits: 0,
+            out,
+            open: Vec::new(),
+            keys: Vec::new(),
+            reordered: Vec::new(),
+        }
     }
 
     fn document(&mut self) -> Result<()> {
@@ -376,16 +394,24 @@ impl<'a> Scanner<'a> {
             return Ok(());
         }
         let Some(exponent) = exponent else { return self.bad("an exponent out of range") };
+        let scale = fraction.len() as i64 - exponent;
         let digits = whole + &fraction;
         let lead = digits.bytes().take_while(|b| *b == b'0').count();
         let significant = digits[lead..].trim_end_matches('0');
+        let power = (digits.len() - lead - significant.len()) as i64 - scale;
+        let before_point = if significant.is_empty() { 0 } else { power + significant.len() as i64 };
+        if before_point > MAX_POWER || scale > MAX_SCALE {
+            return self.bad("a number beyond what numeric holds");
+        }
+        // Both are small, as was just made sure of.
+        self.digits += (before_point.max(1) + scale.max(0)) as usize;
+        if self.digits > FREE_GROWTH + MOST_GROWTH * self.text.len() {
+            let message = "JSON whose numbers, written without exponents, are many times as long";
+            return Err(Error::new(ErrorKind::TooLarge, message).at(self.at));
+        }
         if significant.is_empty() {
             self.out.push(b'0');
             return Ok(());
-        }
-        let power = exponent - fraction.len() as i64 + (digits.len() - lead - significant.len()) as i64;
-        if power + significant.len() as i64 > MAX_POWER || exponent - (fraction.len() as i64) < -16_383 {
-            return self.bad("a number beyond what numeric holds");
         }
         if negative {
             self.out.push(b'-');

@@ -8,6 +8,9 @@ use crate::short::ShortItem;
 /// Powers of two in the number of copies of a row for which its symbol is still solved.
 const MOST_HALVINGS: u32 = 4;
 
+/// How many rows a difference has at most: a symbol of a few bytes may stand for thousands of copies of a row.
+const MOST_ROWS: usize = super::MOST_SYMBOLS as usize;
+
 /// How the rows of two sides differ.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Decoded {
@@ -47,8 +50,12 @@ pub(super) fn peel(mut symbols: Vec<Symbol>, shape: &Shape) -> Option<Decoded> {
             position: shape.base.wrapping_add(single.position as i64),
             digest: single.digest.to_le_bytes(),
         };
+        let copies = single.copies.unsigned_abs().into();
+        if decoded.local_only.len() + decoded.remote_only.len() + copies > MOST_ROWS {
+            return None;
+        }
         let side = if single.copies > 0 { &mut decoded.remote_only } else { &mut decoded.local_only };
-        side.extend(std::iter::repeat_n(item, single.copies.unsigned_abs().into()));
+        side.extend(std::iter::repeat_n(item, copies));
     }
     symbols.iter().all(|symbol| *symbol == Symbol::default()).then_some(decoded)
 }

@@ -97,6 +97,19 @@ fn equal_rows_count_one_by_one() {
 }
 
 #[test]
+fn a_sketch_of_a_few_bytes_does_not_stand_for_millions_of_rows() {
+    let mut rng = StdRng::seed_from_u64(5);
+    // As many copies as a symbol counts, of rows that a symbol or two are each made of.
+    let mut crowd = |rows: usize, copies: usize| -> Vec<ShortItem> {
+        let rows: Vec<ShortItem> = (0..rows).map(|_| item(&mut rng)).collect();
+        rows.iter().flat_map(|row| std::iter::repeat_n(*row, copies)).collect()
+    };
+    let few = crowd(3, 32_767);
+    assert_eq!(decode(&[MILLION], 60, &[], &few).map(|decoded| decoded.remote_only.len()), Some(3 * 32_767));
+    assert_eq!(decode(&[MILLION], 60, &[], &crowd(5, 32_767)), None);
+}
+
+#[test]
 fn too_few_symbols_are_told_and_not_guessed() {
     let mut rng = StdRng::seed_from_u64(4);
     for _ in 0..200 {

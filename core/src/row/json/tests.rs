@@ -123,6 +123,21 @@ fn a_large_value_deep_inside_is_not_copied_at_each_level() {
     }
 }
 
+#[test]
+fn numbers_that_jsonb_would_write_at_many_times_their_length_are_refused() {
+    let many = |number: &str, count: usize| format!("[{}]", vec![number; count].join(","));
+    for few in [many("1e131071", 7), many("0e-16383", 60), many("1e-16383", 60), many("1e20", 100_000)] {
+        assert!(canonical(&few).is_ok(), "{}", &few[..20]);
+    }
+    for number in ["1e131071", "-1e131071", "0e-16383", "1e-16383", "12.5e9000"] {
+        let error = canonical(&many(number, 400)).expect_err(number);
+        assert_eq!(error.kind(), ErrorKind::TooLarge, "{number}: {error}");
+    }
+    // Written out they are no longer than they are.
+    let digits = "1".repeat(100_000);
+    assert!(canonical(&many(&digits, 40)).is_ok());
+}
+
 proptest! {
     #[test]
     fn no_text_panics_and_the_form_is_a_fixed_point(text in "[\\[\\]{}:,\"0-9eE.tfn\\\\u -]{0,24}|\\PC{0,12}") {
