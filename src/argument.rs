@@ -8,10 +8,17 @@ use pgrx::{direct_function_call, pg_sys};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::datum::written_digits;
 use crate::error::{Answer, Problem, state};
 
-/// Bytes of JSON that a call may carry.
+/// Bytes of JSON that a call may carry besides rows.
 const JSON_LIMIT: usize = 64 << 20;
+
+/// Values that such JSON may have: each takes many times its length once it is read.
+const JSON_VALUES: usize = 1_000_000;
+
+/// Objects in an array of rows.
+const MOST_OBJECTS: usize = plimsoll_core::row::MAX_BATCH_ROWS as usize;
 
 /// The argument, which must not be NULL.
 pub fn required<T>(argument: Option<T>, name: &str) -> Answer<T> {
@@ -45,17 +52,29 @@ pub fn count(number: Option<i64>, name: &str) -> Answer<i64> {
     Ok(number)
 }
 
-/// The text of a `jsonb` argument.
-fn json_text<'a>(argument: AnyElement, name: &str) -> Answer<&'a [u8]> {
-    // SAFETY: the install script declares the argument as jsonb, and the function calls nothing but
-    // `jsonb_out`, which reads one. The text lives as long as the call.
-    let text: Option<&CStr> = unsafe { direct_function_call(pg_sys::jsonb_out, &[Some(argument.datum())]) };
-    let text = text.unwrap_or_default().to_bytes();
-    if text.len() > JSON_LIMIT {
-        let message = format!("{name} has {} bytes; at most {JSON_LIMIT} are taken", text.len());
-        return Err(Problem::new(state::TOO_LARGE, message).hint("Send it in smaller parts."));
+fn too_large(name: &str, bytes: usize, limit: usize) -> Problem {
+    Problem::new(state::TOO_LARGE, format!("{name} has {bytes} bytes; at most {limit} are taken"))
+        .hint("Send it in smaller parts.")
+}
+
+/// The text of a `jsonb` argument, of at most `limit` bytes.
+fn json_text<'a>(argument: AnyElement, name: &str, limit: usize) -> Answer<&'a [u8]> {
+    let datum = argument.datum();
+    // SAFETY: the install script declares the argument as jsonb; only the header of the value is read.
+    let stored = unsafe { pg_sys::toast_raw_datum_size(datum) };
+    if stored > limit {
+        return Err(too_large(name, stored, limit));
     }
-    Ok(text)
+    // SAFETY: as above.
+    let digits = unsafe { written_digits(datum) };
+    if digits > limit {
+        return Err(too_large(name, digits, limit).detail("Its numbers are written without exponents."));
+    }
+    // SAFETY: as above, and the function calls nothing but `jsonb_out`, which reads one. The text lives as long as
+    // the call.
+    let text: Option<&CStr> = unsafe { direct_function_call(pg_sys::jsonb_out, &[Some(datum)]) };
+    let text = text.unwrap_or_default().to_bytes();
+    if text.len() > limit { Err(too_large(name, text.len(), limit)) } else { Ok(text) }
 }
 
 fn unreadable(name: &str, error: &serde_json::Error) -> Problem {
@@ -64,23 +83,39 @@ fn unreadable(name: &str, error: &serde_json::Error) -> Problem {
 
 /// The value of a `jsonb` argument. pgrx's `JsonB` would panic on numbers that Rust cannot hold.
 pub fn json(argument: AnyElement, name: &str) -> Answer<Value> {
-    serde_json::from_slice(json_text(argument, name)?).map_err(|error| unreadable(name, &error))
+    let text = json_text(argument, name, JSON_LIMIT)?;
+    let values = text.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
+    if values > JSON_VALUES {
+        let message = format!("{name} has about {values} values; at most {JSON_VALUES} are taken");
+        return Err(Problem::new(state::TOO_LARGE, message).hint("Send it in smaller parts."));
+    }
+    serde_json::from_slice(text).map_err(|error| unreadable(name, &error))
 }
 
 /// The members of a JSON object as they are written: a number keeps every digit.
 pub type Members = BTreeMap<String, Box<RawValue>>;
 
-/// The objects of a `jsonb` argument that is an array of them, their members as they are written.
-pub fn objects(argument: AnyElement, name: &str) -> Answer<Vec<Members>> {
-    let text = json_text(argument, name)?;
+/// The objects of a `jsonb` argument that is an array of them and at most `limit` bytes long, their members as they
+/// are written. They are read one by one: read, they take many times their length.
+pub fn objects(
+    argument: AnyElement,
+    name: &str,
+    limit: usize,
+) -> Answer<impl ExactSizeIterator<Item = Answer<Members>> + use<>> {
+    let text = json_text(argument, name, limit)?;
     if !text.starts_with(b"[") {
         return Err(Problem::new(state::BAD_ARGUMENT, format!("{name} is no array")));
     }
     let items: Vec<&RawValue> = serde_json::from_slice(text).map_err(|error| unreadable(name, &error))?;
+    if items.len() > MOST_OBJECTS {
+        let message = format!("{name} has {} rows; at most {MOST_OBJECTS} are taken", items.len());
+        return Err(Problem::new(state::TOO_LARGE, message).hint("Send it in smaller parts."));
+    }
     let object = |(ordinal, item): (usize, &RawValue)| {
+        pgrx::check_for_interrupts!();
         members(item).ok_or_else(|| Problem::new(state::BAD_ARGUMENT, format!("row {ordinal} is no object")))
     };
-    items.into_iter().enumerate().map(object).collect()
+    Ok(items.into_iter().enumerate().map(object))
 }
 
 /// The members of a value that is an object.

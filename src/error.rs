@@ -92,6 +92,12 @@ impl Problem {
         self
     }
 
+    /// Adds what to do where nothing else was said.
+    pub fn hint_else(mut self, hint: impl Into<String>) -> Self {
+        self.hint.get_or_insert_with(|| hint.into());
+        self
+    }
+
     /// The sentence alone.
     pub fn message(&self) -> &str {
         &self.message

@@ -1,8 +1,8 @@
 //! Row manifests: for people as rows with jsonb keys, for agents packed; and rows to download.
 
-use pgrx::datum::TimestampWithTimeZone;
+use pgrx::pg_sys::Datum;
 use pgrx::prelude::*;
-use pgrx::{JsonB, Uuid};
+use pgrx::{IntoDatum, JsonB, Uuid};
 use plimsoll_core::digest::Digester;
 use plimsoll_core::manifest::{Item, ItemsWriter};
 use plimsoll_core::row::{Fields, key_of, position_in};
@@ -12,12 +12,14 @@ use plimsoll_core::value::{NumericKind, Value, datetime};
 
 use crate::access::{Database, authorise};
 use crate::argument::required;
+use crate::datum::{Answers, Call};
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::table::{self, ManagedTable};
-use crate::version::{DigestedRow, digest_range, range_of, read_range, timestamptz};
+use crate::version::{DigestedRow, digest_range, range_of, read_range};
+use crate::{kept, setting};
 
-/// The most rows one answer holds, positions with more rows aside.
-pub const MAX_ANSWER_ROWS: i32 = 1_000_000;
+/// The most bytes of an answer in one piece.
+pub const MAX_ANSWER_BYTES: usize = 256 << 20;
 
 /// A key as people read it: an object of column names and values.
 pub fn key_json(row: &[u8], schema: &TableSchema) -> Answer<serde_json::Value> {
@@ -29,6 +31,31 @@ pub fn key_json(row: &[u8], schema: &TableSchema) -> Answer<serde_json::Value> {
         }
     }
     Ok(serde_json::Value::Object(key))
+}
+
+/// Characters of a value, and elements of a list, that a person is shown of a key.
+const SHOWN: usize = 200;
+
+/// A key as people are shown it beside a message, as JSON text: the beginning of what is long. A few bytes may stand
+/// for a number of 131,072 digits.
+pub fn shown_key(row: &[u8], schema: &TableSchema) -> Answer<String> {
+    Ok(shortened(key_json(row, schema)?).to_string())
+}
+
+fn shortened(value: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value as Json;
+    match value {
+        Json::String(text) if text.len() > SHOWN => {
+            let beginning: String = text.chars().take(SHOWN).collect();
+            Json::from(beginning + "…")
+        }
+        Json::Array(items) => Json::Array(items.into_iter().take(SHOWN).map(shortened).collect()),
+        Json::Object(members) => {
+            let shown = members.into_iter().take(SHOWN).map(|(name, value)| (name, shortened(value)));
+            Json::Object(shown.collect())
+        }
+        value => value,
+    }
 }
 
 fn value_json(value: &Value<'_>) -> serde_json::Value {
@@ -92,50 +119,40 @@ fn digester(database: &Database) -> Digester {
 }
 
 #[pg_extern(sql = false)]
-fn manifest(
-    database_id: Uuid,
-    relation: &str,
-    range: pgrx::Range<i64>,
-) -> TableIterator<
-    'static,
-    (
-        name!(key, JsonB),
-        name!(version, i64),
-        name!(modified, Option<TimestampWithTimeZone>),
-        name!(digest, Vec<u8>),
-    ),
-> {
-    let rows = || {
+fn manifest(database_id: Uuid, relation: &str, range: pgrx::Range<i64>, call: Call) {
+    let rows = |answers: &mut Answers| {
         let database = authorise(database_id)?;
         let mut table = table::resolve(relation)?;
+        let Some(range) = range_of(&range) else { return Ok(()) };
+        let name = table.name.clone();
+        setting::check_answer_rows(&database, kept::rows_at_least(&database, &table, range)?, &name)?;
         let schema = table.schema.clone();
         let mut digester = digester(&database);
-        let mut rows = Vec::new();
-        if let Some(range) = range_of(&range) {
-            read_range(&database, &mut table, range, true, &mut |_, row| {
-                let modified = modified_of(row, &schema)?.and_then(timestamptz);
-                let digest = digester.digest(row)?.0.to_vec();
-                rows.push((JsonB(key_json(row, &schema)?), position_in(row, &schema)?, modified, digest));
-                Ok(true)
-            })?;
-        }
-        Ok::<_, Problem>(rows)
+        let mut count = 0;
+        read_range(&database, &mut table, range, true, &mut |_, row| {
+            count += 1;
+            setting::check_answer_rows(&database, count, &name)?;
+            answers.push(&[
+                JsonB(key_json(row, &schema)?).into_datum(),
+                Some(Datum::from(position_in(row, &schema)?)),
+                modified_of(row, &schema)?.map(Datum::from),
+                digester.digest(row)?.0.as_slice().into_datum(),
+            ])?;
+            Ok(true)
+        })
     };
-    TableIterator::new(rows().or_raise())
+    call.answer(rows).or_raise();
 }
 
 #[pg_extern(sql = false)]
 fn packed_manifest(database_id: Uuid, relation: &str, range: pgrx::Range<i64>, row_limit: i32) -> Vec<u8> {
     let answer = || {
         let database = authorise(database_id)?;
-        if !(1..=MAX_ANSWER_ROWS).contains(&row_limit) {
-            let message = format!("row_limit {row_limit} is not between 1 and {MAX_ANSWER_ROWS}");
-            return Err(Problem::new(state::BAD_ARGUMENT, message));
-        }
+        let row_limit = setting::row_limit(&database, row_limit)?;
         let mut table = table::resolve(relation)?;
         let mut items = ItemsWriter::new(false);
         let Some(range) = range_of(&range) else { return Ok(items.finish(None)) };
-        let next = pack(&database, &mut table, range, row_limit as u32, &mut items)?;
+        let next = pack(&database, &mut table, range, row_limit, &mut items)?;
         Ok(items.finish(next))
     };
     answer().or_raise()
@@ -146,15 +163,21 @@ fn pack(
     database: &Database,
     table: &mut ManagedTable,
     range: PositionRange,
-    row_limit: u32,
+    row_limit: usize,
     items: &mut ItemsWriter,
 ) -> Answer<Option<i64>> {
     let (mut last, mut next) = (None, None);
+    let name = table.name.clone();
     digest_range(database, table, range, true, &mut |row| {
         let DigestedRow { position, digest, .. } = row;
-        if items.count() >= row_limit && last != Some(position) {
+        if items.count() as usize >= row_limit && last != Some(position) {
             next = Some(position);
             return Ok(false);
+        }
+        if items.len() > MAX_ANSWER_BYTES {
+            let message =
+                format!("the rows of version {position} of {name} take more than {MAX_ANSWER_BYTES} bytes");
+            return Err(Problem::new(state::TOO_LARGE, message).hint("Compare them by plimsoll.sketch."));
         }
         last = Some(position);
         items.push(&Item { position, digest }, &[]);
@@ -170,51 +193,68 @@ fn download(
     range: Option<pgrx::Range<i64>>,
     row_limit: Option<i32>,
     after: Option<&[u8]>,
-) -> TableIterator<'static, (name!(row, Vec<u8>), name!(cursor, Vec<u8>))> {
-    let rows = || {
+    call: Call,
+) {
+    let rows = |answers: &mut Answers| {
         let database = authorise(required(database_id, "database_id")?)?;
-        let row_limit = required(row_limit, "row_limit")?;
-        if !(1..=MAX_ANSWER_ROWS).contains(&row_limit) {
-            let message = format!("row_limit {row_limit} is not between 1 and {MAX_ANSWER_ROWS}");
-            return Err(Problem::new(state::BAD_ARGUMENT, message));
-        }
+        let row_limit = setting::row_limit(&database, required(row_limit, "row_limit")?)?;
         let mut table = table::resolve(required(relation, "relation")?)?;
-        let schema = table.schema.clone();
-        let Some(mut range) = range_of(&required(range, "range")?) else { return Ok(Vec::new()) };
-        // A cursor is the position and the key of the last row read: 8 bytes, then the encoded key.
-        let after = match after.map(<[u8]>::split_first_chunk::<8>) {
-            None => None,
-            Some(Some((position, key))) => Some((i64::from_le_bytes(*position), key.to_vec())),
-            Some(None) => return Err(Problem::new(state::MALFORMED, "a cursor shorter than a position")),
-        };
-        if let Some((position, _)) = &after {
-            range.from = Some(range.from.map_or(*position, |from| from.max(*position)));
-        }
-        let is_after = |position: i64, key: &[u8]| {
-            after.as_ref().is_some_and(|(last, last_key)| position == *last && key == last_key)
-        };
-        // A cursor whose row is gone says nothing of the rows at its position: they are all read again.
-        let mut skipping = false;
-        if let Some((last, _)) = &after {
-            let tied = PositionRange { from: Some(*last), to: last.checked_add(1) };
-            read_range(&database, &mut table, tied, true, &mut |_, row| {
-                skipping = is_after(position_in(row, &schema)?, &key_of(row, &schema)?);
-                Ok(!skipping)
-            })?;
-        }
-        let mut rows = Vec::new();
-        read_range(&database, &mut table, range, true, &mut |_, row| {
-            let (position, key) = (position_in(row, &schema)?, key_of(row, &schema)?);
-            if skipping {
-                skipping = !is_after(position, &key);
-                return Ok(true);
-            }
-            let mut cursor = position.to_le_bytes().to_vec();
-            cursor.extend_from_slice(&key);
-            rows.push((row.to_vec(), cursor));
-            Ok(rows.len() < row_limit as usize)
-        })?;
-        Ok(rows)
+        let Some(range) = range_of(&required(range, "range")?) else { return Ok(()) };
+        let cursor = after.map(Cursor::read).transpose()?;
+        copy_rows(&database, &mut table, range, row_limit, cursor.as_ref(), answers)
     };
-    TableIterator::new(rows().or_raise())
+    call.answer(rows).or_raise();
+}
+
+/// Where a download goes on: the position and the key of the last row read, 8 bytes and the encoded key.
+struct Cursor<'a> {
+    position: i64,
+    key: &'a [u8],
+}
+
+impl<'a> Cursor<'a> {
+    fn read(bytes: &'a [u8]) -> Answer<Self> {
+        let Some((position, key)) = bytes.split_first_chunk::<8>() else {
+            return Err(Problem::new(state::MALFORMED, "a cursor shorter than a position"));
+        };
+        Ok(Cursor { position: i64::from_le_bytes(*position), key })
+    }
+
+    fn is_at(&self, position: i64, key: &[u8]) -> bool {
+        (position, key) == (self.position, self.key)
+    }
+}
+
+/// Answers the rows of a range in (position, key) order, those behind the cursor.
+fn copy_rows(
+    database: &Database,
+    table: &mut ManagedTable,
+    mut range: PositionRange,
+    row_limit: usize,
+    after: Option<&Cursor<'_>>,
+    answers: &mut Answers,
+) -> Answer<()> {
+    let schema = table.schema.clone();
+    // A cursor whose row is gone says nothing of the rows at its position: they are all read again.
+    let mut skipping = false;
+    if let Some(cursor) = after {
+        range.from = Some(range.from.map_or(cursor.position, |from| from.max(cursor.position)));
+        let tied = PositionRange { from: Some(cursor.position), to: cursor.position.checked_add(1) };
+        read_range(database, table, tied, true, &mut |_, row| {
+            skipping = cursor.is_at(position_in(row, &schema)?, &key_of(row, &schema)?);
+            Ok(!skipping)
+        })?;
+    }
+    let mut count = 0;
+    read_range(database, table, range, true, &mut |_, row| {
+        let (position, key) = (position_in(row, &schema)?, key_of(row, &schema)?);
+        if skipping {
+            skipping = !after.is_some_and(|cursor| cursor.is_at(position, &key));
+            return Ok(true);
+        }
+        let cursor = [&position.to_le_bytes()[..], &key].concat();
+        answers.push(&[row.into_datum(), cursor.as_slice().into_datum()])?;
+        count += 1;
+        Ok(count < row_limit)
+    })
 }

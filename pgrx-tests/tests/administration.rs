@@ -311,6 +311,10 @@ fn options_take_only_what_makes_sense() {
         ("fall_free_rows", "-1"),
         ("allow_agent_release", "1"),
         ("max_upload_bytes", "10"),
+        ("max_upload_rows", "999"),
+        ("max_answer_rows", "0"),
+        ("max_ranges", "65537"),
+        ("max_symbols", "131073"),
         ("colour", "blue"),
     ] {
         let message = refused(shop.superuser.execute(set, &[&till.id, &option, &value]), "22023");

@@ -5,9 +5,11 @@
 //! | `mod` | [`Codec`]: what is known of a column's type, looked up once a call |
 //! | `read`, `write` | one value: datum to encoding, value to datum |
 //! | `digest` | datum to digest form |
+//! | `answer` | rows of a set-returning function, handed over one by one |
 //! | `aggregate` | fingerprints as an aggregate of any query |
 //! | `name` | names as SQL takes them |
 //! | `numeric` | Postgres' packed numeric |
+//! | `jsonb` | how long the text of a jsonb will be, and arrays of many items |
 //! | `array` | lists of positions as parameters |
 //! | `bulk` | rows written without a statement |
 //! | `release` | what differs between releases of Postgres |
@@ -22,12 +24,14 @@
 //! | `subtransaction` | errors caught without harm |
 
 mod aggregate;
+mod answer;
 mod array;
 mod bulk;
 mod dependency;
 mod digest;
 mod held;
 mod invalidation;
+mod jsonb;
 mod name;
 mod numeric;
 mod plan;
@@ -40,11 +44,13 @@ mod subtransaction;
 mod transition;
 mod write;
 
+pub use answer::{Answers, Call};
 pub use array::long_array;
 pub use bulk::{BulkInsert, BulkUpdate, FixedColumn, Sent, Witness, may_have_children};
 pub use dependency::depend_on_extension;
 pub use held::{Attribute, Held, hold, hold_by_name, lock_object};
 pub use invalidation::{Changed, changed, own_function, own_table, tell};
+pub use jsonb::{with_json_array, written_digits};
 pub use name::{qualified, quoted, type_name};
 pub use plan::{read_planned, select_planned};
 pub use relation::{IncomingColumn, IncomingRows};
@@ -290,6 +296,9 @@ fn c_string(text: &str) -> Answer<CString> {
     CString::new(text).map_err(|_| Problem::new(state::MALFORMED, "text holds a NUL character"))
 }
 
+/// Bytes in a [`Scratch`] from which on it is relieved.
+const RELIEVED_AT: usize = 1 << 20;
+
 /// A memory context of its own, emptied between rows or batches and freed at the end of the scope.
 pub struct Scratch {
     context: pg_sys::MemoryContext,
@@ -326,6 +335,15 @@ impl Scratch {
     pub fn reset(&self) {
         // SAFETY: the context is ours and alive until `drop`.
         unsafe { pg_sys::MemoryContextReset(self.context) }
+    }
+
+    /// As [`reset`](Self::reset), where much has gathered in it: large values are as large as a client made them.
+    #[inline]
+    pub fn relieve(&self) {
+        // SAFETY: the context is ours and alive until `drop`; reads what it counts itself.
+        if unsafe { (*self.context).mem_allocated } > RELIEVED_AT {
+            self.reset();
+        }
     }
 
     /// Runs `work` with it as the current context, which is set back whichever way `work` ends.

@@ -57,6 +57,16 @@ pub fn unpack(bytes: &[u8]) -> Option<NumericBuf> {
     })
 }
 
+/// How many digits the number has when it is written, about.
+pub fn written_digits(bytes: &[u8]) -> usize {
+    match header(bytes) {
+        Some(Header::Finite { weight, scale, .. }) => {
+            (4 * (i64::from(weight) + 1)).max(1) as usize + usize::from(scale)
+        }
+        _ => 9,
+    }
+}
+
 /// The number with its smallest scale, read where it stands; `None` where that is not possible and
 /// [`unpack`] has to copy it: zero and what is no finite number, another byte order.
 #[inline]

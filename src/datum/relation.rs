@@ -3,7 +3,7 @@
 
 use pgrx::pg_sys::{self, Datum, Oid};
 
-use super::{Ctid, c_string};
+use super::{Ctid, Scratch, c_string};
 use crate::error::{Answer, Problem, state};
 
 /// The name by which statements know the rows.
@@ -28,6 +28,7 @@ pub struct IncomingRows {
     store: *mut pg_sys::Tuplestorestate,
     columns: usize,
     rows: u64,
+    values: Scratch,
 }
 
 impl IncomingRows {
@@ -50,8 +51,13 @@ impl IncomingRows {
                 pg_sys::TupleDescInitEntryCollation(descriptor, number, column.collation);
             }
             let store = pg_sys::tuplestore_begin_heap(false, false, pg_sys::work_mem);
-            Ok(IncomingRows { descriptor, store, columns: columns.len(), rows: 0 })
+            Ok(IncomingRows { descriptor, store, columns: columns.len(), rows: 0, values: Scratch::new() })
         }
+    }
+
+    /// Runs `make` with memory for values, which lasts until the next row was added.
+    pub fn within<T>(&self, make: impl FnOnce() -> T) -> T {
+        self.values.within(make)
     }
 
     /// Adds a row: its place in the upload, its ctid where it is stored and locked, and its columns, NULL as
@@ -85,6 +91,7 @@ impl IncomingRows {
             );
         }
         self.rows += 1;
+        self.values.relieve();
         Ok(())
     }
 

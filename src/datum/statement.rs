@@ -210,10 +210,11 @@ unsafe fn hand_over(
     let (mut values, mut nulls) = (vec![Datum::from(0usize); columns], vec![true; columns]);
     let scratch = Scratch::new();
     for (i, tuple) in tuples.iter().enumerate() {
+        pgrx::check_for_interrupts!();
         if i % 256 == 0 {
-            pgrx::check_for_interrupts!();
             scratch.reset();
         }
+        scratch.relieve();
         // SAFETY: both arrays are as long as the descriptor says.
         unsafe { pg_sys::heap_deform_tuple(*tuple, descriptor, values.as_mut_ptr(), nulls.as_mut_ptr()) };
         scratch.within(|| take(&Row { values: &values, nulls: &nulls }))?;
@@ -297,6 +298,7 @@ unsafe extern "C-unwind" fn receive(
     if receiver.rows.is_multiple_of(256) {
         receiver.scratch.reset();
     }
+    receiver.scratch.relieve();
     let take = &mut receiver.take;
     match receiver.scratch.within(|| take(&Row { values, nulls })) {
         Ok(more) => more,

@@ -99,10 +99,11 @@ impl Fired {
         // SAFETY: the slot is ours and of the store's rows.
         while answer.is_ok() && unsafe { pg_sys::tuplestore_gettupleslot(store, true, false, slot) } {
             rows += 1;
+            pgrx::check_for_interrupts!();
             if rows.is_multiple_of(256) {
-                pgrx::check_for_interrupts!();
                 scratch.reset();
             }
+            scratch.relieve();
             // SAFETY: once all columns are read the arrays are as long as the descriptor says.
             let (values, nulls) = unsafe {
                 pg_sys::slot_getallattrs(slot);

@@ -1,5 +1,7 @@
 //! Deletes: exactly the rows named by key and digest, or a range, through the guard against destruction.
 
+mod sweep;
+
 use std::collections::HashMap;
 
 use pgrx::datum::AnyElement;
@@ -12,12 +14,13 @@ use plimsoll_core::store::PositionRange;
 
 use crate::access::Database;
 use crate::argument::{members, objects, required};
+use crate::cascade::Taken;
 use crate::datum::{Caught, Ctid, IncomingRows, Row, attempt, by_index, execute};
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::guard::Verdict;
 use crate::table::{self, ManagedTable, Placeholders};
-use crate::version::{range_of, read_range};
-use crate::{cascade, guard, identity, kept, run};
+use crate::version::range_of;
+use crate::{cascade, guard, identity, kept, run, setting};
 
 /// What a delete did.
 #[derive(Default)]
@@ -53,7 +56,7 @@ fn delete_rows(
 ) -> TableIterator<'static, (name!(deleted, i64), name!(held, i64), name!(blocked, JsonB))> {
     let answer = || {
         let (database, mut table, run_id) = begin(database_id, relation, run_id)?;
-        let (rows, _) = read_keyed(required(rows, "rows")?)?;
+        let (rows, _) = read_keyed(setting::check_bytes(&database, required(rows, "rows")?, "rows")?)?;
         let doomed = rows.into_iter().enumerate().map(|(ordinal, KeyedItem { item, key })| Doomed {
             ordinal,
             key,
@@ -75,7 +78,7 @@ fn delete_rows_json(
 ) -> TableIterator<'static, (name!(deleted, i64), name!(held, i64), name!(blocked, JsonB))> {
     let answer = || {
         let (database, mut table, run_id) = begin(database_id, relation, run_id)?;
-        let doomed = doomed_of(required(rows, "rows")?, &mut table)?;
+        let doomed = doomed_of(&database, required(rows, "rows")?, &mut table)?;
         delete(&database, &mut table, doomed, None, run_id).map(Report::row)
     };
     TableIterator::once(answer().or_raise())
@@ -91,8 +94,7 @@ fn delete_range(
     let answer = || {
         let (database, mut table, run_id) = begin(database_id, relation, run_id)?;
         let Some(range) = range_of(&required(range, "range")?) else { return Ok(Report::default().row()) };
-        let doomed = rows_in(&database, &mut table, range)?;
-        delete(&database, &mut table, doomed, None, run_id).map(Report::row)
+        sweep::delete(&database, &mut table, range, run_id).map(Report::row)
     };
     TableIterator::once(answer().or_raise())
 }
@@ -105,8 +107,7 @@ fn delete_all(
 ) -> TableIterator<'static, (name!(deleted, i64), name!(held, i64), name!(blocked, JsonB))> {
     let answer = || {
         let (database, mut table, run_id) = begin(database_id, relation, run_id)?;
-        let doomed = rows_in(&database, &mut table, PositionRange::ALL)?;
-        delete(&database, &mut table, doomed, None, run_id).map(Report::row)
+        sweep::delete(&database, &mut table, PositionRange::ALL, run_id).map(Report::row)
     };
     TableIterator::once(answer().or_raise())
 }
@@ -129,30 +130,16 @@ pub fn delete_everything(database: &Database, table: &ManagedTable) -> Answer<u6
     table.as_owner(|| execute(&sql, placeholders.parameters(), None, &mut |_| Ok(())))
 }
 
-fn rows_in(database: &Database, table: &mut ManagedTable, range: PositionRange) -> Answer<Vec<Doomed>> {
-    let schema = table.schema.clone();
-    let mut digester = Digester::new(database.fingerprint_key.clone());
-    let mut doomed = Vec::new();
-    read_range(database, table, range, false, &mut |_, row| {
-        doomed.push(Doomed {
-            ordinal: doomed.len(),
-            key: key_of(row, &schema)?,
-            position: Some(position_in(row, &schema)?),
-            digest: Some(digester.digest(row)?),
-        });
-        Ok(true)
-    })?;
-    Ok(doomed)
-}
-
 /// Rows named by people: an array of objects with the key columns, and where wanted `version` (a position)
 /// and `digest` (hexadecimal) under those names, unless a key column has them.
-fn doomed_of(rows: AnyElement, table: &mut ManagedTable) -> Answer<Vec<Doomed>> {
+fn doomed_of(database: &Database, rows: AnyElement, table: &mut ManagedTable) -> Answer<Vec<Doomed>> {
     const HINT: &str = "Pass an array of objects: {\"key\": {...}, \"version\": n, \"digest\": \"hex\"}; the last two are optional.";
     let bad = |message: String| Problem::new(state::BAD_ARGUMENT, message).hint(HINT);
-    let rows = objects(rows, "rows").map_err(|problem| problem.hint(HINT))?;
+    let rows = objects(rows, "rows", setting::max_upload_bytes(database))
+        .map_err(|problem| problem.hint_else(HINT))?;
     let mut doomed = Vec::new();
-    for (ordinal, row) in rows.iter().enumerate() {
+    for (ordinal, row) in rows.enumerate() {
+        let row = row?;
         let member = |name: &str| row.get(name).map(|value| value.get()).filter(|value| *value != "null");
         let key = row.get("key").and_then(|key| members(key));
         let key = key.ok_or_else(|| bad(format!("row {ordinal} has no object \"key\"")))?;
@@ -207,28 +194,65 @@ fn delete(
         let incoming = key_rows(table, &doomed, &there)?;
         cascade::taken(database, table, &incoming)?
     };
-    // Rows of tables that are not managed count as if they were this replica's.
-    let more: u64 = taken.iter().filter(|along| along.table.is_none()).map(|along| along.rows).sum();
-    let mut verdicts = Vec::new();
-    for (child, rows) in taken.iter().filter_map(|along| Some((along.table.as_ref()?, along.rows))) {
-        verdicts.push((child, rows, guard::ask(database, child, rows, rows)?));
-    }
-    let planned = planned.unwrap_or(0).max(rows) + more;
-    let verdict = guard::ask(database, table, rows + more, planned)?;
-    if verdict == Verdict::Held || verdicts.iter().any(|(_, _, verdict)| *verdict == Verdict::Held) {
+    let Some(leave) = Leave::ask(database, table, rows, planned.unwrap_or(0), taken)? else {
         report.held = rows;
         return Ok(report);
-    }
+    };
     remove(database, table, doomed, &there, &mut report)?;
-    guard::count(database, table, report.deleted + more, verdict)?;
-    for (child, rows, verdict) in verdicts {
-        guard::count(database, child, rows, verdict)?;
-    }
-    kept::fold_if_due(database, table, kept::Due::WhenMany)?;
-    if let Some(run_id) = run_id {
-        run::add_counts(run_id, 0, 0, report.deleted, 0)?;
-    }
+    leave.count(database, table, report.deleted)?;
+    finish(database, table, run_id, &report)?;
     Ok(report)
+}
+
+/// What is left to do once rows are gone.
+fn finish(database: &Database, table: &mut ManagedTable, run_id: Option<i64>, report: &Report) -> Answer<()> {
+    kept::fold_if_due(database, table, kept::Due::WhenMany)?;
+    match run_id {
+        Some(run_id) => run::add_counts(run_id, 0, 0, report.deleted, 0),
+        None => Ok(()),
+    }
+}
+
+/// Leave to delete rows, with what they take along from other tables.
+struct Leave {
+    verdict: Verdict,
+    /// Rows of tables that are not managed: they count as if they were this replica's.
+    more: u64,
+    children: Vec<(ManagedTable, u64, Verdict)>,
+}
+
+impl Leave {
+    /// Asks the guard; `None`: the replica, or one whose rows would go along, is on hold.
+    fn ask(
+        database: &Database,
+        table: &ManagedTable,
+        rows: u64,
+        planned: u64,
+        taken: Vec<Taken>,
+    ) -> Answer<Option<Leave>> {
+        let mut leave = Leave { verdict: Verdict::Allowed, more: 0, children: Vec::new() };
+        for Taken { table, rows } in taken {
+            match table {
+                Some(child) => {
+                    let verdict = guard::ask(database, &child, rows, rows)?;
+                    leave.children.push((child, rows, verdict));
+                }
+                None => leave.more += rows,
+            }
+        }
+        leave.verdict = guard::ask(database, table, rows + leave.more, planned.max(rows) + leave.more)?;
+        let mut verdicts = leave.children.iter().map(|(_, _, verdict)| *verdict).chain([leave.verdict]);
+        let held = verdicts.any(|verdict| verdict == Verdict::Held);
+        Ok((!held).then_some(leave))
+    }
+
+    /// Counts what was deleted with it.
+    fn count(self, database: &Database, table: &ManagedTable, deleted: u64) -> Answer<()> {
+        guard::count(database, table, deleted + self.more, self.verdict)?;
+        self.children
+            .iter()
+            .try_for_each(|(child, rows, verdict)| guard::count(database, child, *rows, *verdict))
+    }
 }
 
 /// Locks the rows with these keys and answers the places of those that are as named.
@@ -296,7 +320,7 @@ fn key_rows(
                 Problem::new(state::MALFORMED, format!("row {}: {error}", row.ordinal))
                     .in_column(&column.name, &table.name)
             })?;
-            values[place] = Some(table.codecs[place].make_datum(&field.value)?);
+            values[place] = Some(incoming.within(|| table.codecs[place].make_datum(&field.value))?);
             given += 1;
         }
         if given != table.schema.key_indexes().len() {

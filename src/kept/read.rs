@@ -188,6 +188,13 @@ pub fn nodes(database: &Database, table: &ManagedTable, range: PositionRange) ->
     Ok(Some(nodes))
 }
 
+/// How many rows of a range are certain without reading one: those of whole nodes. 0 without a manifest.
+pub fn rows_at_least(database: &Database, table: &ManagedTable, range: PositionRange) -> Answer<u64> {
+    let nodes = nodes(database, table, range)?.unwrap_or_default();
+    let whole = nodes.iter().filter(|node| node.range.lies_in(&range));
+    Ok(whole.map(|node| node.fingerprint.row_count()).sum())
+}
+
 /// What all rows amount to, without a scan. `None`: no manifest is kept, or it is untrusted.
 pub fn root(database: &Database, table: &ManagedTable) -> Answer<Option<Root>> {
     let Some(kept) = kept(database, table)? else { return Ok(None) };

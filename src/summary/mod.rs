@@ -19,13 +19,10 @@ use crate::access::Database;
 use crate::argument::required;
 use crate::datum::{Parameter, read_all};
 use crate::error::{Answer, OrRaise, Problem, state};
+use crate::setting;
 use crate::table::{self, ManagedTable};
 use crate::version::range_of;
-use crate::{manifest, setting};
 use scan::pieces;
-
-/// The most rows whose short items one answer lists.
-const MAX_ITEMS: usize = manifest::MAX_ANSWER_ROWS as usize;
 
 /// Divides each of some ranges into at most `most` of about equal row count, with what each holds.
 fn divide(
@@ -72,7 +69,7 @@ fn packed_ranges(
     let answer = || {
         let (database, mut table) = table::open(database_id, relation)?;
         let most = range_limit(&database, max_ranges)?;
-        let ranges = read_ranges(required(ranges, "ranges")?)?;
+        let ranges = read_ranges(setting::check_bytes(&database, required(ranges, "ranges")?, "ranges")?)?;
         Ok(packed(divide(&database, &mut table, &ranges, most)?))
     };
     answer().or_raise()
@@ -87,7 +84,7 @@ fn packed(held: Vec<(PositionRange, Fingerprint)>) -> Vec<u8> {
 fn packed_summaries(database_id: Option<Uuid>, relation: Option<&str>, ranges: Option<&[u8]>) -> Vec<u8> {
     let answer = || {
         let (database, mut table) = table::open(database_id, relation)?;
-        let ranges = read_ranges(required(ranges, "ranges")?)?;
+        let ranges = read_ranges(setting::check_bytes(&database, required(ranges, "ranges")?, "ranges")?)?;
         let pieces = pieces(&ranges, setting::max_ranges(&database))?;
         let sums = parts::fingerprints(&database, &mut table, &pieces)?;
         Ok(packed(ranges.into_iter().zip(sums).collect()))
@@ -136,7 +133,9 @@ fn sketched(
         })
     };
     let pieces = pieces(ranges, setting::max_ranges(database))?;
-    let sketch = Sketch::new(ranges, number(first, "first")?, number(symbols, "symbols")?);
+    let (first, symbols) = (number(first, "first")?, number(symbols, "symbols")?);
+    setting::check_symbols(database, first, symbols)?;
+    let sketch = Sketch::new(ranges, first, symbols);
     let mut sketch = sketch
         .map_err(|error| Problem::from(error).with_code(state::TOO_LARGE).hint("Ask for fewer symbols."))?;
     scan::digest(database, table, &pieces, false, &mut |row, _| {
@@ -156,20 +155,21 @@ fn packed_sketch(
 ) -> Vec<u8> {
     let answer = || {
         let (database, mut table) = table::open(database_id, relation)?;
-        let ranges = read_ranges(required(ranges, "ranges")?)?;
+        let ranges = read_ranges(setting::check_bytes(&database, required(ranges, "ranges")?, "ranges")?)?;
         sketched(&database, &mut table, &ranges, first, symbols)
     };
     answer().or_raise()
 }
 
-/// The ranges of an `int8multirange`, in order.
-fn multirange(argument: AnyElement) -> Answer<Vec<PositionRange>> {
+/// The ranges of an `int8multirange`, in order: one more than may be named at most.
+fn multirange(database: &Database, argument: AnyElement) -> Answer<Vec<PositionRange>> {
     let parameter = Parameter { type_oid: pg_sys::INT8MULTIRANGEOID, datum: Some(argument.datum()) };
     let sql = "SELECT pg_catalog.lower(u.r), pg_catalog.upper(u.r) FROM pg_catalog.unnest($1) AS u (r)";
+    let most = setting::max_ranges(database);
     let mut ranges = Vec::new();
     read_all(sql, &[parameter], &mut |row| {
         ranges.push(PositionRange { from: row.int8(0), to: row.int8(1) });
-        Ok(true)
+        Ok(ranges.len() <= most)
     })?;
     Ok(ranges)
 }
@@ -184,7 +184,7 @@ fn sketch(
 ) -> Vec<u8> {
     let answer = || {
         let (database, mut table) = table::open(database_id, relation)?;
-        let ranges = multirange(required(ranges, "ranges")?)?;
+        let ranges = multirange(&database, required(ranges, "ranges")?)?;
         sketched(&database, &mut table, &ranges, first, symbols)
     };
     answer().or_raise()
@@ -194,17 +194,13 @@ fn sketch(
 fn packed_items(database_id: Option<Uuid>, relation: Option<&str>, ranges: Option<&[u8]>) -> Vec<u8> {
     let answer = || {
         let (database, mut table) = table::open(database_id, relation)?;
-        let ranges = read_ranges(required(ranges, "ranges")?)?;
+        let ranges = read_ranges(setting::check_bytes(&database, required(ranges, "ranges")?, "ranges")?)?;
         let pieces = pieces(&ranges, setting::max_ranges(&database))?;
         let name = table.name.clone();
         let mut items: Vec<ShortItem> = Vec::new();
         scan::digest(&database, &mut table, &pieces, false, &mut |row, _| {
-            if items.len() == MAX_ITEMS {
-                let message = format!("these ranges hold more than {MAX_ITEMS} rows of {name}");
-                return Err(Problem::new(state::TOO_LARGE, message).hint("Ask for smaller ranges."));
-            }
             items.push(row.short_item());
-            Ok(())
+            setting::check_answer_rows(&database, items.len() as u64, &name)
         })?;
         Ok(pack_items(&items))
     };

@@ -12,12 +12,11 @@ use plimsoll_core::short::{ShortItem, read_items};
 use super::scan::{self, Piece, Scan};
 use crate::argument::required;
 use crate::error::{Answer, OrRaise, Problem, state};
-use crate::table;
+use crate::manifest::MAX_ANSWER_BYTES;
+use crate::{setting, table};
 
 /// The most rows one call looks up.
 const MAX_WANTED: usize = 100_000;
-/// The most bytes of rows one call answers.
-const MAX_ANSWER_BYTES: usize = 256 << 20;
 
 /// The rows a caller asks for, and the pieces they stand in.
 fn wanted(items: &[u8]) -> Answer<(HashSet<ShortItem>, Vec<Piece>)> {
@@ -35,7 +34,7 @@ fn wanted(items: &[u8]) -> Answer<(HashSet<ShortItem>, Vec<Piece>)> {
 fn packed_keys(database_id: Option<Uuid>, relation: Option<&str>, items: Option<&[u8]>) -> Vec<u8> {
     let answer = || {
         let (database, mut table) = table::open(database_id, relation)?;
-        let (wanted, pieces) = wanted(required(items, "items")?)?;
+        let (wanted, pieces) = wanted(setting::check_bytes(&database, required(items, "items")?, "items")?)?;
         let schema = table.schema.clone();
         let mut found = ItemsWriter::new(true);
         scan::digest(&database, &mut table, &pieces, false, &mut |row, form| {
@@ -54,7 +53,7 @@ fn packed_keys(database_id: Option<Uuid>, relation: Option<&str>, items: Option<
 fn packed_rows(database_id: Option<Uuid>, relation: Option<&str>, items: Option<&[u8]>) -> Vec<u8> {
     let answer = || {
         let (database, mut table) = table::open(database_id, relation)?;
-        let (wanted, pieces) = wanted(required(items, "items")?)?;
+        let (wanted, pieces) = wanted(setting::check_bytes(&database, required(items, "items")?, "items")?)?;
         let scan = Scan::new(&database, &table, &pieces, true)?;
         let mut digester = Digester::new(database.fingerprint_key.clone());
         let (numbers, version) = (table.numbers(), table.schema.version_index());

@@ -7,9 +7,11 @@ use plimsoll_core::row::RowWriter;
 use plimsoll_core::value::{ArrayBuilder, ColumnType, NumericBuf, Value};
 use serde_json::value::RawValue;
 
+use crate::access::Database;
 use crate::argument::{Members, objects};
-use crate::datum::Codec;
+use crate::datum::{Codec, Scratch};
 use crate::error::{Answer, Problem, state};
+use crate::setting;
 use crate::table::ManagedTable;
 
 const HINT: &str = "Pass an array of objects, one a row, with the table's columns as names.";
@@ -19,15 +21,16 @@ fn bad(message: &str) -> Problem {
 }
 
 /// The rows of a jsonb array, in wire form. Columns that are not named are NULL.
-pub fn encode_rows(rows: AnyElement, table: &mut ManagedTable) -> Answer<Vec<Vec<u8>>> {
-    let rows = objects(rows, "rows").map_err(|problem| problem.hint(HINT))?;
-    rows.iter()
-        .enumerate()
+pub fn encode_rows(database: &Database, rows: AnyElement, table: &mut ManagedTable) -> Answer<Vec<Vec<u8>>> {
+    let limit = setting::max_upload_bytes(database);
+    let rows = objects(rows, "rows", limit).map_err(|problem| problem.hint_else(HINT))?;
+    setting::check_upload_rows(database, rows.len())?;
+    let scratch = Scratch::new();
+    rows.enumerate()
         .map(|(ordinal, values)| {
-            if ordinal % 1_024 == 0 {
-                pgrx::check_for_interrupts!();
-            }
-            encode(ordinal, values, table)
+            scratch.relieve();
+            let values = values.map_err(|problem| problem.hint_else(HINT))?;
+            scratch.within(|| encode(ordinal, &values, table))
         })
         .collect()
 }

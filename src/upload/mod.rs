@@ -24,8 +24,9 @@ mod store;
 mod waiting;
 
 use pgrx::datum::AnyElement;
+use pgrx::pg_sys::Datum;
 use pgrx::prelude::*;
-use pgrx::{JsonB, Uuid};
+use pgrx::{IntoDatum, Uuid};
 use plimsoll_core::digest::{DigestQueue, Digester, RowDigest};
 use plimsoll_core::fingerprint::Fingerprint;
 use plimsoll_core::row::{BatchReader, check_row, examine, key_of};
@@ -34,14 +35,12 @@ use keys::Keys;
 
 use crate::access::Database;
 use crate::argument::{Members, required};
-use crate::datum::Sent;
+use crate::datum::{Answers, Call, Sent, with_json_array};
 use crate::error::{Answer, OrRaise, Problem, state};
-use crate::manifest::{hex, key_json};
+use crate::manifest::{hex, shown_key};
+use crate::run::shortened;
 use crate::table::{self, ManagedTable};
-use crate::{kept, run};
-
-/// The largest upload taken, in bytes, where the database has no option `max_upload_bytes`.
-const MAX_UPLOAD_BYTES: usize = 64 << 20;
+use crate::{kept, run, setting};
 
 /// A row of an upload that its columns can hold.
 #[derive(Clone, Copy)]
@@ -70,21 +69,24 @@ pub struct RefusedRow {
     holder: Option<Vec<u8>>,
     sqlstate: String,
     column: Option<String>,
-    key: serde_json::Value,
+    /// As people read it: JSON.
+    key: String,
     message: String,
 }
 
 impl RefusedRow {
-    fn json(&self) -> serde_json::Value {
-        serde_json::json!({
-            "ordinal": self.ordinal,
-            "waits": self.waits,
-            "holder": self.holder.as_deref().map(hex),
-            "sqlstate": self.sqlstate,
-            "column": self.column,
-            "key": self.key,
-            "message": self.message,
-        })
+    fn json(&self) -> String {
+        let text = |text: Option<&str>| serde_json::Value::from(text).to_string();
+        format!(
+            "{{\"ordinal\":{},\"waits\":{},\"holder\":{},\"sqlstate\":{},\"column\":{},\"key\":{},\"message\":{}}}",
+            self.ordinal,
+            self.waits,
+            text(self.holder.as_deref().map(hex).as_deref()),
+            text(Some(&self.sqlstate)),
+            text(self.column.as_deref()),
+            self.key,
+            text(Some(&self.message)),
+        )
     }
 }
 
@@ -99,20 +101,16 @@ pub struct Report {
     refused: Vec<RefusedRow>,
 }
 
-type UploadRow = (i64, i64, i64, Vec<u8>, i64, JsonB);
-
 impl Report {
-    fn row(mut self) -> UploadRow {
+    fn answer(mut self, answers: &mut Answers) -> Answer<()> {
         self.refused.sort_by_key(|row| row.ordinal);
-        let refused = self.refused.iter().map(RefusedRow::json).collect();
-        (
-            self.inserted as i64,
-            self.updated as i64,
-            self.unchanged as i64,
-            self.fingerprint.sum().to_vec(),
-            self.held as i64,
-            JsonB(serde_json::Value::Array(refused)),
-        )
+        let numbers = [self.inserted, self.updated, self.unchanged, self.held].map(|number| number as i64);
+        let [inserted, updated, unchanged, held] = numbers.map(|number| Some(Datum::from(number)));
+        let sum = self.fingerprint.sum();
+        let refused = self.refused.into_iter().map(|row| row.json());
+        with_json_array(refused, |refused| {
+            answers.push(&[inserted, updated, unchanged, sum.as_slice().into_datum(), held, Some(refused)])
+        })
     }
 }
 
@@ -122,33 +120,16 @@ fn upload(
     relation: Option<&str>,
     rows: Option<&[u8]>,
     run_id: Option<i64>,
-) -> TableIterator<
-    'static,
-    (
-        name!(inserted, i64),
-        name!(updated, i64),
-        name!(unchanged, i64),
-        name!(fingerprint, Vec<u8>),
-        name!(held, i64),
-        name!(rejected, JsonB),
-    ),
-> {
-    let answer = || {
+    call: Call,
+) {
+    let answer = |answers: &mut Answers| {
         let (database, mut table) = table::open(database_id, relation)?;
-        let rows = required(rows, "rows")?;
-        let limit =
-            database.number_option("max_upload_bytes").map_or(MAX_UPLOAD_BYTES, |limit| limit as usize);
-        if rows.len() > limit {
-            return Err(Problem::new(
-                state::TOO_LARGE,
-                format!("an upload of {} bytes to {}, where {limit} are allowed", rows.len(), table.name),
-            )
-            .hint("Send fewer rows at a time, or have an admin raise the option max_upload_bytes."));
-        }
+        let rows = setting::check_bytes(&database, required(rows, "rows")?, "rows")?;
         let rows = BatchReader::new(rows)?;
-        take(&database, &mut table, rows, run_id).map(Report::row)
+        setting::check_upload_rows(&database, rows.rows_left() as usize)?;
+        take(&database, &mut table, rows, run_id)?.answer(answers)
     };
-    TableIterator::once(answer().or_raise())
+    call.answer(answer).or_raise();
 }
 
 #[pg_extern(sql = false)]
@@ -157,24 +138,15 @@ fn upload_json(
     relation: Option<&str>,
     rows: Option<AnyElement>,
     run_id: Option<i64>,
-) -> TableIterator<
-    'static,
-    (
-        name!(inserted, i64),
-        name!(updated, i64),
-        name!(unchanged, i64),
-        name!(fingerprint, Vec<u8>),
-        name!(held, i64),
-        name!(rejected, JsonB),
-    ),
-> {
-    let answer = || {
+    call: Call,
+) {
+    let answer = |answers: &mut Answers| {
         let (database, mut table) = table::open(database_id, relation)?;
-        let encoded = json::encode_rows(required(rows, "rows")?, &mut table)?;
+        let encoded = json::encode_rows(&database, required(rows, "rows")?, &mut table)?;
         let rows = encoded.iter().map(|row| Ok(row.as_slice()));
-        take(&database, &mut table, rows, run_id).map(Report::row)
+        take(&database, &mut table, rows, run_id)?.answer(answers)
     };
-    TableIterator::once(answer().or_raise())
+    call.answer(answer).or_raise();
 }
 
 /// Stores rows in wire form.
@@ -221,9 +193,7 @@ fn check<'u>(
         })
     };
     for (ordinal, row) in rows.enumerate() {
-        if ordinal % 1_024 == 0 {
-            pgrx::check_for_interrupts!();
-        }
+        pgrx::check_for_interrupts!();
         let row = row?;
         key.clear();
         let start = queue.form().len();
@@ -268,11 +238,11 @@ fn refused_value(
     error: &plimsoll_core::Error,
     table: &ManagedTable,
 ) -> Answer<RefusedRow> {
-    let message = match &column {
+    let message = shortened(&match &column {
         Some(column) => format!("column \"{column}\": {}", error.message()),
         None => error.message().to_owned(),
-    };
-    let key = key_json(row, &table.schema)?;
+    });
+    let key = shown_key(row, &table.schema)?;
     let sqlstate = error.kind().sqlstate().to_owned();
     Ok(RefusedRow { ordinal, waits: false, holder: None, sqlstate, column, key, message })
 }

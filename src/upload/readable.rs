@@ -9,7 +9,8 @@ use super::{IncomingRow, RefusedRow, Report};
 use crate::datum::{Scratch, attempt};
 use crate::error::Answer;
 use crate::identity::as_owner;
-use crate::manifest::key_json;
+use crate::manifest::shown_key;
+use crate::run::shortened;
 use crate::table::ManagedTable;
 
 /// Whether values of the type are made by an input function that refuses some texts the core takes.
@@ -59,8 +60,8 @@ pub fn with_readable_keys<'u>(
                 holder: None,
                 sqlstate: caught.sqlstate(),
                 column: None,
-                key: key_json(row.row, &table.schema)?,
-                message: caught.message.clone(),
+                key: shown_key(row.row, &table.schema)?,
+                message: shortened(&caught.message),
             });
         }
     }

@@ -14,7 +14,8 @@ use crate::access::Database;
 use crate::datum::{Caught, Ctid, IncomingRows, Row, Scratch, attempt, by_index, execute};
 use crate::error::{Answer, Problem, state};
 use crate::guard;
-use crate::manifest::key_json;
+use crate::manifest::shown_key;
+use crate::run::shortened;
 use crate::table::{ManagedTable, Placeholders, quoted};
 
 /// What the probe found under a row's key.
@@ -146,7 +147,7 @@ fn push(
             place += 1;
         }
         if only.is_none_or(|only| only.contains(&place)) {
-            values[place] = Some(table.codecs[place].make_datum(&field.value)?);
+            values[place] = Some(rows.within(|| table.codecs[place].make_datum(&field.value))?);
         }
     }
     rows.push_row(row.ordinal, ctid, &values)
@@ -228,8 +229,8 @@ impl<'u> Writer<'_, 'u> {
         sqlstate: String,
         message: String,
     ) -> Answer<()> {
-        let key = key_json(row.row, &self.table.schema)?;
-        let ordinal = row.ordinal;
+        let key = shown_key(row.row, &self.table.schema)?;
+        let (ordinal, message) = (row.ordinal, shortened(&message));
         self.report.refused.push(RefusedRow { ordinal, waits, holder, sqlstate, column: None, key, message });
         Ok(())
     }
