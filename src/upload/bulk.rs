@@ -8,7 +8,7 @@ use super::IncomingRow;
 use super::readable::is_parsed;
 use crate::access::Database;
 use crate::datum::{BulkInsert, BulkUpdate, Codec, FixedColumn, Sent, Witness, is_deterministic};
-use crate::error::Answer;
+use crate::error::{Answer, Problem, state};
 use crate::kept;
 use crate::table::ManagedTable;
 
@@ -104,8 +104,9 @@ pub fn one_exists(database: &Database, table: &mut ManagedTable, rows: &[&[u8]])
     for row in rows {
         update.with_row(|update| {
             datums.fill(None);
-            each_datum(row, columns, codecs, |place, value| datums[place] = Some(value))?;
-            found |= update.find(&datums).is_some();
+            // Rows that the columns do not hold are refused later, one by one.
+            let made = each_datum(row, columns, codecs, |place, value| datums[place] = Some(value));
+            found |= made.is_ok() && update.find(&datums).is_some();
             Ok(())
         })?;
     }
@@ -152,7 +153,7 @@ pub fn insert_checked<'u>(
     for row in rows {
         let Ok(row) = row else { return Ok(None) };
         let mut fits = true;
-        insert.push(Sent { row, digest: None }, |values| {
+        let pushed = insert.push(Sent { row, digest: None }, |values| {
             let examined = examine_each(row, schema, |place, field, _| {
                 match codecs[place].make_datum(&field.value) {
                     Ok(datum) => values.set(place, datum),
@@ -161,11 +162,12 @@ pub fn insert_checked<'u>(
                 Ok(())
             });
             fits &= examined.is_ok();
-            Ok(())
-        })?;
+            if fits { Ok(()) } else { Err(Problem::new(state::MALFORMED, "no row of the table")) }
+        });
         if !fits {
             return Ok(None);
         }
+        pushed?;
         take(row)?;
         count += 1;
     }
