@@ -108,11 +108,18 @@ CREATE TABLE plimsoll.token_record (
     made_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     stored_key bytea NOT NULL CHECK (pg_catalog.octet_length(stored_key) OPERATOR(pg_catalog.=) 32),
     good_until timestamptz,
-    -- When an agent logged in with it last, to the minute; of tokens that were replaced alone.
-    used_at timestamptz,
     PRIMARY KEY (database_id, made_at)
 );
 CREATE UNIQUE INDEX token_record_newest ON plimsoll.token_record (database_id) WHERE good_until IS NULL;
+
+-- When an agent logged in with a token last, to the minute; of those that were replaced alone. Beside the tokens,
+-- because who logs in keeps its row locked until their transaction ends: nobody's token is to be kept good by that.
+CREATE TABLE plimsoll.token_use (
+    database_id uuid NOT NULL REFERENCES plimsoll.database_record ON DELETE CASCADE,
+    made_at timestamptz NOT NULL,
+    used_at timestamptz,
+    PRIMARY KEY (database_id, made_at)
+);
 
 CREATE TABLE plimsoll.grant_record (
     database_id uuid NOT NULL REFERENCES plimsoll.database_record ON DELETE CASCADE,
@@ -346,7 +353,7 @@ DO $$
 DECLARE
     kept pg_catalog.text;
 BEGIN
-    FOREACH kept IN ARRAY ARRAY['database_record', 'token_record', 'act_record', 'act_record_act_id_seq', 'table_record', 'table_record_table_id_seq',
+    FOREACH kept IN ARRAY ARRAY['database_record', 'token_record', 'token_use', 'act_record', 'act_record_act_id_seq', 'table_record', 'table_record_table_id_seq',
         'column_record', 'lease_record', 'run_record', 'batch_record', 'batch_record_batch_id_seq',
         'rejected_record', 'replica_record', 'guard_record', 'run_number', 'failed_logins']
     LOOP
@@ -835,8 +842,10 @@ CROSS JOIN LATERAL (
     FROM plimsoll.database_record d
     LEFT JOIN plimsoll.lease_record l ON l.database_id OPERATOR(pg_catalog.=) d.database_id
     CROSS JOIN LATERAL (
-        SELECT pg_catalog.max(t.good_until) AS good_until, pg_catalog.max(t.used_at) AS used_at
+        SELECT pg_catalog.max(t.good_until) AS good_until, pg_catalog.max(u.used_at) AS used_at
         FROM plimsoll.token_record t
+        LEFT JOIN plimsoll.token_use u ON u.database_id OPERATOR(pg_catalog.=) t.database_id
+            AND u.made_at OPERATOR(pg_catalog.=) t.made_at
         WHERE t.database_id OPERATOR(pg_catalog.=) d.database_id
             AND t.good_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()) old
     WHERE d.database_id OPERATOR(pg_catalog.=) visible.database_id

@@ -60,10 +60,12 @@ fn good_tokens(database_id: Uuid) -> Answer<Vec<(StoredKey, Accepted)>> {
     with_newest_snapshot(|| {
         read_planned(
             "SELECT t.stored_key, t.made_at, t.good_until, d.suspended_at IS NOT NULL,
-                    t.used_at IS NULL OR t.used_at OPERATOR(pg_catalog.<)
+                    u.used_at IS NULL OR u.used_at OPERATOR(pg_catalog.<)
                         (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '1 minute'::pg_catalog.interval)
              FROM plimsoll.database_record d
              JOIN plimsoll.token_record t ON t.database_id OPERATOR(pg_catalog.=) d.database_id
+             LEFT JOIN plimsoll.token_use u ON u.database_id OPERATOR(pg_catalog.=) t.database_id
+                 AND u.made_at OPERATOR(pg_catalog.=) t.made_at
              WHERE d.database_id OPERATOR(pg_catalog.=) $1
                  AND (t.good_until IS NULL OR t.good_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp())
              ORDER BY t.good_until DESC NULLS FIRST",
@@ -85,9 +87,9 @@ impl Accepted {
         identity::as_extension(|| {
             // An agent that notes it at this moment does so for this one.
             Spi::run_with_args(
-                "UPDATE plimsoll.token_record t SET used_at = pg_catalog.clock_timestamp()
-                 WHERE t.database_id OPERATOR(pg_catalog.=) $1 AND t.made_at OPERATOR(pg_catalog.=) (
-                     SELECT o.made_at FROM plimsoll.token_record o
+                "UPDATE plimsoll.token_use u SET used_at = pg_catalog.clock_timestamp()
+                 WHERE u.database_id OPERATOR(pg_catalog.=) $1 AND u.made_at OPERATOR(pg_catalog.=) (
+                     SELECT o.made_at FROM plimsoll.token_use o
                      WHERE o.database_id OPERATOR(pg_catalog.=) $1 AND o.made_at OPERATOR(pg_catalog.=) $2
                      FOR NO KEY UPDATE SKIP LOCKED)",
                 &[self.database_id.into(), self.made_at.into()],
@@ -108,6 +110,12 @@ pub fn add(database_id: Uuid) -> Answer<Token> {
                 &[database_id.into()],
             )
         })?;
+        Spi::run_with_args(
+            "INSERT INTO plimsoll.token_use (database_id, made_at)
+             SELECT t.database_id, t.made_at FROM plimsoll.token_record t
+             WHERE t.database_id OPERATOR(pg_catalog.=) $1 AND t.good_until IS NULL",
+            &[database_id.into()],
+        )?;
         Ok(())
     })?;
     Ok(token)
@@ -177,12 +185,30 @@ fn retire(database_id: Uuid, grace: &Interval) -> Answer<i64> {
              AND t.good_until OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()",
         &[database_id.into()],
     )?;
+    forget_uses(database_id)?;
     let left = Spi::get_one_with_args::<i64>(
         "SELECT pg_catalog.count(*) FROM plimsoll.token_record t
          WHERE t.database_id OPERATOR(pg_catalog.=) $1 AND t.good_until IS NOT NULL",
         &[database_id.into()],
     )?;
     Ok(left.unwrap_or(0))
+}
+
+/// Forgets when tokens were used that are gone. What an agent is noting at this moment goes another time: it is not
+/// waited for, because its transaction may last.
+fn forget_uses(database_id: Uuid) -> Answer<()> {
+    Spi::run_with_args(
+        "DELETE FROM plimsoll.token_use u
+         WHERE u.database_id OPERATOR(pg_catalog.=) $1 AND u.made_at OPERATOR(pg_catalog.=) ANY (ARRAY(
+             SELECT o.made_at FROM plimsoll.token_use o
+             WHERE o.database_id OPERATOR(pg_catalog.=) $1 AND NOT EXISTS (
+                 SELECT FROM plimsoll.token_record t
+                 WHERE t.database_id OPERATOR(pg_catalog.=) o.database_id
+                     AND t.made_at OPERATOR(pg_catalog.=) o.made_at)
+             FOR UPDATE SKIP LOCKED))",
+        &[database_id.into()],
+    )?;
+    Ok(())
 }
 
 #[pg_extern(sql = false)]
@@ -205,6 +231,7 @@ fn end_old(database_id: Option<Uuid>) -> Answer<i64> {
              WHERE e.good_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()",
             &[database_id.into()],
         )?;
+        forget_uses(database_id)?;
         Ok(ended.unwrap_or(0))
     })?;
     Act::new("end_old_tokens").database(database_id).outcome(json!({ "ended": ended })).record()?;

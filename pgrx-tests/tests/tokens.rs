@@ -75,7 +75,7 @@ fn an_admin_sees_who_still_uses_an_old_token_and_ends_it() {
     transaction.commit().expect("a commit");
     assert_eq!(shop.value::<Option<bool>>(used), Some(true));
     // Where nothing can be written, it is good all the same.
-    shop.superuser.batch_execute("UPDATE plimsoll.token_record SET used_at = NULL").expect("an update");
+    shop.superuser.batch_execute("UPDATE plimsoll.token_use SET used_at = NULL").expect("an update");
     agent.batch_execute("SET default_transaction_read_only = on").expect("a setting");
     assert_eq!(good(&mut agent, &till, &[&till.token, &token]), [true, true]);
     agent.batch_execute("RESET default_transaction_read_only").expect("a setting");
@@ -94,6 +94,31 @@ fn a_token_that_others_know_is_ended_at_once() {
     let second = rotate(&mut shop, &till, "1 year");
     let third = rotate(&mut shop, &till, "0");
     assert_eq!(good(&mut agent, &till, &[&till.token, &second, &third]), [false, false, true]);
+}
+
+#[test]
+fn nobody_keeps_a_token_good_with_a_transaction_that_logged_in_with_it() {
+    let mut shop = Shop::open();
+    let till = shop.register("acme", 1);
+    let mut agent = shop.connect(&shop.server.create_agent());
+    let login = shop.server.create_agent();
+    shop.superuser.batch_execute("SET lock_timeout = '2s'").expect("no patience");
+    for end in ["plimsoll.rotate_token($1, '0')::text", "plimsoll.end_old_tokens($1)::text"] {
+        let old = rotate(&mut shop, &till, "1 day");
+        let newer = rotate(&mut shop, &till, "1 day");
+        let mut thief = shop.connect(&login);
+        let mut transaction = thief.transaction().expect("a transaction");
+        log_in(&mut transaction, till.id, &old).expect("its grace lasts");
+        shop.superuser.query_one(&format!("SELECT {end}"), &[&till.id]).expect("it waits for nobody");
+        let newest_only = good(&mut agent, &till, &[&old, &newer]);
+        assert_eq!(newest_only, [false, end.contains("end_old")], "{end}");
+        transaction.commit().expect("a commit");
+        rotate(&mut shop, &till, "0");
+
+        for table in ["plimsoll.token_record", "plimsoll.token_use"] {
+            assert_eq!(shop.value::<i64>(&format!("SELECT count(*) FROM {table}")), 1, "{table}");
+        }
+    }
 }
 
 #[test]
