@@ -41,7 +41,7 @@ struct Accepted {
 /// Checks every script in `sql/`; the tool is installed under `target` once.
 pub(crate) fn run(root: &Path, target: &Path) -> Result<()> {
     let program = install(target)?;
-    let mistaken = target.join("pgspot/mistaken.sql");
+    let mistaken = directory(target).join("mistaken.sql");
     std::fs::write(&mistaken, MISTAKEN).with_context(|| format!("cannot write {}", mistaken.display()))?;
     ensure!(
         !findings(&program, &mistaken)?.is_empty(),
@@ -139,15 +139,21 @@ fn is_finding(line: &str) -> bool {
         && line.get(2..5).is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
+/// Where it is installed: each version in a place of its own.
+fn directory(target: &Path) -> PathBuf {
+    target.join(PACKAGE.replace("==", "-"))
+}
+
 fn install(target: &Path) -> Result<PathBuf> {
-    let directory = target.join("pgspot");
+    let directory = directory(target);
     let program = directory.join("bin/pgspot");
     if program.exists() {
         return Ok(program);
     }
     println!("Installing {PACKAGE} from the Python package index into {}", directory.display());
     command::run(Command::new("python3").args(["-m", "venv"]).arg(&directory))?;
-    command::run(Command::new(directory.join("bin/pip")).args(["install", "--quiet", PACKAGE]))?;
+    command::run(Command::new(directory.join("bin/pip")).args(["install", "--quiet", PACKAGE]))
+        .context("the first run fetches pgspot from the Python package index, which must be within reach")?;
     Ok(program)
 }
 

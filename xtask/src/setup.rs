@@ -20,18 +20,16 @@ struct Need {
 /// whether it is there, its package, and what it is for.
 pub(crate) type Program = (&'static str, &'static [&'static str], &'static str, &'static str);
 
+/// What asks whether Python can make an environment with `pip` in it: Debian has the module `venv` without it.
+const PYTHON: &[&str] = &["-c", "import ensurepip, venv"];
+
 /// What the benchmarks need.
 pub(crate) const BENCH: &[Program] =
     &[("sqlite3", &["-version"], "sqlite3", "the first sync is measured against `sqlite3 -csv | psql`")];
 
 /// What the tests need.
 pub(crate) const TEST: &[Program] = &[
-    (
-        "python3",
-        &["-m", "venv", "--help"],
-        "python3-venv",
-        "pgspot, which checks the SQL scripts, is a Python program",
-    ),
+    ("python3", PYTHON, "python3-venv", "pgspot, which checks the SQL scripts, is a Python program"),
     (
         "pgbouncer",
         &["--version"],
@@ -43,7 +41,7 @@ pub(crate) const TEST: &[Program] = &[
 /// The tools that the benchmarks compare with, where they are asked to.
 pub(crate) const PEERS: &[Program] = &[
     ("pg_comparator", &["--version"], "postgresql-comparator", "another tool that compares tables"),
-    ("python3", &["-m", "venv", "--help"], "python3-venv", "reladiff, another tool, is a Python program"),
+    ("python3", PYTHON, "python3-venv", "reladiff, another tool, is a Python program"),
 ];
 
 /// Looks for everything and for the programs, installs what is missing, and answers the Postgres installation to use.
