@@ -125,7 +125,7 @@ fn load(id: Uuid, user: Oid, admin: bool) -> Answer<Option<Loaded>> {
 }
 
 /// Keeps the use of the database authorised until the transaction ends: whoever suspends, revokes or forgets it waits
-/// for that, and whoever did so is not overlooked. Every call that writes rows begins with it.
+/// for that, and whoever did so is not overlooked. Every call that writes rows or history begins with it.
 pub fn keep_authorised(database: &Database) -> Answer<()> {
     lock(database.id, false)?;
     authorise(database.id).map(drop)

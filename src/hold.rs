@@ -80,6 +80,7 @@ fn release(database_id: Option<Uuid>, relation: Option<&str>) -> Answer<i64> {
             .hint("An admin may permit it with plimsoll.set_option(database_id, 'allow_agent_release', 'true')."));
     }
     let (table_id, name) = table::registered_id(required(relation, "relation")?)?;
+    access::keep_authorised(&database)?;
     let planned = identity::as_extension(|| {
         Spi::connect_mut(|client| {
             let rows = client.update(

@@ -159,12 +159,14 @@ fn clear_rejected_table(database_id: Option<Uuid>, relation: Option<&str>) -> i6
 fn clear_all(database_id: Option<Uuid>, relation: Option<&str>) -> Answer<i64> {
     let database = access::authorise(required(database_id, "database_id")?)?;
     let (table_id, name) = table::registered_id(required(relation, "relation")?)?;
+    access::keep_authorised(&database)?;
     let deleted = delete(
         "DELETE FROM plimsoll.rejected_record WHERE database_id OPERATOR(pg_catalog.=) $1
              AND table_id OPERATOR(pg_catalog.=) $2",
         &[database.id.into(), table_id.into()],
     )?;
-    if deleted > 0 {
+    // What a client does to its own is no administrative act: nobody fills the record, which is never purged.
+    if deleted > 0 && database.admin {
         Act::new("clear_rejected")
             .database(database.id)
             .relation(&name)

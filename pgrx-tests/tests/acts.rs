@@ -247,6 +247,36 @@ fn what_is_recorded_is_read_by_admins_and_changed_by_nobody() {
 }
 
 #[test]
+fn rows_that_an_admin_deletes_by_hand_are_recorded_and_those_of_a_run_and_of_a_client_are_not() {
+    let mut shop = Shop::open();
+    let till = shop.register("acme", 100);
+    prepare(&mut shop, &till);
+    let begun = last_act(&mut shop);
+    let mut agent = shop.agent(&till);
+    let mut admin = shop.connect(&shop.server.create_login(&["plimsoll_admin"]));
+    let named =
+        |id: i32| format!("delete_rows($1, 'shop.invoice', '[{{\"key\": {{\"id\": {id}}}}}]'::jsonb)");
+    let delete =
+        |client: &mut Client, call: &str| client.execute(&format!("SELECT plimsoll.{call}"), &[&till.id]);
+    delete(&mut agent, &named(1)).expect("its own");
+    assert_eq!(delete(&mut agent, "clear_rejected($1, 'shop.customer')").expect("its own"), 1);
+    let run = begin(&mut admin, &till, "agent").expect("a run");
+    let within = format!("delete_range($1, 'shop.invoice', int8range(2, 3), {})", run.id);
+    delete(&mut admin, &within).expect("in a run");
+    shop::end(&mut admin, &run, "finished", None).expect("the end");
+    for call in [named(3), named(3), "delete_range($1, 'shop.invoice', int8range(4, 6))".to_owned()] {
+        delete(&mut admin, &call).expect("by hand");
+    }
+    let recorded = acts(&mut shop.superuser, begun);
+    let recorded: Vec<_> =
+        recorded.iter().map(|act| (act.0.as_str(), act.1, act.2.as_deref(), &act.4)).collect();
+    let of = |name, outcome| (name, Some(till.id), Some("shop.invoice"), outcome);
+    let (one, two) = (json!({"deleted": 1}), json!({"deleted": 2}));
+    assert_eq!(recorded[0].0, "grant_database");
+    assert_eq!(recorded[1..], [of("delete_rows", &one), of("delete_range", &two)]);
+}
+
+#[test]
 fn an_agent_that_may_release_holds_is_recorded_too() {
     let mut shop = Shop::open();
     let till = shop.register("acme", 100);

@@ -99,6 +99,25 @@ fn whoever_takes_a_database_away_waits_for_what_its_agent_is_writing() {
 }
 
 #[test]
+fn what_an_agent_does_to_its_history_by_hand_is_waited_for_too() {
+    let mut shop = Shop::open();
+    let till = shop.register("acme", 100);
+    shop.set_option(&till, "allow_agent_release", Some("true"));
+    let mut agent = shop.agent(&till);
+    let held = "SELECT held FROM plimsoll.delete_all($1, 'shop.invoice')";
+    assert!(agent.query_one(held, &[&till.id]).expect("a hold").get::<_, i64>(0) > 0);
+    shop.superuser.batch_execute("SET lock_timeout = '100ms'").expect("no patience");
+    for call in ["clear_rejected", "release_hold"] {
+        let mut transaction = agent.transaction().expect("a transaction");
+        transaction
+            .query(&format!("SELECT plimsoll.{call}($1, 'shop.invoice')"), &[&till.id])
+            .expect("a change");
+        refused(shop.superuser.query("SELECT plimsoll.suspend_database($1)", &[&till.id]), "55P03");
+        transaction.rollback().expect("an end");
+    }
+}
+
+#[test]
 fn an_upload_that_begins_while_its_database_is_suspended_waits_and_is_refused() {
     let mut shop = Shop::open();
     let till = shop.register("acme", 1);

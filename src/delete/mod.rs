@@ -11,8 +11,10 @@ use plimsoll_core::digest::{Digester, RowDigest};
 use plimsoll_core::manifest::{Item, KeyedItem, read_keyed};
 use plimsoll_core::row::{Fields, check_row, key_of, position_in};
 use plimsoll_core::store::PositionRange;
+use serde_json::json;
 
 use crate::access::Database;
+use crate::acts::Act;
 use crate::argument::{members, objects, required};
 use crate::cascade::Taken;
 use crate::datum::{Caught, Ctid, IncomingRows, Row, attempt, by_index, execute};
@@ -32,7 +34,25 @@ struct Report {
 
 impl Report {
     fn row(self) -> (i64, i64, JsonB) {
-        (self.deleted as i64, self.held as i64, JsonB(serde_json::json!(self.blocked)))
+        (self.deleted as i64, self.held as i64, JsonB(json!(self.blocked)))
+    }
+
+    /// Records what an admin deleted without a run, of which no history tells.
+    fn recorded(
+        self,
+        function: &'static str,
+        database: &Database,
+        table: &ManagedTable,
+        run_id: Option<i64>,
+    ) -> Answer<Self> {
+        if database.admin && run_id.is_none() && self.deleted > 0 {
+            Act::new(function)
+                .database(database.id)
+                .relation(&table.name)
+                .outcome(json!({ "deleted": self.deleted }))
+                .record()?;
+        }
+        Ok(self)
     }
 }
 
@@ -64,7 +84,8 @@ fn delete_rows(
             digest: Some(item.digest),
         });
         let planned = planned.map(|planned| planned.max(0) as u64);
-        delete(&database, &mut table, doomed.collect(), planned, run_id).map(Report::row)
+        let report = delete(&database, &mut table, doomed.collect(), planned, run_id)?;
+        report.recorded("delete_rows", &database, &table, run_id).map(Report::row)
     };
     TableIterator::once(answer().or_raise())
 }
@@ -79,7 +100,8 @@ fn delete_rows_json(
     let answer = || {
         let (database, mut table, run_id) = begin(database_id, relation, run_id)?;
         let doomed = doomed_of(&database, required(rows, "rows")?, &mut table)?;
-        delete(&database, &mut table, doomed, None, run_id).map(Report::row)
+        let report = delete(&database, &mut table, doomed, None, run_id)?;
+        report.recorded("delete_rows", &database, &table, run_id).map(Report::row)
     };
     TableIterator::once(answer().or_raise())
 }
@@ -94,7 +116,8 @@ fn delete_range(
     let answer = || {
         let (database, mut table, run_id) = begin(database_id, relation, run_id)?;
         let Some(range) = range_of(&required(range, "range")?) else { return Ok(Report::default().row()) };
-        sweep::delete(&database, &mut table, range, run_id).map(Report::row)
+        let report = sweep::delete(&database, &mut table, range, run_id)?;
+        report.recorded("delete_range", &database, &table, run_id).map(Report::row)
     };
     TableIterator::once(answer().or_raise())
 }
@@ -107,7 +130,8 @@ fn delete_all(
 ) -> TableIterator<'static, (name!(deleted, i64), name!(held, i64), name!(blocked, JsonB))> {
     let answer = || {
         let (database, mut table, run_id) = begin(database_id, relation, run_id)?;
-        sweep::delete(&database, &mut table, PositionRange::ALL, run_id).map(Report::row)
+        let report = sweep::delete(&database, &mut table, PositionRange::ALL, run_id)?;
+        report.recorded("delete_all", &database, &table, run_id).map(Report::row)
     };
     TableIterator::once(answer().or_raise())
 }
