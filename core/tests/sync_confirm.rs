@@ -3,7 +3,7 @@ mod model;
 
 use std::collections::HashSet;
 
-use model::{Kind, LocalRow, Model, RemoteRow};
+use model::{Kind, LocalRow, Model, RemoteRow, State};
 use plimsoll_core::sync::{Difference, DifferenceKind, RunReport, Settings, Status};
 
 /// A level table in windows of so many rows.
@@ -229,4 +229,76 @@ fn verify_reads_bad_rows_and_rows_far_beyond_the_source_a_second_time() {
     });
     let (report, differences) = model.verify(0);
     assert!(report.level && differences.is_empty(), "{differences:?}");
+}
+
+/// Has something happen once, between the two looks of a verify.
+fn between_looks(model: &Model, change: impl Fn(&mut State) + 'static) {
+    let mut is_done = false;
+    model.with(|state| {
+        state.hook = Some(Box::new(move |state, _| {
+            if state.paused > 0 && !std::mem::replace(&mut is_done, true) {
+                state.touch();
+                change(state);
+            }
+        }));
+    });
+}
+
+#[test]
+fn verify_tells_of_a_row_that_the_target_has_old_although_the_source_changes_it_all_the_time() {
+    for version in [500, 9_000] {
+        let model = level(1_000, 100);
+        model.change(0, 500, |row| row.value += 1);
+        between_looks(&model, move |state| {
+            let row = state.tables[0].local.get_mut(&500).unwrap();
+            (row.value, row.version) = (row.value + 1, version);
+        });
+        let (report, differences) = model.verify(0);
+        assert_eq!(kinds(&differences), [(DifferenceKind::Altered, 500)]);
+        assert_eq!(differences[0].position, Some(version));
+        assert!(!report.level);
+    }
+    // Level by the second look, whichever side it was that changed.
+    let model = level(1_000, 100);
+    model.change(0, 500, |row| row.value += 1);
+    between_looks(&model, |state| state.tables[0].local.get_mut(&500).unwrap().value -= 1);
+    assert!(model.verify(0).0.level);
+}
+
+#[test]
+fn verify_tells_of_a_bad_row_that_the_source_changes_all_the_time() {
+    let model = level(1_000, 100);
+    model.change(0, 400, |row| row.kind = Kind::Bad);
+    model.with(|state| state.tables[0].remote.remove(&400));
+    between_looks(&model, |state| {
+        let row = state.tables[0].local.get_mut(&400).unwrap();
+        (row.value, row.version) = (row.value + 1, 9_000);
+    });
+    let (report, differences) = model.verify(0);
+    assert_eq!(kinds(&differences), [(DifferenceKind::Rejected, 400)]);
+    assert!(!report.level);
+}
+
+#[test]
+fn verify_looks_bad_rows_up_however_many_there_are() {
+    let model = level(2_000, 2_000);
+    for key in (0..2_000).step_by(2) {
+        model.change(0, key, |row| row.kind = Kind::Bad);
+        model.with(|state| state.tables[0].remote.remove(&key));
+    }
+    let (report, _) = model.verify(0);
+    assert_eq!((report.rejected, report.missing, report.excess), (1_000, 0, 0));
+    assert_eq!(model.rows_read(), 2_000, "no range is compared again");
+}
+
+#[test]
+fn verify_tells_of_a_row_once_where_its_older_version_was_met_long_before() {
+    let mut model = level(3_000, 100);
+    model.settings.max_excess_rows = 20;
+    model.damage(0, 2_500, |row| (row.version, row.value) = (150, 7));
+    let places = scatter(&model, 50);
+    let (report, differences) = model.verify(0);
+    let of_row = |found: &&Difference| found.key == 2_500u64.to_be_bytes();
+    assert_eq!(differences.iter().filter(of_row).count(), 1);
+    assert_eq!((report.missing, report.altered), (places, places + 1));
 }

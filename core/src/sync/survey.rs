@@ -26,7 +26,7 @@ pub(super) struct Survey<'a, 'b> {
 #[derive(Default)]
 pub(super) struct Keyed {
     pub missing: HashMap<Vec<u8>, i64>,
-    pub excess: HashMap<Vec<u8>, i64>,
+    pub excess: HashMap<Vec<u8>, Item>,
 }
 
 impl<'a, 'b> Survey<'a, 'b> {
@@ -95,7 +95,7 @@ impl Survey<'_, '_> {
         }
         for items in excess.chunks(KEYS_AT_ONCE) {
             let Answer::Keys(rows) = self.ask(Step::KeysOf(items))? else { return Err(unexpected()) };
-            keyed.excess.extend(rows.into_iter().map(|row| (row.key, row.item.position)));
+            keyed.excess.extend(rows.into_iter().map(|row| (row.key, row.item)));
         }
         Ok(keyed)
     }

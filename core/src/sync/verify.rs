@@ -1,22 +1,24 @@
 //! `verify`: a full comparison that changes nothing and tells of each row that differs.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
 use super::Settings;
 use super::compare::Piece;
-use super::places::{beyond, joined, point};
+use super::places::{beyond, joined};
 use super::report::{Difference, DifferenceKind, VerifyReport};
 use super::step::{Answer, Sides, Step};
 use super::survey::{KEYS_AT_ONCE, Survey, unexpected};
 use crate::manifest::Item;
 use crate::short::ShortItem;
-use crate::store::{BadRow, KeyId, Outcome, PositionRange, SourceKey, TableId};
+use crate::store::{BadRow, KeyId, Outcome, PositionRange, SourceKey, SourceRecord, TableId};
 
 /// How long `verify` waits before it reads differences a second time, in microseconds.
 const SECOND_LOOK: u64 = 100_000;
 /// Places that are looked at a second time together, at most.
 const MOST_PLACES: usize = 4_096;
+/// Rows that are known to have been told of, at most: where so many differ, one more or less says nothing.
+const MOST_TOLD: usize = 100_000;
 
 /// Rows that were seen to differ, once or twice.
 #[derive(Default)]
@@ -31,11 +33,6 @@ struct Suspects {
 impl Suspects {
     fn add(&mut self, piece: Piece) {
         self.places.extend(piece.places);
-        self.places.extend(piece.bad.iter().map(|bad| match bad.position {
-            Some(position) => point(position),
-            // The source tells of rows that stand nowhere where the axis begins.
-            None => PositionRange { from: None, to: i64::MIN.checked_add(1) },
-        }));
         self.missing.extend(piece.missing);
         self.excess.extend(piece.excess);
         self.bad.extend(piece.bad);
@@ -45,19 +42,10 @@ impl Suspects {
         self.missing.len() + self.excess.len() + self.bad.len()
     }
 
-    /// Leaves those that a second reading of the same places found too.
-    fn also_in(self, again: &Suspects) -> Suspects {
-        let bad: HashSet<_> = again.bad.iter().map(|row| (row.key.id(), row.source_digest)).collect();
-        Suspects {
-            missing: both(self.missing, &again.missing),
-            excess: both(self.excess, &again.excess),
-            bad: self
-                .bad
-                .into_iter()
-                .filter(|row| bad.contains(&(row.key.id(), row.source_digest)))
-                .collect(),
-            places: self.places,
-        }
+    /// Leaves those that a second reading of the same places found too, and these bad ones.
+    fn also_in(self, again: &Suspects, bad: Vec<BadRow>) -> Suspects {
+        let (missing, excess) = (both(self.missing, &again.missing), both(self.excess, &again.excess));
+        Suspects { missing, excess, bad, places: self.places }
     }
 }
 
@@ -73,9 +61,19 @@ struct Telling<'a> {
     on_difference: &'a mut dyn FnMut(Difference),
     /// Rows that the target would not take in earlier runs.
     rejected: HashSet<KeyId>,
+    /// Rows of the source that were told of.
+    told: HashSet<KeyId>,
 }
 
 impl Telling<'_> {
+    /// Whether nothing was told of a row of the source so far; from now on it was.
+    fn is_news(&mut self, row: KeyId) -> bool {
+        match self.told.len() < MOST_TOLD {
+            true => self.told.insert(row),
+            false => !self.told.contains(&row),
+        }
+    }
+
     fn tell(&mut self, kind: DifferenceKind, position: Option<i64>, key: Vec<u8>, key_text: Option<String>) {
         match kind {
             DifferenceKind::Missing => self.report.missing += 1,
@@ -97,7 +95,8 @@ pub(super) fn verify(
     let mut survey = Survey::new(sides, settings, table);
     let Answer::Rejected(rejected) = survey.ask(Step::Rejected)? else { return Err(unexpected()) };
     let rejected = rejected.into_iter().map(|row| row.key_id).collect();
-    let mut telling = Telling { report: VerifyReport::default(), on_difference, rejected };
+    let (report, told) = (VerifyReport::default(), HashSet::new());
+    let mut telling = Telling { report, on_difference, rejected, told };
     let mut suspects = Suspects::default();
     let mut range = PositionRange::ALL;
     loop {
@@ -122,7 +121,7 @@ pub(super) fn verify(
 
 impl Survey<'_, '_> {
     /// Tells of the rows that still differ after a pause: some may have been on their way.
-    fn look_again(&mut self, first: Suspects, telling: &mut Telling<'_>) -> Outcome<()> {
+    fn look_again(&mut self, mut first: Suspects, telling: &mut Telling<'_>) -> Outcome<()> {
         if first.rows() == 0 {
             return Ok(());
         }
@@ -135,12 +134,27 @@ impl Survey<'_, '_> {
             places = beyond(&places, piece.range.to);
             again.add(piece);
         }
-        self.tell(first.also_in(&again), telling)
+        let bad = self.still_bad(std::mem::take(&mut first.bad))?;
+        self.tell(first.also_in(&again, bad), telling)
+    }
+
+    /// Those that no encoding holds now either, whatever has become of their content and position.
+    fn still_bad(&mut self, rows: Vec<BadRow>) -> Outcome<Vec<BadRow>> {
+        let keys: Vec<_> = rows.iter().map(|row| row.key.clone()).collect();
+        let mut found = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(KEYS_AT_ONCE) {
+            self.stopping()?;
+            found.extend(
+                self.lookup(keys)?.into_iter().map(|found| matches!(found, Some(SourceRecord::Bad(_)))),
+            );
+        }
+        Ok(rows.into_iter().zip(found).filter_map(|(row, is_bad)| is_bad.then_some(row)).collect())
     }
 
     fn tell(&mut self, suspects: Suspects, telling: &mut Telling<'_>) -> Outcome<()> {
         let mut keyed = self.keys(&suspects.missing, &suspects.excess)?;
         for row in suspects.bad {
+            telling.is_news(row.key.id());
             let key = match row.key {
                 SourceKey::Encoded(key) => key,
                 SourceKey::Raw(_) => Vec::new(),
@@ -152,7 +166,11 @@ impl Survey<'_, '_> {
         missing.sort_unstable_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
         for (key, position) in missing {
             let altered = keyed.excess.remove(&key).is_some();
-            let kind = if telling.rejected.contains(&SourceKey::Encoded(key.clone()).id()) {
+            let id = SourceKey::Encoded(key.clone()).id();
+            if !telling.is_news(id) {
+                continue;
+            }
+            let kind = if telling.rejected.contains(&id) {
                 DifferenceKind::Rejected
             } else if altered {
                 DifferenceKind::Altered
@@ -161,16 +179,30 @@ impl Survey<'_, '_> {
             };
             telling.tell(kind, Some(position), key, None);
         }
-        let mut excess: Vec<_> = keyed.excess.into_iter().collect();
-        excess.sort_unstable_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
+        self.tell_excess(keyed.excess, telling)
+    }
+
+    /// Tells of rows that the target had both times and the source had not, whatever it has of them by now: a row that
+    /// changes all the time is never the same at two looks.
+    fn tell_excess(&mut self, excess: HashMap<Vec<u8>, Item>, telling: &mut Telling<'_>) -> Outcome<()> {
+        let mut excess: Vec<_> = excess.into_iter().collect();
+        excess.sort_unstable_by(|a, b| (a.1.position, &a.0).cmp(&(b.1.position, &b.0)));
         let keys: Vec<_> = excess.iter().map(|(key, _)| SourceKey::Encoded(key.clone())).collect();
         for (rows, keys) in excess.chunks(KEYS_AT_ONCE).zip(keys.chunks(KEYS_AT_ONCE)) {
             let found = self.lookup(keys)?;
-            for ((key, position), found) in rows.iter().zip(found) {
-                // A key that the source has elsewhere is told of there, once.
-                if found.is_none() {
-                    telling.tell(DifferenceKind::Excess, Some(*position), key.clone(), None);
-                }
+            for ((key, item), (id, found)) in rows.iter().zip(keys.iter().map(SourceKey::id).zip(found)) {
+                let (kind, position) = match found {
+                    None => (DifferenceKind::Excess, Some(item.position)),
+                    Some(SourceRecord::Row(row)) if row.item == *item => continue,
+                    // Told of where the source has it.
+                    Some(_) if telling.told.len() >= MOST_TOLD || !telling.is_news(id) => continue,
+                    Some(SourceRecord::Bad(bad)) => (DifferenceKind::Rejected, bad.position),
+                    Some(SourceRecord::Row(row)) if telling.rejected.contains(&id) => {
+                        (DifferenceKind::Rejected, Some(row.item.position))
+                    }
+                    Some(SourceRecord::Row(row)) => (DifferenceKind::Altered, Some(row.item.position)),
+                };
+                telling.tell(kind, position, key.clone(), None);
             }
         }
         Ok(())
