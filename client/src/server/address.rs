@@ -102,10 +102,11 @@ impl Address {
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(unusable("the server's url names no host"));
         }
-        // As libpq: a socket of this machine has no TLS, whatever is asked for.
+        // As libpq: a socket of this machine has no TLS, whatever is asked for. An address given beside its name is
+        // where the connection goes.
         #[cfg(unix)]
         let mode = match config.get_hosts() {
-            [] => mode,
+            hosts if !config.get_hostaddrs().is_empty() || hosts.is_empty() => mode,
             hosts if hosts.iter().all(|host| matches!(host, Host::Unix(_))) => TlsMode::Disable,
             _ => mode,
         };
@@ -311,6 +312,8 @@ mod tests {
     fn a_socket_of_this_machine_needs_no_tls() {
         assert_eq!(parsed("postgres://u@%2Frun%2Fpostgresql/d?sslmode=verify-full").mode, TlsMode::Disable);
         assert_eq!(parsed("host=/run/postgresql,h user=u sslmode=require").mode, TlsMode::VerifyFull);
+        let beside = parsed("host=/run/postgresql hostaddr=192.0.2.7 user=u sslmode=require");
+        assert_eq!(beside.mode, TlsMode::VerifyFull, "the connection goes to the address");
     }
 
     #[test]
