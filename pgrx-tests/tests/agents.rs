@@ -1,5 +1,5 @@
 //! Agents beside each other: one lease for a database, a wall between databases, an end when asked, and the
-//! guard that holds back what looks like destruction.
+//! guard that holds back what looks like destruction; and limits that an admin sets.
 
 use std::time::{Duration, Instant};
 
@@ -285,4 +285,25 @@ fn a_restored_backup_puts_the_tables_on_hold() {
     site.superuser().execute(release, &[]).expect("released");
     agent.sync().expect_code(0);
     agent.home.run(["verify"]).expect_code(0);
+}
+
+#[test]
+fn limits_that_an_admin_sets_make_uploads_smaller_and_refuse_no_row_that_they_allow() {
+    let (site, agent) = replicated();
+    set_option(&site, &agent, "max_upload_bytes", "65536");
+    set_option(&site, &agent, "max_upload_rows", "1000");
+    let more = "WITH RECURSIVE n (i) AS (SELECT 1000 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
+                INSERT INTO items SELECT i, CASE WHEN i % 4 THEN 'short' ELSE hex(randomblob(100)) END, i FROM n";
+    agent.local().execute(more, []).expect("rows");
+    agent.sync().expect_code(0);
+    agent.home.run(["verify"]).expect_code(0);
+    // One row that no upload can carry, among others.
+    let large =
+        "INSERT INTO items VALUES (6000, 'a', 6000), (6001, hex(zeroblob(50000)), 6001), (6002, 'b', 6002)";
+    agent.local().execute(large, []).expect("rows");
+    agent.sync().expect_code(0);
+    let rows: i64 = site.superuser().query_one("SELECT count(*) FROM items", &[]).expect("rows").get(0);
+    assert_eq!(rows, ROWS + 4_003);
+    let told = agent.home.run(["verify"]).expect_code(1).stdout;
+    assert!(told.contains("6001") && !told.contains("6002"), "{told}");
 }

@@ -15,6 +15,7 @@ mod agent;
 mod batch;
 mod error;
 mod level;
+mod parts;
 mod session;
 mod summaries;
 mod target;

@@ -18,6 +18,7 @@ use tokio_postgres::types::Type;
 use super::agent::{as_json, from_hex, malformed, to_hex};
 use super::batch::Batch;
 use super::error::Place;
+use super::parts::Parts;
 use super::session::{Parameter, Server, Statement, cell};
 use super::summaries::{Call, keys_of, version_of};
 use crate::failure::{Advise, table as refused};
@@ -42,6 +43,7 @@ pub struct RunTarget<'s> {
     run_id: i64,
     replicas: Vec<Replica>,
     kept: Vec<(String, BatchRecord)>,
+    parts: Parts,
 }
 
 #[derive(Deserialize)]
@@ -81,7 +83,7 @@ fn range_text(range: PositionRange) -> String {
 impl<'s> RunTarget<'s> {
     /// The replicas of the run that `run_id` names.
     pub fn new(server: &'s mut Server, run_id: i64, replicas: Vec<Replica>) -> Self {
-        RunTarget { server, run_id, replicas, kept: Vec::new() }
+        RunTarget { server, run_id, replicas, kept: Vec::new(), parts: Parts::default() }
     }
 
     fn relation(&self, table: TableId) -> Outcome<String> {
@@ -137,6 +139,32 @@ impl<'s> RunTarget<'s> {
         }
     }
 
+    /// Has rows stored, all with one call.
+    fn store(&mut self, table: TableId, rows: &[SourceRow]) -> Outcome<Uploaded> {
+        let batch = Batch(rows);
+        let run_id = self.run_id;
+        let sql = "SELECT inserted, updated, unchanged, fingerprint, held, rejected
+                   FROM plimsoll.upload($1, $2, $3::pg_catalog.bytea, $4)";
+        fault_point("before-upload");
+        let answer = self.call(table, sql, vec![(&batch, Type::BYTEA), (&run_id, Type::INT8)])?;
+        fault_point("after-upload");
+        let row = answer.first();
+        let refused_rows: Option<Json> = cell(row, 5)?;
+        let refused_rows = refused_rows.filter(|rows| !rows.is_null()).unwrap_or_else(|| json!([]));
+        let refused: Vec<RefusedRow> =
+            serde_json::from_value(refused_rows).map_err(|error| malformed("the rejected rows", error))?;
+        let number = |place| -> Outcome<u64> { cell(row, place).map(i64::unsigned_abs) };
+        let uploaded = Uploaded {
+            inserted: number(0)?,
+            updated: number(1)?,
+            unchanged: number(2)?,
+            held: number(4)?,
+            refused: refused.into_iter().map(Refusal::from).collect(),
+        };
+        check_stored(rows, &uploaded, cell(row, 3)?)?;
+        Ok(uploaded)
+    }
+
     /// Sends what is kept.
     ///
     /// # Errors
@@ -179,28 +207,10 @@ impl Target for RunTarget<'_> {
     }
 
     fn upload(&mut self, table: TableId, rows: &[SourceRow]) -> Outcome<Uploaded> {
-        let batch = Batch(rows);
-        let run_id = self.run_id;
-        let sql = "SELECT inserted, updated, unchanged, fingerprint, held, rejected
-                   FROM plimsoll.upload($1, $2, $3::pg_catalog.bytea, $4)";
-        fault_point("before-upload");
-        let answer = self.call(table, sql, vec![(&batch, Type::BYTEA), (&run_id, Type::INT8)])?;
-        fault_point("after-upload");
-        let row = answer.first();
-        let refused_rows: Option<Json> = cell(row, 5)?;
-        let refused_rows = refused_rows.filter(|rows| !rows.is_null()).unwrap_or_else(|| json!([]));
-        let refused: Vec<RefusedRow> =
-            serde_json::from_value(refused_rows).map_err(|error| malformed("the rejected rows", error))?;
-        let number = |place| -> Outcome<u64> { cell(row, place).map(i64::unsigned_abs) };
-        let uploaded = Uploaded {
-            inserted: number(0)?,
-            updated: number(1)?,
-            unchanged: number(2)?,
-            held: number(4)?,
-            refused: refused.into_iter().map(Refusal::from).collect(),
-        };
-        check_stored(rows, &uploaded, cell(row, 3)?)?;
-        Ok(uploaded)
+        let mut parts = self.parts;
+        let uploaded = parts.upload(rows, &mut |rows| self.store(table, rows));
+        self.parts = parts;
+        uploaded
     }
 
     fn delete(&mut self, table: TableId, rows: &[KeyedItem], planned: u64) -> Outcome<Deleted> {
