@@ -46,16 +46,18 @@ fn visible_clients() -> SetOfIterator<'static, String> {
 }
 
 fn clients() -> Answer<Vec<String>> {
-    let databases = visible()?;
-    identity::as_extension(|| {
-        let clients = Spi::get_one_with_args::<Vec<String>>(
-            "SELECT pg_catalog.array_agg(DISTINCT d.client_id) FROM plimsoll.database_record d
-             WHERE d.database_id OPERATOR(pg_catalog.=) ANY ($1)",
-            &[databases.into()],
-        )?;
-        Ok(clients.unwrap_or_default())
-    })
+    let databases = Parameter { type_oid: pg_sys::UUIDARRAYOID, datum: visible()?.into_datum() };
+    let mut clients = Vec::new();
+    let mut take = |row: &Row<'_>| {
+        clients.extend(row.text(0));
+        Ok(true)
+    };
+    identity::as_extension(|| with_newest_snapshot(|| read_planned(CLIENTS, &[databases], &mut take)))?;
+    Ok(clients)
 }
+
+const CLIENTS: &str = "SELECT DISTINCT d.client_id FROM plimsoll.database_record d
+    WHERE d.database_id OPERATOR(pg_catalog.=) ANY ($1)";
 
 fn visible() -> Answer<Vec<Uuid>> {
     identity::refuse_restricted()?;

@@ -295,6 +295,58 @@ fn parallel_workers_are_never_asked_who_is_logged_in() {
 }
 
 #[test]
+fn what_only_reads_takes_no_number_of_a_transaction_and_goes_into_plans_with_workers() {
+    let (mut shop, till, mut agent) = open();
+    begin_logged_in(&mut agent, &till);
+    let mut admin = shop.connect(&server().create_login(&["plimsoll_admin"]));
+    shop.superuser
+        .batch_execute(
+            "CREATE TABLE public.many AS SELECT i FROM generate_series(1, 20000) i; ANALYZE public.many;
+             GRANT SELECT ON public.many TO PUBLIC",
+        )
+        .expect("a table");
+    let settings =
+        "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0";
+    for client in [&mut agent, &mut admin] {
+        client.batch_execute(settings).expect("settings");
+    }
+    admin.batch_execute("BEGIN").expect("a transaction");
+    let id = till.id;
+    let table = format!("'{id}', 'shop.customer'");
+    let reads = [
+        "visible_databases()".to_owned(),
+        "visible_clients()".to_owned(),
+        "databases".to_owned(),
+        "replicas".to_owned(),
+        "tables".to_owned(),
+        format!("table_versions('{id}')"),
+        format!("table_version({table})"),
+        format!("table_schema({table})"),
+        format!("range_manifest({table}, int8range(0, 9), 5)"),
+        format!("manifest({table}, int8range(0, 9))"),
+        format!("download({table}, int8range(0, 9), 5)"),
+        format!("sketch({table}, '{{[0,9)}}', 0, 10)"),
+        format!("batch_history({table})"),
+        format!("rejected_keys({table})"),
+    ];
+    let counter = "failed_login_count()".to_owned();
+    let each = reads.iter().flat_map(|read| [(read, false), (read, true)]).chain([(&counter, true)]);
+    for (read, by_admin) in each {
+        let client = if by_admin { &mut admin } else { &mut agent };
+        let sql =
+            format!("SELECT count(*) FROM public.many WHERE i > (SELECT count(*) FROM plimsoll.{read})");
+        let plan = client.query(&format!("EXPLAIN {sql}"), &[]).expect("a plan");
+        assert!(plan.iter().any(|line| line.get::<_, &str>(0).contains("Params Evaluated")), "{read}");
+        let counted = client.query_one(&sql, &[]).unwrap_or_else(|error| panic!("{read}: {error:?}"));
+        assert!((19_900..=20_000).contains(&counted.get::<_, i64>(0)), "{read}");
+    }
+    for client in [&mut agent, &mut admin] {
+        let number = "SELECT pg_current_xact_id_if_assigned() IS NULL";
+        assert!(client.query_one(number, &[]).expect("an answer").get::<_, bool>(0));
+    }
+}
+
+#[test]
 fn a_failed_login_is_a_line_in_the_log_and_is_counted_whatever_the_transaction() {
     let (mut shop, till, mut agent) = open();
     let count = "SELECT plimsoll.failed_login_count()";

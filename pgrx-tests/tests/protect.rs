@@ -342,6 +342,24 @@ fn the_rows_of_one_tenant_among_many_are_found_by_index_and_the_tenant_once() {
 }
 
 #[test]
+fn a_plan_with_workers_shows_the_same_rows() {
+    let Site { mut shop, reader, .. } = site();
+    protect(&mut shop, "'shop.customer'");
+    let mut reader = shop.connect(&reader);
+    reader
+        .batch_execute(
+            "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;
+             SET enable_indexscan = off; SET enable_bitmapscan = off; SET enable_indexonlyscan = off",
+        )
+        .expect("settings");
+    let sql = "SELECT count(*) FROM shop.customer WHERE id > 0";
+    let plan = reader.query(&format!("EXPLAIN {sql}"), &[]).expect("a plan");
+    let plan: Vec<String> = plan.iter().map(|line| line.get(0)).collect();
+    assert!(plan.iter().any(|line| line.contains("Params Evaluated")), "{plan:?}");
+    assert_eq!(reader.query_one(sql, &[]).expect("rows").get::<_, i64>(0), 3);
+}
+
+#[test]
 fn what_was_so_before_is_so_again_afterwards() {
     let Site { mut shop, reader, .. } = site();
     let mut reader = shop.connect(&reader);

@@ -4,6 +4,7 @@ use pgrx::Uuid;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 
+use crate::datum::{Row, read_planned};
 use crate::error::{Answer, OrRaise};
 use crate::{access, identity};
 
@@ -59,7 +60,12 @@ impl Drop for Writable {
 
 /// From where this session is connected; `None` for a socket.
 pub fn client_address() -> Answer<Option<String>> {
-    Ok(Spi::get_one("SELECT pg_catalog.host(pg_catalog.inet_client_addr())")?)
+    let mut address = None;
+    read_planned("SELECT pg_catalog.host(pg_catalog.inet_client_addr())", &[], &mut |row| {
+        address = row.text(0);
+        Ok(true)
+    })?;
+    Ok(address)
 }
 
 #[pg_extern(sql = false)]
@@ -69,10 +75,12 @@ fn failed_login_count() -> i64 {
 
 fn failed() -> Answer<i64> {
     access::authorise_admin()?;
-    identity::as_extension(|| {
-        let count = Spi::get_one::<i64>(
-            "SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END FROM plimsoll.failed_logins s",
-        )?;
-        Ok(count.unwrap_or(0))
-    })
+    let mut count = 0;
+    let sql = "SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END FROM plimsoll.failed_logins s";
+    let mut take = |row: &Row<'_>| {
+        count = row.int8(0).unwrap_or(0);
+        Ok(true)
+    };
+    identity::as_extension(|| read_planned(sql, &[], &mut take))?;
+    Ok(count)
 }

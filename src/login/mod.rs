@@ -11,11 +11,12 @@ pub mod failed;
 mod session;
 
 use pgrx::prelude::*;
-use pgrx::{JsonB, Uuid};
+use pgrx::{IntoDatum, JsonB, Uuid};
 pub use session::{database_of, is_logged_in, register_callbacks};
 
 use crate::access::{self, no_such_database, suspended_database};
 use crate::argument::required;
+use crate::datum::{Parameter, Row, read_planned, with_newest_snapshot};
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::{identity, secret, token};
 
@@ -76,13 +77,14 @@ fn log_in(database_id: Uuid, proof: &[u8]) -> Answer<()> {
 
 fn settings_of(database_id: Uuid) -> Answer<(String, Vec<u8>, JsonB)> {
     let database = access::authorise(database_id)?;
-    let key = identity::as_extension(|| {
-        let key = Spi::get_one_with_args::<Vec<u8>>(
-            "SELECT d.fingerprint_key FROM plimsoll.database_record d
-             WHERE d.database_id OPERATOR(pg_catalog.=) $1",
-            &[database_id.into()],
-        )?;
-        Ok(key.unwrap_or_default())
-    })?;
+    let id = Parameter { type_oid: pg_sys::UUIDOID, datum: database_id.into_datum() };
+    let mut key = Vec::new();
+    let mut take = |row: &Row<'_>| {
+        key = row.with_bytes(0, <[u8]>::to_vec).unwrap_or_default();
+        Ok(true)
+    };
+    let sql = "SELECT d.fingerprint_key FROM plimsoll.database_record d
+               WHERE d.database_id OPERATOR(pg_catalog.=) $1";
+    identity::as_extension(|| with_newest_snapshot(|| read_planned(sql, &[id], &mut take)))?;
     Ok((database.client_id, key, JsonB(database.settings)))
 }
