@@ -195,6 +195,30 @@ fn a_grant_holds_for_a_role_and_those_who_act_as_it() {
 }
 
 #[test]
+fn whoever_grants_a_database_is_told_what_that_does_not_do_or_does_too_much() {
+    let mut shop = Shop::open();
+    let till = shop.register("acme", 1);
+    let admin = shop.server.create_login(&["plimsoll_admin"]);
+    let url = shop.server.client_url(&admin, &shop.database);
+    let mut config: postgres::Config = url.parse().expect("an address");
+    let (send, heard) = std::sync::mpsc::channel();
+    config.notice_callback(move |notice| drop(send.send(notice.message().to_owned())));
+    let mut admin = config.connect(postgres::NoTls).expect("a connection");
+    let (stranger, agent) = (shop.server.create_login(&[]).role, shop.server.create_agent().role);
+    for (role, words) in [
+        ("plimsoll_agent", Some("every member of \"plimsoll_agent\"")),
+        ("plimsoll_reader", Some("every member of \"plimsoll_reader\"")),
+        (&stranger, Some("may not call")),
+        (&agent, None),
+    ] {
+        let grant = "SELECT plimsoll.grant_database($1, $2::text::name)";
+        admin.execute(grant, &[&till.id, &role]).expect("a grant");
+        let told = heard.try_iter().collect::<Vec<String>>().join(" ");
+        assert!(words.map_or(told.is_empty(), |words| told.contains(words)), "{role}: {told}");
+    }
+}
+
+#[test]
 fn an_unknown_database_and_a_foreign_one_read_the_same_everywhere() {
     let mut shop = Shop::open();
     let (own, foreign) = (shop.register("acme", 1), shop.register("zeta", 1));

@@ -42,8 +42,13 @@ fn grant(database_id: Option<Uuid>, role: Option<&CStr>) -> Answer<()> {
         )
     })?;
     let groups = ["plimsoll_admin", "plimsoll_agent", "plimsoll_reader"];
-    let mut groups = groups.iter().filter_map(|group| identity::role_by_name(group));
-    if !groups.any(|group| identity::may_act_as(role_id, group)) {
+    let mut members = groups.iter().filter_map(|group| identity::role_by_name(group));
+    if groups.contains(&role.as_ref()) {
+        pgrx::warning!(
+            "every member of \"{role}\", whosever agent it is, may use database {} now",
+            database.id
+        );
+    } else if !members.any(|group| identity::may_act_as(role_id, group)) {
         pgrx::notice!(
             "role \"{role}\" may not call Plimsoll's functions yet: GRANT plimsoll_agent (or plimsoll_reader) TO it"
         );
