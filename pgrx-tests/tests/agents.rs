@@ -307,3 +307,28 @@ fn limits_that_an_admin_sets_make_uploads_smaller_and_refuse_no_row_that_they_al
     let told = agent.home.run(["verify"]).expect_code(1).stdout;
     assert!(told.contains("6001") && !told.contains("6002"), "{told}");
 }
+
+#[test]
+fn an_application_that_leaves_during_a_run_does_not_take_the_log_away_under_it() {
+    let (site, agent) = replicated();
+    let application = agent.local();
+    application.pragma_update(None, "journal_mode", "WAL").expect("a mode");
+    application.execute("UPDATE items SET name = 'early' WHERE id = 7", []).expect("a change");
+    let (run, mut blocker) = stuck(&site, &agent);
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'items'::regclass";
+    let mut server = site.superuser();
+    let begun = Instant::now();
+    while server.query_one(waiting, &[]).expect("the locks").get::<_, i64>(0) == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "nothing is uploaded");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // The last of its connections: SQLite would tidy up were nobody else there.
+    drop(application);
+    let log = agent.home.path(&format!("{LOCAL}-wal"));
+    assert!(log.exists(), "the log that the run reads is gone");
+    agent.local().execute("UPDATE items SET name = 'late' WHERE id = 7", []).expect("a change");
+    blocker.batch_execute("ROLLBACK").expect("the lock goes");
+    run.wait(Duration::from_secs(60)).expect_code(0);
+    // Its window read the row after the change, behind which no newer version tells of it.
+    agent.home.run(["verify"]).expect_code(0);
+}

@@ -23,7 +23,7 @@ mod raw;
 mod read;
 pub mod schema;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use plimsoll_core::digest::FingerprintKey;
@@ -37,6 +37,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use crate::failure::{Advise, run as no_run, table as refused};
 use axis::{VersionKind, find_axis};
+use change::ChangeFiles;
 use encode::Encoder;
 pub use error::failure;
 use plan::TablePlan;
@@ -51,7 +52,8 @@ const STATEMENTS: usize = 512;
 #[derive(Debug)]
 pub struct LocalDatabase {
     connection: Connection,
-    path: PathBuf,
+    /// Behind the connection: it is closed first.
+    files: ChangeFiles,
 }
 
 impl LocalDatabase {
@@ -65,6 +67,9 @@ impl LocalDatabase {
                 "check sqlite = \"..\" under [source]; a relative path starts at the configuration",
             ));
         }
+        let unreadable =
+            |error: std::io::Error| no_run(format!("{} cannot be read: {error}", path.display()));
+        let files = ChangeFiles::open(path).map_err(unreadable)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(|error| failure(&error))?;
         let set_up = || {
@@ -76,7 +81,7 @@ impl LocalDatabase {
             connection.query_row("SELECT count(*) FROM main.sqlite_schema", [], |_| Ok(()))
         };
         set_up().map_err(|error| failure(&error))?;
-        Ok(LocalDatabase { connection, path: path.to_owned() })
+        Ok(LocalDatabase { connection, files })
     }
 
     /// The names of its tables.
@@ -226,7 +231,12 @@ impl SqliteSource {
 
 impl Source for SqliteSource {
     fn change_token(&mut self) -> Outcome<Option<Vec<u8>>> {
-        Ok(change::change_token(&self.database.path).ok())
+        let files = &mut self.database.files;
+        if files.is_replaced().unwrap_or(true) {
+            return Err(no_run("the local database's file was replaced or removed while it was read")
+                .advise("run again: the file that is there by then is read"));
+        }
+        Ok(files.token().ok())
     }
 
     fn max_position(&mut self, table: TableId) -> Outcome<Option<i64>> {

@@ -256,3 +256,16 @@ fn the_token_changes_with_every_commit_in_both_journal_modes() {
         }
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_took_the_place_of_the_one_that_is_read_ends_the_run() {
+    let fixture = Fixture::new(ITEMS);
+    let mut source = fixture.source("items", &COLUMNS, "version");
+    assert!(source.change_token().expect("a token").is_some());
+    let path = fixture.path();
+    std::fs::copy(&path, path.with_extension("copy")).expect("a copy");
+    std::fs::rename(path.with_extension("copy"), &path).expect("another file");
+    let failure = source.change_token().expect_err("another file");
+    assert_eq!(failure.kind, plimsoll_core::store::FailureKind::Run);
+}
