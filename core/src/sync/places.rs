@@ -10,7 +10,7 @@ const NEAR_ROWS: usize = 16;
 const MOST_PLACES: usize = 1_024;
 
 /// A single position.
-pub(super) fn point(position: i64) -> PositionRange {
+fn point(position: i64) -> PositionRange {
     PositionRange { from: Some(position), to: position.checked_add(1) }
 }
 
