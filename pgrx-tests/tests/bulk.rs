@@ -447,3 +447,22 @@ fn a_row_at_fault_or_a_key_that_comes_twice_among_new_ones_is_dealt_with_as_ever
     assert_eq!(shop.value::<String>("SELECT name FROM shop.item WHERE id = 1"), "last");
     assert_eq!(shop.value::<i64>("SELECT count(*) FROM shop.item"), MANY - 3);
 }
+
+#[test]
+fn changed_rows_are_found_one_after_the_other_by_keys_that_are_text() {
+    let (mut shop, till, mut agent) = shop_with(
+        "CREATE TABLE shop.item (client_id text NOT NULL, database_id uuid NOT NULL, v bigint NOT NULL, body bytea,
+             code text, PRIMARY KEY (client_id, database_id, code))",
+    );
+    // Bodies whose bytes would be taken for a pointer where a key is expected.
+    let sent = |base: i64| {
+        rows(MANY, |id| {
+            let body = if id == 1 { "00".to_owned() } else { "01".repeat(3_000) };
+            json!({"v": base + id, "body": format!("\\x{body}"), "code": format!("code {id:05}")})
+        })
+    };
+    assert_eq!(counts(&upload(&mut agent, &till, &sent(0))), (MANY, 0, 0, 0));
+    assert_eq!(counts(&upload(&mut agent, &till, &sent(10_000))), (0, MANY, 0, 0));
+    let sql = "SELECT count(*) FROM shop.item WHERE v = 10000 + substr(code, 6)::int";
+    assert_eq!(shop.value::<i64>(sql), MANY);
+}

@@ -3,7 +3,7 @@
 use pgrx::pg_sys::{self, Datum};
 
 use super::{Target, is_simple};
-use crate::datum::release;
+use crate::datum::{Scratch, release};
 
 /// From so many neighbours found one after the other on, going on in the index costs less than a search for each.
 const WORTHWHILE: u32 = 8;
@@ -18,6 +18,8 @@ pub(super) struct Lookup {
     keys: Vec<Key>,
     /// What the scan is told of each key.
     conditions: Vec<pg_sys::ScanKeyData>,
+    /// Values among these that are looked at again when the row that they came with is gone.
+    told: Scratch,
     /// The row that was read last.
     pub(super) row: *mut pg_sys::TupleTableSlot,
     /// Where what lasts longer than a row is allocated.
@@ -41,6 +43,28 @@ struct Key {
     equal: pg_sys::ScanKeyData,
     onwards: Option<pg_sys::ScanKeyData>,
     by_value: bool,
+    /// As `pg_attribute.attlen` has it: negative where lengths vary.
+    length: i32,
+}
+
+impl Key {
+    /// A value in the current context.
+    ///
+    /// # Safety
+    /// It is one of the column's type, which is passed by reference.
+    unsafe fn copy(&self, value: Datum) -> Datum {
+        // SAFETY: by the caller's promise; the allocation is as long as the value.
+        unsafe {
+            match usize::try_from(self.length) {
+                Ok(length) => {
+                    let place = pg_sys::palloc(length).cast::<u8>();
+                    std::ptr::copy_nonoverlapping(value.cast_mut_ptr::<u8>(), place, length);
+                    Datum::from(place)
+                }
+                Err(_) => Datum::from(pg_sys::pg_detoast_datum_copy(value.cast_mut_ptr())),
+            }
+        }
+    }
 }
 
 impl Lookup {
@@ -59,6 +83,7 @@ impl Lookup {
             Some(Lookup {
                 scan: release::begin_index_scan(target.relation, index, keys.len() as i32),
                 conditions: keys.iter().map(|key| key.equal).collect(),
+                told: Scratch::new(),
                 row: pg_sys::table_slot_create(target.relation, std::ptr::null_mut()),
                 lasting: pg_sys::CurrentMemoryContext,
                 goes_on: last.source.is_some() && last.onwards.is_some(),
@@ -73,7 +98,7 @@ impl Lookup {
     /// Whether there is a row with the key of `row`, which has a value for each sent column; it is read then.
     ///
     /// # Safety
-    /// The values are of the columns' types.
+    /// The values are of the columns' types, and live until the look-up is done.
     pub(super) unsafe fn find(&mut self, row: &[Option<Datum>]) -> bool {
         for key in &mut self.keys {
             if let Some(value) = key.source.and_then(|column| row[column]) {
@@ -95,13 +120,18 @@ impl Lookup {
             self.going_on = self.goes_on && self.pause == 0;
             self.pause = self.pause.saturating_sub(1);
             self.found = 0;
+            self.told.reset();
             let last = self.keys.len() - 1;
             for (place, (condition, key)) in self.conditions.iter_mut().zip(&self.keys).enumerate() {
                 *condition = match key.onwards {
                     Some(onwards) if self.going_on && place == last => onwards,
                     _ => key.equal,
                 };
-                condition.sk_argument = key.equal.sk_argument;
+                let value = key.equal.sk_argument;
+                condition.sk_argument = match self.going_on && key.source.is_some() && !key.by_value {
+                    true => self.told.within(|| key.copy(value)),
+                    false => value,
+                };
             }
             let saved = pg_sys::MemoryContextSwitchTo(self.lasting);
             let (conditions, count) = (self.conditions.as_mut_ptr(), self.conditions.len() as i32);
@@ -207,6 +237,7 @@ unsafe fn keys(
                 equal: condition(pg_sys::BTEqualStrategyNumber),
                 onwards: (!descends).then(|| condition(pg_sys::BTGreaterEqualStrategyNumber)),
                 by_value: attribute.attbyval,
+                length: i32::from(attribute.attlen),
             })
         };
         numbers.iter().enumerate().map(key).collect()
