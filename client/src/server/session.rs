@@ -6,8 +6,9 @@ use std::pin::Pin;
 use plimsoll_core::store::{Failure, FailureKind, Outcome};
 use plimsoll_core::token::Token;
 use tokio::runtime::Runtime;
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Error, NoTls, Row};
+use tokio_postgres::{Client, Config, Error, NoTls, Row, Socket};
 use uuid::Uuid;
 
 use super::address::{Address, TlsMode};
@@ -79,11 +80,8 @@ impl Server {
         let (config, mode) = (&self.address.config, self.address.mode);
         let client = self.runtime.block_on(async {
             if mode == TlsMode::Disable || mode == TlsMode::Allow {
-                match config.connect(NoTls).await {
-                    Ok((client, connection)) => {
-                        tokio::spawn(connection);
-                        return Ok(client);
-                    }
+                match open(config, NoTls).await {
+                    Ok(client) => return Ok(client),
                     Err(error) if mode == TlsMode::Disable || error.as_db_error().is_none() => {
                         return Err(connect_failure(&error, &self.address));
                     }
@@ -95,14 +93,11 @@ impl Server {
             if mode == TlsMode::Allow {
                 config.ssl_mode(tokio_postgres::config::SslMode::Require);
             }
-            let connector = tls::connector(&self.address)?;
-            match config.connect(connector).await {
-                Ok((client, connection)) => {
-                    tokio::spawn(connection);
-                    Ok(client)
-                }
-                Err(error) => Err(connect_failure(&error, &self.address)),
-            }
+            let opened = match tls::is_optional(&self.address) {
+                true => open(&config, tls::OnOffer(self.address.clone())).await,
+                false => open(&config, tls::connector(&self.address)?).await,
+            };
+            opened.map_err(|error| connect_failure(&error, &self.address))
         })?;
         tracing::debug!(server = %self.address.display(), "connected");
         self.client = Some(client);
@@ -145,6 +140,17 @@ impl Server {
         let mut answers = self.transact(place, &[Statement { sql, parameters }])?;
         Ok(answers.pop().unwrap_or_default())
     }
+}
+
+/// Opens a connection; its own task speaks for it from then on.
+async fn open<T>(config: &Config, tls: T) -> Result<Client, Error>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+{
+    let (client, connection) = config.connect(tls).await?;
+    tokio::spawn(connection);
+    Ok(client)
 }
 
 const CHALLENGE: &str = "SELECT plimsoll.login_challenge()";

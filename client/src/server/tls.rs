@@ -1,10 +1,15 @@
 //! TLS as the mode asks for.
 
+use std::error::Error;
+use std::future::Future;
 use std::path::PathBuf;
+use std::pin::Pin;
 
 use native_tls::{Certificate, Protocol, TlsConnector};
 use plimsoll_core::store::{Failure, Outcome};
-use postgres_native_tls::MakeTlsConnector;
+use postgres_native_tls::{MakeTlsConnector, TlsStream};
+use tokio_postgres::Socket;
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
 use super::address::{Address, Authorities, TlsMode};
 use crate::failure::{Advise, passing, run as unusable};
@@ -43,6 +48,49 @@ pub fn connector(address: &Address) -> Outcome<MakeTlsConnector> {
     }
     let connector = builder.build().map_err(|error| unusable(format!("TLS cannot be set up: {error}")))?;
     Ok(MakeTlsConnector::new(connector))
+}
+
+/// Whether TLS is taken where the server offers it, from whoever it is.
+pub fn is_optional(address: &Address) -> bool {
+    address.mode == TlsMode::Prefer && trusted(address).is_none()
+}
+
+/// A connector that is made when the server has offered TLS: making it reads the system's certificates, which takes
+/// longer than the rest of a connection.
+#[derive(Debug, Clone)]
+pub struct OnOffer(pub Address);
+
+/// The same for a host.
+#[derive(Debug)]
+pub struct OnOfferTo {
+    address: Address,
+    host: String,
+}
+
+type Problem = Box<dyn Error + Send + Sync>;
+
+impl MakeTlsConnect<Socket> for OnOffer {
+    type Stream = TlsStream<Socket>;
+    type TlsConnect = OnOfferTo;
+    type Error = Problem;
+
+    fn make_tls_connect(&mut self, host: &str) -> Result<OnOfferTo, Problem> {
+        Ok(OnOfferTo { address: self.0.clone(), host: host.to_owned() })
+    }
+}
+
+impl TlsConnect<Socket> for OnOfferTo {
+    type Stream = TlsStream<Socket>;
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<TlsStream<Socket>, Problem>> + Send>>;
+
+    fn connect(self, socket: Socket) -> Self::Future {
+        Box::pin(async move {
+            let mut connector = connector(&self.address)?;
+            let connector = MakeTlsConnect::<Socket>::make_tls_connect(&mut connector, &self.host)?;
+            Ok(connector.connect(socket).await?)
+        })
+    }
 }
 
 /// The file with the authorities' certificates; `None` for the system's.
