@@ -252,7 +252,7 @@ impl Config {
 
 /// The most bytes in a batch: a batch exists a few times over while it is sent, and memory must stay below
 /// 64 MiB.
-const MAX_BATCH_BYTES: usize = 4 << 20;
+const MAX_BATCH_BYTES: usize = 5 << 20;
 
 /// A failure for a wrong setting outside the file.
 pub fn wrong_setting(message: impl Into<String>) -> Failure {
