@@ -250,8 +250,8 @@ impl Config {
     }
 }
 
-/// The most bytes in a batch: a batch exists a few times over while it is sent, and memory must stay below
-/// 64 MiB.
+/// The most bytes in a batch: a batch exists a few times over while it is sent, and the client's memory goes
+/// with it (docs/performance.md).
 const MAX_BATCH_BYTES: usize = 5 << 20;
 
 /// A failure for a wrong setting outside the file.
