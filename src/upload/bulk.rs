@@ -46,7 +46,9 @@ fn has_exact_equality(column_type: &ColumnType) -> bool {
         ColumnType::Array(inner) | ColumnType::Range(inner) | ColumnType::Multirange(inner) => {
             has_exact_equality(inner)
         }
-        ColumnType::Composite(attributes) => attributes.iter().all(|(_, inner)| has_exact_equality(inner)),
+        ColumnType::Composite(attributes) => {
+            attributes.iter().all(|attribute| has_exact_equality(&attribute.column_type))
+        }
         _ => true,
     }
 }

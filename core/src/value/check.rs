@@ -90,8 +90,8 @@ impl ColumnType {
             (T::Composite(attributes), Value::Composite(composite)) => {
                 fits(composite.0.len())?;
                 composite.attributes().try_for_each(|(number, value)| {
-                    match attributes.iter().find(|(known, _)| *known == number) {
-                        Some((_, attribute)) => attribute.check(&value),
+                    match attributes.iter().find(|known| known.number == number) {
+                        Some(attribute) => attribute.column_type.check(&value),
                         None => fail(ErrorKind::WrongType, format!("no attribute {number} in the composite")),
                     }
                 })

@@ -4,11 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::row::MAX_DEPTH;
 
 /// The type of a managed table's column, with the limits its modifiers set. A domain is its base type.
 ///
 /// `Display` and `FromStr` are inverse: `numeric(12,2)`, `varchar(10)`, `enum('draft','paid')`,
-/// `array(int4)`, `composite(1 int4,2 text)`, `other(inet)`.
+/// `array(int4)`, `composite(1 'a' int4,2 'b' text)`, `other('inet')`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ColumnType {
@@ -64,10 +65,44 @@ pub enum ColumnType {
     Range(Box<ColumnType>),
     /// A multirange over the type
     Multirange(Box<ColumnType>),
-    /// A composite: attribute numbers and types
-    Composite(Vec<(u32, ColumnType)>),
+    /// A composite: its attributes by ascending number
+    Composite(Vec<Attribute>),
     /// A type known by its text output alone; its name
     Other(String),
+}
+
+/// An attribute of a composite type.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Attribute {
+    /// Its number, 1 or more, which stands in front of its values.
+    pub number: u32,
+    /// Its name: a source finds its own attribute by it.
+    pub name: String,
+    /// The type of its values.
+    pub column_type: ColumnType,
+}
+
+impl ColumnType {
+    /// How deep arrays, ranges, multiranges (which hold ranges) and composites nest in values of the type.
+    pub fn depth(&self) -> usize {
+        match self {
+            ColumnType::Array(inner) | ColumnType::Range(inner) => inner.depth() + 1,
+            ColumnType::Multirange(inner) => inner.depth() + 2,
+            ColumnType::Composite(attributes) => {
+                attributes.iter().map(|attribute| attribute.column_type.depth()).max().unwrap_or(0) + 1
+            }
+            _ => 0,
+        }
+    }
+}
+
+/// A text in quotes.
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "'{}'", self.0.replace('\'', "''"))
+    }
 }
 
 impl fmt::Display for ColumnType {
@@ -106,7 +141,7 @@ impl fmt::Display for ColumnType {
                 f.write_str("enum(")?;
                 for (i, label) in labels.iter().enumerate() {
                     let comma = if i == 0 { "" } else { "," };
-                    write!(f, "{comma}'{}'", label.replace('\'', "''"))?;
+                    write!(f, "{comma}{}", Quoted(label))?;
                 }
                 f.write_str(")")
             }
@@ -115,13 +150,13 @@ impl fmt::Display for ColumnType {
             Multirange(bound) => write!(f, "multirange({bound})"),
             Composite(attributes) => {
                 f.write_str("composite(")?;
-                for (i, (number, attribute)) in attributes.iter().enumerate() {
+                for (i, Attribute { number, name, column_type }) in attributes.iter().enumerate() {
                     let comma = if i == 0 { "" } else { "," };
-                    write!(f, "{comma}{number} {attribute}")?;
+                    write!(f, "{comma}{number} {} {column_type}", Quoted(name))?;
                 }
                 f.write_str(")")
             }
-            Other(name) => write!(f, "other('{}')", name.replace('\'', "''")),
+            Other(name) => write!(f, "other({})", Quoted(name)),
         }
     }
 }
@@ -237,11 +272,17 @@ impl<'a> Parser<'a> {
 
     fn column_type(&mut self) -> Result<ColumnType> {
         use ColumnType::*;
-        self.depth += 1;
-        if self.depth > 32 {
+        let word = self.word();
+        let levels = match word {
+            "array" | "range" | "composite" => 1,
+            "multirange" => 2,
+            _ => 0,
+        };
+        self.depth += levels;
+        if self.depth > MAX_DEPTH {
             return Err(self.error("more than 32 levels"));
         }
-        let column_type = match self.word() {
+        let column_type = match word {
             "bool" => Bool,
             "int2" => Int2,
             "int4" => Int4,
@@ -281,7 +322,9 @@ impl<'a> Parser<'a> {
             "composite" => Composite(self.list(|parser| {
                 let number = parser.number()?;
                 parser.expect(' ')?;
-                Ok((number, parser.column_type()?))
+                let name = parser.quoted()?;
+                parser.expect(' ')?;
+                Ok(Attribute { number, name, column_type: parser.column_type()? })
             })?),
             "other" => {
                 self.expect('(')?;
@@ -291,7 +334,7 @@ impl<'a> Parser<'a> {
             }
             _ => return Err(self.error("an unknown name")),
         };
-        self.depth -= 1;
+        self.depth -= levels;
         Ok(column_type)
     }
 }
@@ -335,7 +378,8 @@ mod tests {
             "array(array(int4))",
             "range(numeric(5,1))",
             "multirange(date)",
-            "composite(1 int4,3 varchar(5))",
+            "composite(1 'a' int4,3 'it''s, (' varchar(5))",
+            "array(composite(1 'b' multirange(numeric(5,1))))",
             "other('inet')",
         ] {
             let column_type: ColumnType = text.parse().unwrap_or_else(|e| panic!("{text}: {e}"));
@@ -345,12 +389,24 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for text in
-            ["", "int", "numeric(", "numeric(5)", "enum(a)", "time(7)", "int4 ", "array()", "other(x)"]
-        {
+        for text in [
+            "",
+            "int",
+            "numeric(",
+            "numeric(5)",
+            "enum(a)",
+            "time(7)",
+            "int4 ",
+            "array()",
+            "other(x)",
+            "composite(1 int4)",
+        ] {
             assert!(text.parse::<ColumnType>().is_err(), "{text}");
         }
-        let deep = "array(".repeat(40) + "int4" + &")".repeat(40);
-        assert!(deep.parse::<ColumnType>().is_err());
+        let nested = |levels| ("array(".repeat(levels) + "int4" + &")".repeat(levels)).parse::<ColumnType>();
+        assert_eq!(nested(32).map(|deepest| deepest.depth()), Ok(32));
+        assert!(nested(33).is_err());
+        let multirange = "array(".repeat(31) + "multirange(int4)" + &")".repeat(31);
+        assert!(multirange.parse::<ColumnType>().is_err());
     }
 }

@@ -10,7 +10,7 @@ mod from_number;
 mod nested;
 mod numeric;
 
-pub use column_type::ColumnType;
+pub use column_type::{Attribute, ColumnType};
 pub(crate) use nested::range_flags;
 pub use nested::{
     Array, ArrayBuilder, Composite, CompositeBuilder, MAX_DIMENSIONS, Multirange, MultirangeBuilder, Range,

@@ -198,10 +198,10 @@ ACCEPTED = [
     ("multirange empty", "multirange(int4)", "{}"),
     ("multirange", "multirange(int4)", "{[1,3),[5,8)}"),
     ("multirange of numeric", "multirange(numeric)", "{(,1.50),(2.0,]}".replace(",]", ",)")),
-    ("composite", "composite(1 int4,2 text)", "(1,\"a|b\")"),
-    ("composite of NULL", "composite(1 int4,2 text)", "(,)"),
-    ("composite empty text", "composite(1 int4,2 text)", "(,\"\")"),
-    ("composite of numeric", "composite(1 numeric,4 float8)", "(1.50,-0)"),
+    ("composite", "composite(1 'a' int4,2 'b' text)", "(1,\"a|b\")"),
+    ("composite of NULL", "composite(1 'a' int4,2 'b' text)", "(,)"),
+    ("composite empty text", "composite(1 'a' int4,2 'b' text)", "(,\"\")"),
+    ("composite of numeric", "composite(1 'a' numeric,4 'b' float8)", "(1.50,-0)"),
 ]
 
 # (name, column type, text, kind of error, how it comes on the wire: True as the text, a value, hex; None where
@@ -270,8 +270,8 @@ REFUSED = [
     ("refused array length 0", "array(int8)", "{}", "Malformed", "011009" + "01" + "0000000001000000"),
     ("refused range element", "range(int4)", "[1,2147483648)", "OutOfRange", True),
     ("refused range flags", "range(int4)", "empty", "Malformed", "01110103"),
-    ("refused composite attribute", "composite(1 int4)", "(1)", "WrongType", ("composite", [(2, ("int", 1))])),
-    ("refused composite order", "composite(1 bool,2 bool)", "(t,t)", "Malformed", "011306" + "020101" + "010101"),
+    ("refused composite attribute", "composite(1 'a' int4)", "(1)", "WrongType", ("composite", [(2, ("int", 1))])),
+    ("refused composite order", "composite(1 'a' bool,2 'b' bool)", "(t,t)", "Malformed", "011306" + "020101" + "010101"),
     ("refused varint", "text", "", "Malformed", "010580" + "00"),
     ("refused column 0", "bool", "true", "Malformed", "000101"),
     ("refused tag", "bool", "true", "Malformed", "0116"),

@@ -45,7 +45,7 @@ def parse_type(text):
     if kind in ("array", "range", "multirange"):
         return (kind, parse_type(rest))
     if kind == "composite":
-        parts = re.findall(r"(\d+) ([a-z0-9]+(?:\([^)]*\))?)", rest)
+        parts = re.findall(r"(\d+) '[^']*' ([a-z0-9]+(?:\([^)]*\))?)", rest)
         return (kind, [(int(number), parse_type(inner)) for number, inner in parts])
     if kind in ("enum", "other") or not rest:
         return (kind,)

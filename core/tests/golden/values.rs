@@ -1,7 +1,8 @@
 //! Values from SQL text, as far as the corpus needs it.
 
 use plimsoll_core::value::{
-    ArrayBuilder, ColumnType, CompositeBuilder, MultirangeBuilder, NumericBuf, RangeBuilder, Value, datetime,
+    ArrayBuilder, Attribute, ColumnType, CompositeBuilder, MultirangeBuilder, NumericBuf, RangeBuilder,
+    Value, datetime,
 };
 use plimsoll_core::{Error, ErrorKind, Result};
 
@@ -194,11 +195,12 @@ fn multirange(text: &str, bound: &ColumnType, take: Take<'_>) -> Result<()> {
     Ok(())
 }
 
-fn composite(text: &str, attributes: &[(u32, ColumnType)], take: Take<'_>) -> Result<()> {
+fn composite(text: &str, attributes: &[Attribute], take: Take<'_>) -> Result<()> {
     let mut builder = CompositeBuilder::default();
-    for ((number, attribute), (text, quoted)) in attributes.iter().zip(split(&text[1..text.len() - 1])) {
+    for (attribute, (text, quoted)) in attributes.iter().zip(split(&text[1..text.len() - 1])) {
         if quoted || !text.is_empty() {
-            with_value(&text, attribute, &mut |value| builder.push(*number, value))?;
+            let Attribute { number, column_type, .. } = attribute;
+            with_value(&text, column_type, &mut |value| builder.push(*number, value))?;
         }
     }
     take(&Value::Composite(builder.composite()));
