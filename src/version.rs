@@ -79,7 +79,7 @@ fn counted(database: &Database, table: &ManagedTable) -> Answer<TableVersion> {
 fn greatest_position(table: &ManagedTable) -> String {
     use plimsoll_core::value::ColumnType::{Int2, Int4, Xid8};
     let column = format!("t.{}", table.version_column());
-    match table.schema.version().column_type {
+    match table.version().column_type {
         Int2 | Int4 => format!("pg_catalog.max({column})::pg_catalog.int8"),
         // There is no max(xid8) before version 16; an index on the column answers this.
         Xid8 => format!("pg_catalog.max(({column}::pg_catalog.text)::pg_catalog.int8)"),
@@ -251,7 +251,7 @@ fn table_schema(
                 column.column_type.to_string(),
                 column.not_null,
                 schema.key_indexes().contains(&i),
-                schema.version_index() == i,
+                schema.version_index() == Some(i),
                 schema.modified().is_some_and(|modified| modified.number == column.number),
             )
         });

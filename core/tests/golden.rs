@@ -10,8 +10,10 @@ use plimsoll_core::Result;
 use plimsoll_core::digest::{Digester, FingerprintKey};
 use plimsoll_core::fingerprint::Fingerprint;
 use plimsoll_core::manifest::{Item, ItemsWriter, read_keyed, read_manifest};
-use plimsoll_core::row::{BatchReader, BatchWriter, Fields, RowWriter, check_row, digest_form, key_of};
-use plimsoll_core::schema::{Column, TableSchema};
+use plimsoll_core::row::{
+    BatchReader, BatchWriter, Fields, RowWriter, check_row, digest_form, key_of, position_in,
+};
+use plimsoll_core::schema::{Column, Roles, TableSchema, hash_position};
 use plimsoll_core::value::{NumericBuf, Value};
 
 fn digester() -> Digester {
@@ -52,6 +54,7 @@ fn values_have_the_bytes_and_digests_of_the_corpus() {
             assert_eq!(accepted(entry, row).as_ref(), Ok(&entry.form), "{name}: digest form");
             let digest = digester().digest(row).expect(name);
             assert_eq!(digest.0[..], entry.digest[..], "{name}: digest");
+            assert_eq!(hash_position(&entry.form), entry.position, "{name}: position");
             let mut again = Vec::new();
             let mut writer = RowWriter::new(&mut again);
             for field in Fields::new(row) {
@@ -119,7 +122,11 @@ fn the_example_in_the_document_is_what_the_code_does() {
         column(2, "name", "text", false),
         column(3, "price", "numeric", false),
     ];
-    let schema = TableSchema::new(columns, &["id"], "id", None).expect("a schema");
+    let schema =
+        TableSchema::new(columns.clone(), &Roles { key: &["id"], version: Some("id"), ..Roles::default() })
+            .expect("a schema");
+    let keyless = Roles { placed_by: &["id", "name", "price"], ..Roles::default() };
+    let keyless = TableSchema::new(columns, &keyless).expect("a schema");
     let rows = [("a", 7, Some("a|b"), "1.50"), ("b", 8, None, "-12345.6")];
     let mut expected = Vec::new();
     let (mut upload, mut fingerprint) = (BatchWriter::new(), Fingerprint::default());
@@ -141,10 +148,14 @@ fn the_example_in_the_document_is_what_the_code_does() {
         fingerprint.insert(&digest);
         items.push(&item, &[]);
         keyed.push(&item, &key);
+        let position = |schema: &TableSchema| position_in(&row, schema).expect("a position");
+        let places = (hash_position(&key), position(&keyless));
         expected.push((format!("row {label}, wire form"), row));
         expected.push((format!("row {label}, digest form"), form));
         expected.push((format!("row {label}, digest"), digest.0.to_vec()));
         expected.push((format!("row {label}, key"), key));
+        expected.push((format!("row {label}, position by its key"), places.0.to_le_bytes().to_vec()));
+        expected.push((format!("row {label}, position by all columns"), places.1.to_le_bytes().to_vec()));
     }
     expected.push(("fingerprint".to_owned(), fingerprint.sum().to_vec()));
     expected.push(("upload".to_owned(), upload.finish()));

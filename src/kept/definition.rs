@@ -94,7 +94,7 @@ fn described(table: &ManagedTable) -> Vec<u8> {
     mapping::describe(
         table.oid,
         table.tenant.iter().map(|column| column.name.as_str()),
-        &schema.version().name,
+        &table.version().name,
         schema.modified().map(|column| column.name.as_str()),
         columns.map(|(column, codec)| (column.number, column.name.as_str(), codec)),
     )

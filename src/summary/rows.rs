@@ -56,7 +56,7 @@ fn packed_rows(database_id: Option<Uuid>, relation: Option<&str>, items: Option<
         let (wanted, pieces) = wanted(setting::check_bytes(&database, required(items, "items")?, "items")?)?;
         let scan = Scan::new(&database, &table, &pieces, true)?;
         let mut digester = Digester::new(database.fingerprint_key.clone());
-        let (numbers, version) = (table.numbers(), table.schema.version_index());
+        let (numbers, version) = (table.numbers(), table.version_place());
         let mut rows = BatchWriter::new();
         let mut encoded = Vec::new();
         scan.read(&mut |row| {

@@ -19,7 +19,8 @@ pub use unmanage::managed_by;
 
 use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
-use plimsoll_core::schema::{Column, TableSchema};
+use plimsoll_core::schema::{Column, Roles, TableSchema};
+use plimsoll_core::value::ColumnType;
 
 use crate::access::{Database, authorise};
 use crate::argument::required;
@@ -77,6 +78,16 @@ impl ManagedTable {
     /// Numbers of the columns, in the order of `schema.columns()`.
     pub fn numbers(&self) -> Vec<u32> {
         self.schema.columns().iter().map(|column| column.number).collect()
+    }
+
+    /// Where the version column stands in `schema.columns()`: rows stand at their version.
+    pub fn version_place(&self) -> usize {
+        self.schema.version_index().unwrap_or_default()
+    }
+
+    /// The version column.
+    pub fn version(&self) -> &Column {
+        &self.schema.columns()[self.version_place()]
     }
 
     /// The values of the tenant columns, as text.
@@ -207,6 +218,16 @@ fn schema_of(
     modified: Option<&str>,
 ) -> Answer<TableSchema> {
     let key: Vec<&str> = key.iter().map(String::as_str).collect();
-    TableSchema::new(columns, &key, version, modified)
-        .map_err(|error| Problem::new(state::UNFIT_TABLE, error.message()))
+    let unfit = |message: &str| Problem::new(state::UNFIT_TABLE, message);
+    if key.is_empty() {
+        return Err(unfit("a key needs at least one column"));
+    }
+    let roles = Roles { key: &key, version: Some(version), modified, placed_by: &[] };
+    let schema = TableSchema::new(columns, &roles).map_err(|error| unfit(error.message()))?;
+    match schema.version() {
+        Some(Column { name, column_type: ColumnType::Bytea, .. }) => {
+            Err(unfit(&format!("column \"{name}\" of type bytea is no version")))
+        }
+        _ => Ok(schema),
+    }
 }

@@ -53,7 +53,7 @@ impl ManagedTable {
 
     /// The version column, quoted.
     pub fn version_column(&self) -> String {
-        quoted(&self.schema.version().name)
+        quoted(&self.version().name)
     }
 
     /// Columns by which rows are read in (position, key) order.
@@ -76,7 +76,7 @@ impl ManagedTable {
 
     /// A parameter for a position, of a type the version column is compared with.
     pub fn position_parameter(&self, position: i64) -> Parameter {
-        let (type_oid, value) = match self.schema.version().column_type {
+        let (type_oid, value) = match self.version().column_type {
             ColumnType::Timestamp(_) => (pg_sys::TIMESTAMPOID, position),
             ColumnType::Timestamptz(_) => (pg_sys::TIMESTAMPTZOID, position),
             ColumnType::Xid8 => (pg_sys::XID8OID, position.max(0)),
@@ -88,7 +88,7 @@ impl ManagedTable {
     /// The part of `first..=last` in which rows can stand: no xid8 is negative, and none can be compared with one
     /// that is.
     pub fn possible(&self, first: i64, last: i64) -> Option<(i64, i64)> {
-        match self.schema.version().column_type {
+        match self.version().column_type {
             ColumnType::Xid8 => (last >= 0).then_some((first.max(0), last)),
             _ => Some((first, last)),
         }

@@ -186,7 +186,7 @@ pub fn update_raised<'u>(
 ) -> Answer<Option<Sorted<'u>>> {
     let witness = kept::witness(database, table)?;
     let Some(mut update) = begin_update(database, table, witness)? else { return Ok(None) };
-    let (numbers, version) = (table.numbers(), table.schema.version_index());
+    let (numbers, version) = (table.numbers(), table.version_place());
     let (columns, codecs) = (table.schema.columns(), &mut table.codecs);
     let digester = Digester::new(database.fingerprint_key.clone());
     let mut datums = vec![None; columns.len()];

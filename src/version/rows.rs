@@ -123,7 +123,7 @@ impl<'t> RowDigests<'t> {
         let modified = table.schema.modified().map(|column| column.number);
         RowDigests {
             queue: DigestQueue::new(&Digester::new(database.fingerprint_key.clone())),
-            version: table.schema.version_index(),
+            version: table.version_place(),
             modified: modified.and_then(|number| numbers.iter().position(|found| *found == number)),
             numbers,
             codecs: &mut table.codecs,

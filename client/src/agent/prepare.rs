@@ -216,7 +216,7 @@ fn local_versions(local: &LocalDatabase, tables: &[&TableConfig], known: &Schema
         let Some(schema) = known.get(remote) else { continue };
         // What cannot be read is reported by the table itself.
         let Ok(found) = local.table(&table.name) else { continue };
-        let Some(column) = found.column(&schema.version().name) else { continue };
+        let Some(column) = schema.version().and_then(|version| found.column(&version.name)) else { continue };
         if let Ok(highest) = local.highest_version(&found.name, &column.name) {
             versions.insert(remote.clone(), highest.map_or(Json::Null, Json::from));
         }

@@ -1,6 +1,6 @@
 //! The calls that concern a run as a whole: its begin and end, schemas, holds, reports.
 
-use plimsoll_core::schema::{Column, TableSchema};
+use plimsoll_core::schema::{Column, Roles, TableSchema};
 use plimsoll_core::store::{Failure, FailureKind, Outcome, TableVersion};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
@@ -287,7 +287,8 @@ fn schema(relation: &str, rows: &[Row]) -> Outcome<TableSchema> {
             .advise("manage it again with version_column; tables without one come later")
     })?;
     let key: Vec<&str> = key.iter().map(String::as_str).collect();
-    TableSchema::new(columns, &key, &version, modified.as_deref())
+    let roles = Roles { key: &key, version: Some(&version), modified: modified.as_deref(), placed_by: &[] };
+    TableSchema::new(columns, &roles)
         .map_err(|error| refused(format!("the managed table {relation}: {error}")))
 }
 

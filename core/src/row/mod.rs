@@ -20,7 +20,8 @@ pub(crate) use normal::put_normal;
 pub use normal::{digest_form, put_field};
 
 use crate::error::Result;
-use crate::schema::{TableSchema, position_of};
+use crate::schema::{Axis, Column, TableSchema, hash_position, position_of};
+use crate::{Error, ErrorKind};
 
 /// How deep arrays, ranges and composites may nest inside each other.
 pub const MAX_DEPTH: usize = 32;
@@ -85,48 +86,63 @@ impl Tag {
 }
 
 /// The key of a row in wire form: the fields of the schema's key columns, in digest form, so that equal
-/// keys have equal bytes.
+/// keys have equal bytes. In a keyless table, all of the row's.
 ///
 /// # Errors
 /// `Malformed` where the row breaks the grammar, `Null` where a key column is missing.
 pub fn key_of(row: &[u8], schema: &TableSchema) -> Result<Vec<u8>> {
-    let mut fields = Vec::new();
-    let mut wanted = schema.key().peekable();
+    let mut key = Vec::new();
+    if schema.is_keyless() {
+        digest_form(row, &mut key)?;
+        return Ok(key);
+    }
+    let missing = put_fields(row, schema.key(), &mut key)?;
+    match missing {
+        Some(column) => Err(Error::new(ErrorKind::Null, format!("key column \"{}\" is NULL", column.name))),
+        None => Ok(key),
+    }
+}
+
+/// Appends the fields of these columns in digest form. The first that is NULL, which is left out.
+fn put_fields<'s>(
+    row: &[u8],
+    columns: impl Iterator<Item = &'s Column>,
+    out: &mut Vec<u8>,
+) -> Result<Option<&'s Column>> {
+    let (mut wanted, mut missing) = (columns.peekable(), None);
     for field in Fields::new(row) {
         let field = field?;
-        match wanted.peek() {
-            Some(column) if column.number == field.number => {
-                fields.extend_from_slice(field.bytes);
-                wanted.next();
-            }
-            _ => {}
+        while let Some(column) = wanted.next_if(|column| column.number < field.number) {
+            missing = missing.or(Some(column));
+        }
+        if wanted.next_if(|column| column.number == field.number).is_some() {
+            normal::put_field(out, &field)?;
         }
     }
-    if let Some(column) = wanted.next() {
-        let message = format!("key column \"{}\" is NULL", column.name);
-        return Err(crate::Error::new(crate::ErrorKind::Null, message));
-    }
-    let mut key = Vec::with_capacity(fields.len());
-    digest_form(&fields, &mut key)?;
-    Ok(key)
+    Ok(missing.or(wanted.next()))
 }
 
 /// The position of a row in wire form.
 ///
 /// # Errors
-/// `Malformed` where the row breaks the grammar, `Null` where its version is missing.
+/// `Malformed` where the row breaks the grammar, `Null` where it stands at its version and has none.
 pub fn position_in(row: &[u8], schema: &TableSchema) -> Result<i64> {
-    let version = schema.version();
+    let Axis::Version(version) = schema.axis() else {
+        let mut fields = Vec::new();
+        put_fields(row, schema.placed_by(), &mut fields)?;
+        return Ok(hash_position(&fields));
+    };
+    let version = &schema.columns()[version];
     for field in Fields::new(row) {
         let field = field?;
         if field.number == version.number {
             let position = position_of(&field.value);
             let message = format!("version column \"{}\" has a value that is no version", version.name);
-            return position.ok_or_else(|| crate::Error::new(crate::ErrorKind::WrongType, message));
+            return position.ok_or_else(|| Error::new(ErrorKind::WrongType, message));
         }
     }
     let message = format!("version column \"{}\" is NULL", version.name);
-    Err(crate::Error::new(crate::ErrorKind::Null, message))
+    Err(Error::new(ErrorKind::Null, message))
 }
 
 /// Checks a row from the wire against the schema: known columns only, every value one its column stores
@@ -142,10 +158,11 @@ pub fn examine(
     form: &mut Vec<u8>,
     key: &mut Vec<u8>,
 ) -> Result<i64, (Option<String>, crate::Error)> {
+    let is_keyless = schema.is_keyless();
     examine_each(row, schema, |_, field, is_key| {
         let start = form.len();
         normal::put_field(form, field)?;
-        if is_key {
+        if is_key || is_keyless {
             key.extend_from_slice(&form[start..]);
         }
         Ok(())
@@ -153,7 +170,7 @@ pub fn examine(
 }
 
 /// Checks a row as [`examine`], and hands each field to `take`, with its column's place in the schema and whether
-/// that is a key column. What `take` refuses is told as that column's.
+/// that is a key column, which none is in a keyless table. What `take` refuses is told as that column's.
 ///
 /// # Errors
 /// As [`examine`], and those of `take`.
@@ -162,12 +179,10 @@ pub fn examine_each(
     schema: &TableSchema,
     mut take: impl FnMut(usize, &Field<'_>, bool) -> Result<()>,
 ) -> Result<i64, (Option<String>, crate::Error)> {
-    use crate::{Error, ErrorKind};
     let mut columns = schema.columns().iter().enumerate();
-    let version = schema.version().number;
     let mut wanted = schema.key().peekable();
-    let mut position = None;
-    let null = |column: &crate::schema::Column| {
+    let (mut position, mut placed_by, mut placing) = (None, schema.placed_by().peekable(), Vec::new());
+    let null = |column: &Column| {
         let message = format!("column \"{}\" takes no NULL", column.name);
         (Some(column.name.clone()), Error::new(ErrorKind::Null, message))
     };
@@ -191,15 +206,25 @@ pub fn examine_each(
         column.column_type.check(&field.value).map_err(in_column)?;
         let is_key = wanted.next_if(|wanted| wanted.number == field.number).is_some();
         take(place, &field, is_key).map_err(in_column)?;
-        if field.number == version {
-            position = position_of(&field.value);
+        match schema.axis() {
+            Axis::Version(version) if version == place => position = position_of(&field.value),
+            Axis::Version(_) => {}
+            Axis::Hash => {
+                while placed_by.next_if(|placing| placing.number < field.number).is_some() {}
+                if placed_by.next_if(|placing| placing.number == field.number).is_some() {
+                    normal::put_field(&mut placing, &field).map_err(in_column)?;
+                }
+            }
         }
     }
     let missing = columns.map(|(_, column)| column).find(|column| column.not_null);
     if let Some(column) = missing.or(wanted.next()) {
         return Err(null(column));
     }
-    position.ok_or_else(|| null(schema.version()))
+    match schema.axis() {
+        Axis::Version(version) => position.ok_or_else(|| null(&schema.columns()[version])),
+        Axis::Hash => Ok(hash_position(&placing)),
+    }
 }
 
 #[cfg(test)]

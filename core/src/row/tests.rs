@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::digest::{Digester, FingerprintKey};
-use crate::schema::Column;
+use crate::schema::{Column, Roles};
 use crate::value::{
     ArrayBuilder, ColumnType, CompositeBuilder, MultirangeBuilder, NumericBuf, RangeBuilder, Value,
 };
@@ -176,7 +176,8 @@ fn schema() -> TableSchema {
         column(1, "id", "numeric(10,2)", true),
         column(7, "name", "varchar(3)", false),
     ];
-    TableSchema::new(columns, &["id"], "version", None).expect("a schema")
+    TableSchema::new(columns, &Roles { key: &["id"], version: Some("version"), ..Roles::default() })
+        .expect("a schema")
 }
 
 #[test]
@@ -210,6 +211,35 @@ fn a_row_is_checked_against_its_table() {
     assert_eq!(column(&[(3, Value::Int(1))]), (Some("id".into()), crate::ErrorKind::Null));
     assert_eq!(column(&[id, (3, Value::Int(1)), (7, Value::Text("abcd"))]).1, crate::ErrorKind::TooLong);
     assert_eq!(column(&[id, (3, Value::Int(1)), (8, Value::Int(1))]), (None, crate::ErrorKind::WrongType));
+}
+
+#[test]
+fn a_row_stands_at_the_hash_of_what_places_it() {
+    let roles = |key| Roles { key, placed_by: &["id"], ..Roles::default() };
+    let [keyed, keyless] = [&["id"][..], &[]]
+        .map(|key| TableSchema::new(schema().columns().to_vec(), &roles(key)).expect("a schema"));
+    let [short, shown] = ["1.5", "1.50"].map(|text| NumericBuf::parse(text).expect("a number"));
+    let full = |id: &NumericBuf, version, name| {
+        row(&[(1, Value::Numeric(id.borrow())), (3, Value::Int(version)), (7, Value::Text(name))])
+    };
+    let (a, b) = (full(&short, 1, "a"), full(&shown, 2, "b"));
+    let place = hash_position(&row(&[(1, Value::Numeric(short.borrow()))]));
+    for schema in [&keyed, &keyless] {
+        for bytes in [&a, &b] {
+            let (mut form, mut key) = (Vec::new(), Vec::new());
+            assert_eq!(position_in(bytes, schema), Ok(place), "equal numbers stand at one place");
+            assert_eq!(examine(bytes, schema, &mut form, &mut key), Ok(place));
+            assert_eq!(key_of(bytes, schema), Ok(key));
+        }
+    }
+    assert_eq!(key_of(&a, &keyed), key_of(&b, &keyed));
+    let mut form = Vec::new();
+    digest_form(&b, &mut form).expect("sound");
+    assert_eq!(key_of(&b, &keyless), Ok(form), "a keyless row is its content");
+    // What is NULL is absent, and a key column that is NULL still is refused.
+    let nothing = row(&[(3, Value::Int(1))]);
+    assert_eq!(position_in(&nothing, &keyless), Ok(hash_position(&[])));
+    assert!(examine(&nothing, &keyed, &mut Vec::new(), &mut Vec::new()).is_err());
 }
 
 fn any_value() -> impl Strategy<Value = Vec<u8>> {

@@ -12,7 +12,7 @@ use plimsoll_core::row::{
     BatchReader, BatchWriter, Fields, RowWriter, canonical_json, check_json, check_row, digest_form, examine,
     key_of, position_in,
 };
-use plimsoll_core::schema::{Column, TableSchema};
+use plimsoll_core::schema::{Column, Roles, TableSchema};
 use plimsoll_core::short::{pack_items, read_items};
 use plimsoll_core::sketch::{MOST_SYMBOLS, Sketch};
 use plimsoll_core::store::PositionRange;
@@ -149,7 +149,9 @@ fn schema() -> &'static TableSchema {
             not_null: number < 3,
         };
         let columns = types.iter().zip(1..).map(column).collect();
-        TableSchema::new(columns, &["c1", "c2"], "c1", Some("c5")).expect("a schema")
+        let roles =
+            Roles { key: &["c1", "c2"], version: Some("c1"), modified: Some("c5"), ..Roles::default() };
+        TableSchema::new(columns, &roles).expect("a schema")
     })
 }
 

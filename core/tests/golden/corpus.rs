@@ -22,6 +22,8 @@ pub struct Entry {
     pub form: Vec<u8>,
     /// The digest under [`fingerprint_key`].
     pub digest: Vec<u8>,
+    /// Where a row stands that this column alone places by its hash; 0 where it is refused.
+    pub position: i64,
 }
 
 /// The key that the corpus was made with.
@@ -37,8 +39,8 @@ pub fn entries() -> Vec<Entry> {
 
 fn entry(line: &'static str) -> Entry {
     let cells: Vec<&str> = line.split('\t').collect();
-    let [name, column_type, text, refused, wire, stored, form, digest] = cells[..] else {
-        panic!("not eight cells: {line}");
+    let [name, column_type, text, refused, wire, stored, form, digest, position] = cells[..] else {
+        panic!("not nine cells: {line}");
     };
     let wire = (wire != "-").then(|| bytes(wire));
     let same_or = |cell: &str| match cell {
@@ -56,6 +58,7 @@ fn entry(line: &'static str) -> Entry {
         stored,
         form,
         digest: if digest == "-" { Vec::new() } else { bytes(digest) },
+        position: if position == "-" { 0 } else { position.parse().expect(name) },
     }
 }
 

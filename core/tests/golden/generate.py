@@ -396,6 +396,11 @@ def digest(form):
     return blake3(form, key=KEY).digest()
 
 
+def place(form):
+    """The first eight bytes of the hash by which rows are placed."""
+    return blake3(form, derive_key_context="plimsoll position 1").digest()[:8]
+
+
 # ---- output
 
 def escape_cell(text):
@@ -409,7 +414,8 @@ HEAD = """\
 # Golden corpus of row encoding version 1 (docs/encoding.md), made by generate.py: do not edit.
 # A line is a row of one field, column number 1, and the fingerprint key is 00 01 .. 1f.
 # name, column type, the value as SQL text (\\N is NULL; \\t \\n \\r \\0 \\\\ are escapes), the kind of error
-# where it is refused, wire form, wire form as Postgres hands it out again, digest form, digest.
+# where it is refused, wire form, wire form as Postgres hands it out again, digest form, digest,
+# the position of a row that this column alone places by its hash.
 # "-": there is none; "=": the same as the wire form.
 """
 
@@ -425,7 +431,8 @@ def corpus():
         assert form == row([(1, normal(stored(item, column_type)))]), name
         same = lambda other: "=" if other == wire else other.hex()
         cell = "\\N" if text is None else escape_cell(text)
-        cells = [name, type_text, cell, "-", wire.hex() or "", same(kept), same(form), digest(form).hex()]
+        cells = [name, type_text, cell, "-", wire.hex() or "", same(kept), same(form), digest(form).hex(),
+                 str(int.from_bytes(place(form), "little", signed=True))]
         lines.append("\t".join(cells))
     for name, type_text, text, kind, wire in REFUSED:
         column_type = parse_type(type_text)
@@ -435,7 +442,7 @@ def corpus():
             wire = row([(1, wire)])
         elif isinstance(wire, str):
             wire = bytes.fromhex(wire)
-        cells = [name, type_text, escape_cell(text), kind, wire.hex() if wire else "-", "-", "-", "-"]
+        cells = [name, type_text, escape_cell(text), kind, wire.hex() if wire else "-", *"----"]
         lines.append("\t".join(cells))
     names = [line.split("\t")[0] for line in lines]
     assert len(names) == len(set(names)), "a name is used twice"
@@ -458,7 +465,9 @@ def example():
         items.append(item)
         keyed.append(item + sized(key))
         lines += [(f"row {name}, wire form", wire), (f"row {name}, digest form", form),
-                  (f"row {name}, digest", digest(form)), (f"row {name}, key", key)]
+                  (f"row {name}, digest", digest(form)), (f"row {name}, key", key),
+                  (f"row {name}, position by its key", place(key)),
+                  (f"row {name}, position by all columns", place(form))]
     count = struct.pack("<I", 2)
     lines += [
         ("fingerprint", (total % 2**256).to_bytes(32, "little")),

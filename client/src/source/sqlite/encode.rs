@@ -75,12 +75,12 @@ impl Encoder {
     /// # Errors
     /// Only where the statement does not have those columns.
     pub fn encode(&mut self, plan: &TablePlan, row: &Row<'_>) -> Outcome<Encoded> {
-        let position = plan.version_kind.position(value_at(row, plan.schema.version_index())?);
+        let position = plan.version_kind.position(value_at(row, plan.version)?);
         let fault = match (self.write_row(plan, row)?, position) {
             (None, Some(position)) => return Ok(Encoded::Good(position)),
             (Some(fault), _) => fault,
             (None, None) => Fault {
-                place: plan.schema.version_index(),
+                place: plan.version,
                 error: Error::new(ErrorKind::WrongType, "a value that is no version"),
             },
         };
@@ -152,7 +152,7 @@ impl Encoder {
             let in_key = key.next_if_eq(&place).is_some();
             let value = match convert(raw, &column.column_type, &mut number) {
                 Err(error) => return Ok(Some(Fault { place, error })),
-                Ok(None) if column.not_null || in_key || place == plan.schema.version_index() => {
+                Ok(None) if column.not_null || in_key || place == plan.version => {
                     return Ok(Some(Fault { place, error: Error::new(ErrorKind::Null, "NULL") }));
                 }
                 Ok(None) => continue,

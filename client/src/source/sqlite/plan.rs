@@ -21,6 +21,8 @@ pub struct TablePlan {
     pub columns: Vec<String>,
     /// The places of the key's columns in the local key's own order.
     pub key_order: Vec<usize>,
+    /// The place of the version column.
+    pub version: usize,
     /// The kind of its version.
     pub version_kind: VersionKind,
     /// Whether an index leads with the version column.
@@ -42,7 +44,7 @@ impl TablePlan {
         let columns = match_columns(local, &schema, config)?;
         let key_order = match_key(local, &schema, &columns, config)?;
         for (configured, role, found) in [
-            (&config.version, "version", Some(schema.version())),
+            (&config.version, "version", schema.version()),
             (&config.modified, "last-modified", schema.modified()),
         ] {
             let Some(name) = configured else { continue };
@@ -57,15 +59,19 @@ impl TablePlan {
                 .advise("correct the configuration, or manage the table again with the other column"));
             }
         }
-        let version_kind = VersionKind::of(&schema.version().column_type);
-        let indexed = local.is_indexed_by(&columns[schema.version_index()]);
+        let version = schema.version_index().ok_or_else(|| {
+            refused(format!("the managed table of \"{}\" has no version column", local.name))
+                .advise("manage it again with version_column")
+        })?;
+        let version_kind = VersionKind::of(&schema.columns()[version].column_type);
+        let indexed = local.is_indexed_by(&columns[version]);
         let table = local.name.clone();
-        Ok(TablePlan { table, schema, columns, key_order, version_kind, indexed, axis: None })
+        Ok(TablePlan { table, schema, columns, key_order, version, version_kind, indexed, axis: None })
     }
 
     /// The local version column.
     pub fn version_column(&self) -> &str {
-        &self.columns[self.schema.version_index()]
+        &self.columns[self.version]
     }
 
     /// The selected columns of a statement.

@@ -240,7 +240,7 @@ impl Reader<'_> {
         raw.clear();
         match self.axis {
             Axis::Computed => put_raw(raw, ValueRef::Integer(position)),
-            _ => put_raw(raw, value_at(row, self.plan.schema.version_index())?),
+            _ => put_raw(raw, value_at(row, self.plan.version)?),
         }
         let mut sound = true;
         for place in &self.plan.key_order {
@@ -325,7 +325,7 @@ impl Reader<'_> {
         let mut statement = self.connection.prepare_cached(&sql)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            let Some(position) = self.position(row, self.plan.schema.version_index())? else { continue };
+            let Some(position) = self.position(row, self.plan.version)? else { continue };
             let at = windows.partition_point(|window| window.range.to.is_some_and(|to| to <= position));
             let window = windows.get_mut(at).filter(|window| window.range.contains(position));
             let Some(window) = window else { continue };

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use plimsoll_core::digest::FingerprintKey;
 use plimsoll_core::row::Fields;
-use plimsoll_core::schema::{Column, TableSchema};
+use plimsoll_core::schema::{Column, Roles, TableSchema};
 use plimsoll_core::store::{BatchLimit, Cursor, Source, SourceRecord};
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -60,7 +60,8 @@ pub fn schema(columns: &[(&str, &str)], version: &str) -> TableSchema {
         not_null: text.ends_with(['!', '*']),
     };
     let key: Vec<&str> = columns.iter().filter(|(_, text)| text.ends_with('*')).map(|(n, _)| *n).collect();
-    TableSchema::new(columns.iter().enumerate().map(column).collect(), &key, version, None).expect("sound")
+    let roles = Roles { key: &key, version: Some(version), ..Roles::default() };
+    TableSchema::new(columns.iter().enumerate().map(column).collect(), &roles).expect("sound")
 }
 
 /// The position and the values of a row or, of a bad one, the column and the code.
