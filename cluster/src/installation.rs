@@ -5,9 +5,6 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// The majors that the extension is compiled for.
-const SUPPORTED: std::ops::RangeInclusive<u32> = 14..=18;
-
 /// Paths and version of one Postgres installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installation {
@@ -30,6 +27,9 @@ pub struct Installation {
 }
 
 impl Installation {
+    /// The majors that the extension is compiled for.
+    pub const SUPPORTED: std::ops::RangeInclusive<u32> = 14..=18;
+
     /// Asks one `pg_config`.
     ///
     /// # Errors
@@ -48,8 +48,9 @@ impl Installation {
         let version = ask("--version")?;
         let major = major_of(&version)
             .with_context(|| format!("{} tells no version: {version:?}", pg_config.display()))?;
-        if !SUPPORTED.contains(&major) {
-            bail!("{version} is not supported: majors {} to {} are", SUPPORTED.start(), SUPPORTED.end());
+        if !Self::SUPPORTED.contains(&major) {
+            let (first, last) = Self::SUPPORTED.into_inner();
+            bail!("{version} is not supported: majors {first} to {last} are");
         }
         Ok(Installation {
             pg_config: pg_config.to_owned(),
@@ -72,15 +73,20 @@ impl Installation {
         if let Some(path) = std::env::var_os("PGRX_PG_CONFIG_PATH") {
             return Self::from_pg_config(Path::new(&path));
         }
-        let debian = SUPPORTED.rev().map(|major| format!("/usr/lib/postgresql/{major}/bin/pg_config"));
+        let debian = Self::SUPPORTED.rev().map(debian_pg_config);
         let mut last = None;
-        for candidate in debian.map(PathBuf::from).filter(|path| path.exists()).chain(["pg_config".into()]) {
+        for candidate in debian.filter(|path| path.exists()).chain(["pg_config".into()]) {
             match Self::from_pg_config(&candidate).and_then(Self::require_server) {
                 Ok(found) => return Ok(found),
                 Err(error) => last = Some(error),
             }
         }
         Err(last.map_or_else(|| anyhow::anyhow!("no pg_config"), |error| error.context("no usable Postgres")))
+    }
+
+    /// The installation of one major under Debian's directory, where it is complete.
+    pub fn of_debian(major: u32) -> Option<Self> {
+        Self::from_pg_config(&debian_pg_config(major)).and_then(Self::require_server).ok()
     }
 
     /// The cargo feature that compiles the extension for this server.
@@ -94,13 +100,20 @@ impl Installation {
     }
 
     /// Checks that the server and its headers are there and of one version.
-    fn require_server(self) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When they are not, or when the server does not run; the message says what is missing.
+    pub fn require_server(self) -> Result<Self> {
         for path in [self.program("postgres"), self.program("initdb"), self.header_dir.join("postgres.h")] {
             if !path.exists() {
                 bail!("{} is missing", path.display());
             }
         }
         let output = Command::new(self.program("postgres")).arg("--version").output()?;
+        if !output.status.success() {
+            let words = String::from_utf8_lossy(&output.stderr);
+            bail!("{} does not run: {}", self.program("postgres").display(), words.trim());
+        }
         let server = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         let number =
             |line: &str| line.split_whitespace().find(|word| starts_with_digit(word)).map(str::to_owned);
@@ -112,6 +125,11 @@ impl Installation {
         }
         Ok(self)
     }
+}
+
+/// Where Debian keeps the `pg_config` of a major.
+fn debian_pg_config(major: u32) -> PathBuf {
+    format!("/usr/lib/postgresql/{major}/bin/pg_config").into()
 }
 
 fn starts_with_digit(word: &str) -> bool {

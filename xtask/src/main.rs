@@ -3,9 +3,12 @@
 mod bench;
 mod build;
 mod command;
+mod count;
 mod demo;
 mod pgspot;
+mod python;
 mod scratch;
+mod server;
 mod setup;
 mod suite;
 
@@ -15,6 +18,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use plimsoll_cluster::{Installation, Runner, Stage, Workspace, install};
+use suite::Servers;
 
 #[derive(Parser)]
 #[command(
@@ -32,7 +36,18 @@ enum Task {
     /// Install what is missing on this machine to build and test, and say what and why
     Setup,
     /// Formatting, lints and every test, against private servers
-    Test,
+    Test {
+        /// Against a server of this major, 14 to 18, instead of the machine's; one that the machine does not have is
+        /// fetched once
+        #[arg(long, value_name = "MAJOR", conflicts_with = "all_pg", value_parser = supported_major)]
+        pg: Option<u32>,
+        /// Against a server of every major, one after the other
+        #[arg(long)]
+        all_pg: bool,
+        /// Nothing but this file of tests against servers, such as `uploads`; may be given again
+        #[arg(long = "test", value_name = "NAME")]
+        files: Vec<String>,
+    },
     /// Only the check of the SQL scripts by pgspot, which is a part of the tests
     Pgspot,
     /// Build the extension and put it into a server's directories
@@ -79,7 +94,10 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Setup => {
             setup::run_with(setup::TEST)?;
         }
-        Task::Test => return suite::run(),
+        Task::Test { pg, all_pg, files } => {
+            let one = pg.map_or(Servers::Machine, Servers::Major);
+            return suite::run(if all_pg { Servers::All } else { one }, &files);
+        }
         Task::Pgspot => {
             let workspace = Machine::set_up_with(setup::TEST)?.workspace;
             pgspot::run(&workspace.root, &workspace.target)?;
@@ -94,7 +112,15 @@ fn run(task: Task) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A major that the extension is compiled for.
+fn supported_major(text: &str) -> Result<u32, String> {
+    let (first, last) = Installation::SUPPORTED.into_inner();
+    let major = text.parse().ok().filter(|major| Installation::SUPPORTED.contains(major));
+    major.ok_or_else(|| format!("one of {first} to {last} is expected"))
+}
+
 /// Everything a task needs of the machine: the server to build for, who runs private ones, and where.
+#[derive(Clone)]
 pub(crate) struct Machine {
     pub(crate) installation: Installation,
     pub(crate) runner: Runner,

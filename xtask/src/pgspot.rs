@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-use crate::command;
+use crate::python;
 
 /// What is installed from the Python package index.
 const PACKAGE: &str = "pgspot==0.9.4";
@@ -151,9 +151,8 @@ fn install(target: &Path) -> Result<PathBuf> {
         return Ok(program);
     }
     println!("Installing {PACKAGE} from the Python package index into {}", directory.display());
-    command::run(Command::new("python3").args(["-m", "venv"]).arg(&directory))?;
-    command::run(Command::new(directory.join("bin/pip")).args(["install", "--quiet", PACKAGE]))
-        .context("the first run fetches pgspot from the Python package index, which must be within reach")?;
+    let mut install = Command::new(python::pip(&directory)?);
+    python::fetch(install.args(["install", "--quiet", PACKAGE]), PACKAGE)?;
     Ok(program)
 }
 

@@ -138,7 +138,7 @@ fn has_libclang() -> bool {
 
 /// The server and header packages of the major that is installed already, else of the distribution's own.
 fn postgres_packages() -> Vec<String> {
-    let major = (14..=18)
+    let major = Installation::SUPPORTED
         .rev()
         .map(|major: u32| major.to_string())
         .find(|major| Path::new(&format!("/usr/lib/postgresql/{major}/bin/postgres")).exists())
