@@ -132,6 +132,11 @@ impl TestCluster {
         format!("postgresql://{role}:{password}@127.0.0.1:{}/{database}", self.port())
     }
 
+    /// The server's major version, 14 to 18.
+    pub fn major(&self) -> u32 {
+        self.cluster.stage().installation.major
+    }
+
     /// A name that no other object of this server has.
     pub fn unique(&self, prefix: &str) -> String {
         format!("{prefix}_{}", self.counter.fetch_add(1, Ordering::Relaxed))

@@ -7,11 +7,13 @@
 mod client;
 mod cluster;
 mod compare;
+mod plan;
 mod pooler;
 mod site;
 
 pub use client::{ClientHome, Finished, Running};
 pub use cluster::{Login, Registered, TestCluster, shared};
 pub use compare::{Comparison, assert_equal};
+pub use plan::{compares_with_evaluated, gives_workers_values};
 pub use pooler::Pooler;
 pub use site::{Agent, LOCAL, Site, table_of};

@@ -1,5 +1,7 @@
-//! The private server itself: it is a copy that looks for its files in its own place, and it goes with whoever
-//! started it.
+//! The private server itself: it is a copy that looks for its files in its own place, it takes the library of its own
+//! major only, and it goes with whoever started it.
+
+use std::os::unix::fs::PermissionsExt;
 
 use plimsoll_cluster::{Cluster, Installation, Options, Runner, Stage, StopMode, Workspace, sweep};
 
@@ -64,4 +66,44 @@ fn a_server_in_use_is_not_swept() {
     let cluster = Cluster::start(&workspace, &stage, &runner, &Options::default()).expect("a server");
     sweep(&workspace, &stage, &runner).expect("a sweep");
     assert!(cluster.is_ready());
+}
+
+/// The library with the major in it that it says it was built for: the number stands before limits that all majors share
+/// (arguments of a function, columns of an index, bytes of a name, floats by value).
+fn built_for_another(library: &[u8], from: u32, to: u32) -> Vec<u8> {
+    let words = |major: u32| {
+        [major * 100, 100, 32, 64, 1].into_iter().flat_map(u32::to_ne_bytes).collect::<Vec<u8>>()
+    };
+    let (own, other) = (words(from), words(to));
+    let places: Vec<usize> =
+        library.windows(own.len()).enumerate().filter(|(_, found)| *found == own).map(|(at, _)| at).collect();
+    let [place] = places[..] else { panic!("the library says {} times what it was built for", places.len()) };
+    let mut changed = library.to_vec();
+    changed[place..place + other.len()].copy_from_slice(&other);
+    changed
+}
+
+#[test]
+fn a_library_that_was_built_for_another_major_is_refused() {
+    let (workspace, stage, runner) = machine();
+    let cluster = Cluster::start(&workspace, &stage, &runner, &Options::default()).expect("a server");
+    let own = stage.installation.major;
+    let other = if own == 15 { 16 } else { 15 };
+    let library =
+        std::fs::read(workspace.release_artefact("libplimsoll.so")).expect("the extension is built");
+    let directory = tempfile::tempdir_in(&workspace.private).expect("a directory");
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755))
+        .expect("others may enter it");
+    let load = |name: &str, content: &[u8]| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, content).expect("a library");
+        let mut client = cluster.superuser("postgres").expect("a connection");
+        client.batch_execute(&format!("LOAD '{}'", path.display()))
+    };
+    load("own.so", &library).expect("its own library is taken");
+    let refused = load("other.so", &built_for_another(&library, own, other)).expect_err("another's is not");
+    let refused = refused.as_db_error().expect("the server refuses it");
+    assert!(refused.message().contains("incompatible library"), "{refused:?}");
+    let detail = refused.detail().unwrap_or_default();
+    assert_eq!(detail, format!("Server is version {own}, library is version {other}."));
 }

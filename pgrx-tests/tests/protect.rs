@@ -3,7 +3,7 @@
 
 mod shop;
 
-use plimsoll_tests::{Login, Registered};
+use plimsoll_tests::{Login, Registered, compares_with_evaluated, gives_workers_values};
 use postgres::{Client, GenericClient};
 use serde_json::json;
 use shop::{Shop, log_in, refused};
@@ -329,7 +329,7 @@ fn the_rows_of_one_tenant_among_many_are_found_by_index_and_the_tenant_once() {
         ["SELECT * FROM shop.customer", "SELECT * FROM shop.customer WHERE version > 2 ORDER BY version"]
     {
         let plan = plan(&mut reader, sql);
-        assert!(plan.contains("Index Cond: ") && plan.contains("client_id = ANY ($"), "{plan}");
+        assert!(plan.contains("Index Cond: ") && compares_with_evaluated(&plan, "client_id"), "{plan}");
         assert!(!plan.contains("Seq Scan"), "{plan}");
         let tenant: Vec<&str> = plan.lines().filter(|line| line.contains("Scan on visible_")).collect();
         assert!(tenant.len() == 2 && tenant.iter().all(|line| line.contains("loops=1)")), "{plan}");
@@ -355,7 +355,7 @@ fn a_plan_with_workers_shows_the_same_rows() {
     let sql = "SELECT count(*) FROM shop.customer WHERE id > 0";
     let plan = reader.query(&format!("EXPLAIN {sql}"), &[]).expect("a plan");
     let plan: Vec<String> = plan.iter().map(|line| line.get(0)).collect();
-    assert!(plan.iter().any(|line| line.contains("Params Evaluated")), "{plan:?}");
+    assert!(gives_workers_values(&plan), "{plan:?}");
     assert_eq!(reader.query_one(sql, &[]).expect("rows").get::<_, i64>(0), 3);
 }
 

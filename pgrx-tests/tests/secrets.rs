@@ -137,13 +137,15 @@ fn no_secret_is_in_the_log_the_statistics_or_the_activity_of_a_server_that_tells
 
     let log = log_of(server);
     let statements: String = shop.value("SELECT string_agg(query, chr(10)) FROM pg_stat_statements");
+    let parameters =
+        if server.major() < 17 { "DETAIL:  parameters: $1 =" } else { "DETAIL:  Parameters: $1 =" };
     let activity: String = shop.value("SELECT string_agg(a::text, chr(10)) FROM pg_stat_activity a");
     for (text, must) in [
         (&log, "rotate_token"),
         // Nested statements, their plans and trees are there to be searched.
         (&log, "held_secret"),
         (&log, "Query Text: INSERT INTO plimsoll.token_record"),
-        (&log, "DETAIL:  parameters: $1 ="),
+        (&log, parameters),
         (&log, "{CONST"),
         (&log, "failed login to database"),
         (&statements, "INSERT INTO plimsoll.token_record"),
