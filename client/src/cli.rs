@@ -54,8 +54,8 @@ pub enum Command {
 /// `plimsoll init`
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// The SQLite database file.
-    #[arg(long, value_name = "PATH")]
+    /// The local database: a SQLite file, postgres://user@host/database or mysql://user@host/database.
+    #[arg(long, value_name = "PATH|URL")]
     pub source: PathBuf,
     /// The server: postgres://user@host/database?sslmode=verify-full, or a key=value list.
     #[arg(long, value_name = "URL")]
@@ -86,8 +86,8 @@ pub struct SchemaArgs {
     /// The local tables; those of the configuration, else all, where none is named.
     #[arg(long = "table", value_name = "NAME")]
     pub tables: Vec<String>,
-    /// The SQLite database file, where there is no configuration.
-    #[arg(long, value_name = "PATH")]
+    /// The local database, where there is no configuration: a SQLite file or a url.
+    #[arg(long, value_name = "PATH|URL")]
     pub source: Option<PathBuf>,
     /// The role that shall own the tables.
     #[arg(long, value_name = "ROLE")]

@@ -1,6 +1,6 @@
 //! Which columns of a local table are its key, version and last change, where nobody says.
 
-use crate::source::sqlite::schema::{LocalColumn, LocalTable};
+use crate::source::local::{Holds, LocalColumn, LocalTable};
 
 /// Usual names of version columns, the surest first. The names for times count as versions only where the
 /// table has none of the others.
@@ -91,16 +91,14 @@ fn named<'t>(table: &'t LocalTable, names: &[&str], fits: impl Fn(&LocalColumn) 
 }
 
 fn is_number(column: &LocalColumn) -> bool {
-    let declared = column.declared.to_ascii_uppercase();
-    declared.contains("INT") || declared.is_empty()
+    column.holds == Holds::Numbers
 }
 
-/// Whether the declared type can hold a version: a whole number, or a point in time.
+/// Whether the declared type can hold a version: a whole number, a point in time, or what the database counts up.
 fn is_version(column: &LocalColumn) -> bool {
-    let declared = column.declared.to_ascii_uppercase();
-    let time_by_name = column.name.to_ascii_lowercase().ends_with("_at");
-    is_number(column)
-        || declared.starts_with("TIMESTAMP")
-        || declared.starts_with("DATETIME")
-        || (time_by_name && declared.starts_with("TEXT"))
+    match column.holds {
+        Holds::Numbers | Holds::Stamps | Holds::RowVersions => true,
+        Holds::Text => column.name.to_ascii_lowercase().ends_with("_at"),
+        Holds::Other => false,
+    }
 }

@@ -13,8 +13,8 @@ use crate::discover::discover;
 use crate::failure::{Advise, run as no_run};
 use crate::names::Relation;
 use crate::server::address::Address;
-use crate::source::sqlite::LocalDatabase;
-use crate::source::sqlite::schema::{quoted, same_name};
+use crate::source::local::{LocalDatabase, same_name};
+use crate::source::{self, Place};
 
 /// Writes the configuration, and the token's file where a token is given.
 ///
@@ -32,8 +32,9 @@ pub fn init(path: &Path, arguments: &InitArgs) -> Outcome<()> {
     if has_password(&arguments.server) {
         errln!("warning: the url holds a password, and the configuration will: PGPASSWORD keeps it out");
     }
-    let local = LocalDatabase::open(&arguments.source)?;
-    let (tables, left_out, indexes) = find_tables(&local, arguments)?;
+    let place = Place::parse(&arguments.source)?;
+    let mut local = source::open(&place)?;
+    let (tables, left_out, indexes) = find_tables(local.as_mut(), arguments)?;
     let token_file = match arguments.no_token {
         true => None,
         false => Some(store_token(path, arguments)?),
@@ -47,7 +48,7 @@ pub fn init(path: &Path, arguments: &InitArgs) -> Outcome<()> {
             database_id: arguments.database_id,
             token_file,
         },
-        source: SourceConfig { sqlite: seen_from(&folder, &arguments.source) },
+        source: SourceConfig::of(place.seen_from(|path| seen_from(&folder, path))),
         sync: SyncConfig::default(),
         tables,
         folder,
@@ -68,7 +69,7 @@ pub fn init(path: &Path, arguments: &InitArgs) -> Outcome<()> {
 
 type Found = (Vec<TableConfig>, Vec<(String, String)>, Vec<String>);
 
-fn find_tables(local: &LocalDatabase, arguments: &InitArgs) -> Outcome<Found> {
+fn find_tables(local: &mut dyn LocalDatabase, arguments: &InitArgs) -> Outcome<Found> {
     let (mut tables, mut left_out, mut indexes) = (Vec::new(), Vec::new(), Vec::new());
     for name in local.table_names()? {
         let table = local.table(&name)?;
@@ -80,7 +81,13 @@ fn find_tables(local: &LocalDatabase, arguments: &InitArgs) -> Outcome<Found> {
             }
         };
         if !table.is_indexed_by(found.version) {
-            indexes.push(index_statement(&name, found.version, found.key.iter().copied()));
+            indexes.push(index_statement(
+                local,
+                &table.relation,
+                &name,
+                found.version,
+                found.key.iter().copied(),
+            ));
         }
         let primary: Vec<&str> = table.primary_key().iter().map(|column| column.name.as_str()).collect();
         let key = (found.key != primary).then(|| found.key.iter().map(|name| (*name).to_owned()).collect());
@@ -98,11 +105,17 @@ fn find_tables(local: &LocalDatabase, arguments: &InitArgs) -> Outcome<Found> {
 }
 
 /// The index that lets a table be read in the order of its versions.
-pub fn index_statement<'n>(table: &str, version: &str, key: impl Iterator<Item = &'n str>) -> String {
-    let mut columns = vec![quoted(version)];
-    columns.extend(key.filter(|name| !same_name(name, version)).map(quoted));
-    let name = quoted(&format!("{table}_{version}"));
-    format!("CREATE INDEX {name} ON {} ({})", quoted(table), columns.join(", "))
+pub fn index_statement<'n>(
+    local: &dyn LocalDatabase,
+    relation: &str,
+    table: &str,
+    version: &str,
+    key: impl Iterator<Item = &'n str>,
+) -> String {
+    let mut columns = vec![local.quoted(version)];
+    columns.extend(key.filter(|name| !same_name(name, version)).map(|name| local.quoted(name)));
+    let name = local.quoted(&format!("{table}_{version}"));
+    format!("CREATE INDEX {name} ON {relation} ({})", columns.join(", "))
 }
 
 fn has_password(url: &str) -> bool {

@@ -32,7 +32,7 @@ macro_rules! errln {
 mod agent;
 mod cli;
 mod command;
-mod config;
+pub mod config;
 mod discover;
 mod failure;
 mod fault;
@@ -42,7 +42,7 @@ mod progress;
 mod report;
 mod schema_sql;
 pub mod server;
-mod source;
+pub mod source;
 mod state;
 mod stop;
 

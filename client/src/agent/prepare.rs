@@ -13,16 +13,17 @@ use crate::config::{Config, TableConfig};
 use crate::failure::{Advise, run as no_run, table as refused};
 use crate::names::Relation;
 use crate::server::{RemoteTable, Run, RunEnd, Server};
+use crate::source;
 use crate::source::ahead::ReadAhead;
-use crate::source::sqlite::plan::TablePlan;
-use crate::source::sqlite::{LocalDatabase, SqliteSource};
+use crate::source::local::LocalDatabase;
+use crate::source::plan::TablePlan;
 
 /// A run that was begun.
 pub struct Prepared {
     /// Its number.
     pub run_id: i64,
     /// The source over the tables that go on; none where none does.
-    pub source: Option<ReadAhead<SqliteSource>>,
+    pub source: Option<ReadAhead>,
     /// The tables that go on.
     pub tables: Vec<PreparedTable>,
     /// The tables that cannot.
@@ -48,9 +49,9 @@ pub fn prepare(
     options: &RunOptions,
 ) -> Outcome<Prepared> {
     let chosen = choose(config, &options.tables)?;
-    let local = LocalDatabase::open(&config.sqlite_path())?;
+    let mut local = source::open(&config.source_place()?)?;
     let known = known_schemas(server, &chosen)?;
-    let run = server.begin_run(agent_id, &local_versions(&local, &chosen, &known))?;
+    let run = server.begin_run(agent_id, &local_versions(local.as_mut(), &chosen, &known))?;
     match prepare_tables(server, local, chosen, known, &run, options) {
         Ok(prepared) => Ok(prepared),
         Err(failure) => {
@@ -101,7 +102,7 @@ fn known_schemas(server: &mut Server, tables: &[&TableConfig]) -> Outcome<Schema
 
 fn prepare_tables(
     server: &mut Server,
-    local: LocalDatabase,
+    mut local: Box<dyn LocalDatabase>,
     chosen: Vec<&TableConfig>,
     mut known: Schemas,
     run: &Run,
@@ -136,11 +137,11 @@ fn prepare_tables(
             let refusal = refusals.remove(&relation);
             refusal.unwrap_or_else(|| refused(format!("{relation} has no schema")))
         });
-        match plan(&local, table, schema) {
+        match plan(local.as_mut(), table, schema) {
             Ok(plan) => {
                 // An agent that runs for ever does not say it each time.
                 if options.interval.is_none() {
-                    warn_of_sorting(&plan);
+                    warn_of_sorting(local.as_ref(), &plan);
                 }
                 plans.push(plan);
                 let input = TableInput {
@@ -209,15 +210,20 @@ pub fn choose<'c>(config: &'c Config, wanted: &[String]) -> Outcome<Vec<&'c Tabl
 
 /// The highest local position of each table whose schema is known; the server compares them with what was
 /// reported before.
-fn local_versions(local: &LocalDatabase, tables: &[&TableConfig], known: &Schemas) -> Map<String, Json> {
+fn local_versions(
+    local: &mut dyn LocalDatabase,
+    tables: &[&TableConfig],
+    known: &Schemas,
+) -> Map<String, Json> {
     let mut versions = Map::new();
     for table in tables {
         let [remote] = matching(table, known.keys())[..] else { continue };
         let Some(schema) = known.get(remote) else { continue };
-        // What cannot be read is reported by the table itself.
-        let Ok(found) = local.table(&table.name) else { continue };
-        let Some(column) = schema.version().and_then(|version| found.column(&version.name)) else { continue };
-        if let Ok(highest) = local.highest_version(&found.name, &column.name) {
+        // What cannot be read or does not fit is reported by the table itself.
+        let Ok(plan) = plan(local, table, Ok(schema.clone())) else { continue };
+        if let Ok(highest) = local.highest_position(&plan)
+            && plan.version_place().is_some()
+        {
             versions.insert(remote.clone(), highest.map_or(Json::Null, Json::from));
         }
     }
@@ -294,18 +300,21 @@ fn release_holds(server: &mut Server, tables: &[(&TableConfig, &RemoteTable)]) -
 ///
 /// # Errors
 /// As [`TablePlan::new`].
-pub fn plan(local: &LocalDatabase, table: &TableConfig, schema: Outcome<TableSchema>) -> Outcome<TablePlan> {
+pub fn plan(
+    local: &mut dyn LocalDatabase,
+    table: &TableConfig,
+    schema: Outcome<TableSchema>,
+) -> Outcome<TablePlan> {
     TablePlan::new(&local.table(&table.name)?, schema?, table)
 }
 
 /// Says what would make a table cheaper to read.
-pub fn warn_of_sorting(plan: &TablePlan) {
-    if !plan.indexed {
-        tracing::warn!(
-            "no index of \"{}\" starts with \"{}\": each read sorts the table; this would help: {}",
-            plan.table,
-            plan.version_column(),
-            crate::init::index_statement(&plan.table, plan.version_column(), plan.key_columns()),
-        );
-    }
+pub fn warn_of_sorting(local: &dyn LocalDatabase, plan: &TablePlan) {
+    let Some(version) = plan.version().filter(|_| !plan.indexed) else { return };
+    tracing::warn!(
+        "no index of \"{}\" starts with \"{}\": each read sorts the table; this would help: {}",
+        plan.table,
+        version.name,
+        crate::init::index_statement(local, &plan.relation, &plan.table, &version.name, plan.key_columns()),
+    );
 }

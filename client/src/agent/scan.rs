@@ -5,13 +5,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use plimsoll_core::fingerprint::Fingerprint;
-use plimsoll_core::store::{Outcome, PositionRange, Source};
+use plimsoll_core::store::{Outcome, PositionRange};
 
 use super::prepare::{choose, fingerprint_key, match_tables, plan};
 use super::server_of;
 use crate::config::Config;
 use crate::failure::table as refused;
-use crate::source::sqlite::LocalDatabase;
+use crate::source;
 
 /// Rows read at a time.
 const WINDOW_ROWS: u64 = 100_000;
@@ -40,10 +40,11 @@ pub fn scan(config: &Path) -> Outcome<Vec<LocalScan>> {
     }
     let names: Vec<&str> = matched.iter().map(|(_, table)| table.relation.as_str()).collect();
     let schemas = server.table_schemas(&names)?;
-    let local = LocalDatabase::open(&config.sqlite_path())?;
+    let mut local = source::open(&config.source_place()?)?;
     let tables = matched.into_iter().zip(schemas);
-    let plans =
-        tables.map(|((table, _), schema)| plan(&local, table, schema)).collect::<Outcome<Vec<_>>>()?;
+    let plans = tables
+        .map(|((table, _), schema)| plan(local.as_mut(), table, schema))
+        .collect::<Outcome<Vec<_>>>()?;
     let count = plans.len();
     let mut source = local.into_source(plans, fingerprint_key(&server)?);
     (0..count)

@@ -12,8 +12,8 @@ use crate::config::Config;
 use crate::progress::Progress;
 use crate::report::key_text;
 use crate::server::{Replica, RunTarget};
+use crate::source;
 use crate::source::ahead::ReadAhead;
-use crate::source::sqlite::LocalDatabase;
 use crate::stop::Stop;
 
 /// One row in which both sides differ.
@@ -81,7 +81,7 @@ pub fn verify(
 ) -> Outcome<Verdict> {
     let chosen = choose(config, wanted)?;
     let mut server = server_of(config)?;
-    let local = LocalDatabase::open(&config.sqlite_path())?;
+    let mut local = source::open(&config.source_place()?)?;
     let remote = server.table_versions()?;
     let mut failed = Vec::new();
     let matched = match_tables(chosen, &remote, &mut failed);
@@ -91,9 +91,9 @@ pub fn verify(
         failed.into_iter().map(|table| unknown(&table.table, table.relation, table.report.failure)).collect();
     let (mut plans, mut tables) = (Vec::new(), Vec::new());
     for ((table, remote), schema) in matched.into_iter().zip(schemas) {
-        match plan(&local, table, schema) {
+        match plan(local.as_mut(), table, schema) {
             Ok(plan) => {
-                warn_of_sorting(&plan);
+                warn_of_sorting(local.as_ref(), &plan);
                 plans.push(plan);
                 tables.push((table.name.clone(), remote.relation.clone()));
             }

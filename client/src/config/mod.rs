@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::failure::{Advise, run as unusable};
 use crate::names::Relation;
+use crate::source::{Password, Place, password_of_environment};
 
 /// The whole file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -51,12 +52,46 @@ pub struct ServerConfig {
     pub token_file: Option<PathBuf>,
 }
 
-/// `[source]`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// `[source]`: one of its kinds.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
-    /// The SQLite database file.
-    pub sqlite: PathBuf,
+    /// A SQLite database file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sqlite: Option<PathBuf>,
+    /// A Postgres database: a libpq URL or key=value list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub postgres: Option<String>,
+    /// A MySQL or MariaDB database: `mysql://user@host:port/database`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mysql: Option<String>,
+    /// A file with the password, where the url and `PLIMSOLL_SOURCE_PASSWORD` do not give it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+}
+
+impl SourceConfig {
+    /// The settings for a place. Its password is not among them.
+    pub fn of(place: Place) -> Self {
+        match place {
+            Place::Sqlite(path) => SourceConfig { sqlite: Some(path), ..Self::default() },
+            Place::Postgres { url, .. } => SourceConfig { postgres: Some(url), ..Self::default() },
+            Place::Mysql { url, .. } => SourceConfig { mysql: Some(url), ..Self::default() },
+        }
+    }
+
+    fn check(&self) -> Outcome<()> {
+        let kinds = [self.sqlite.is_some(), self.postgres.is_some(), self.mysql.is_some()];
+        let wrong = match kinds.iter().filter(|is_given| **is_given).count() {
+            0 => "[source] names no database",
+            1 if self.sqlite.is_some() && self.password_file.is_some() => {
+                "password_file under [source] is for postgres and mysql; a SQLite file has none"
+            }
+            1 => return Ok(()),
+            _ => "[source] names several databases",
+        };
+        Err(unusable(wrong).advise("give one of sqlite = \"file\", postgres = \"url\", mysql = \"url\""))
+    }
 }
 
 /// `[[table]]`
@@ -164,6 +199,7 @@ impl Config {
     }
 
     fn check(&self) -> Outcome<()> {
+        self.source.check()?;
         let wrong = |what: String| -> Outcome<()> { Err(unusable(what)) };
         for (i, table) in self.tables.iter().enumerate() {
             let earlier = &self.tables[..i];
@@ -209,9 +245,24 @@ impl Config {
         toml::to_string_pretty(self).map_err(|error| unusable(format!("the configuration: {error}")))
     }
 
-    /// The local database's path.
-    pub fn sqlite_path(&self) -> PathBuf {
-        self.folder.join(&self.source.sqlite)
+    /// The local database.
+    ///
+    /// # Errors
+    /// A `Run` failure where the password's file cannot be read, or others can read it.
+    pub fn source_place(&self) -> Outcome<Place> {
+        let SourceConfig { sqlite, postgres, mysql, password_file } = &self.source;
+        let password = || match (password_of_environment(), password_file) {
+            (None, Some(path)) => {
+                token::read_secret(&self.folder.join(path), "password").map(Password).map(Some)
+            }
+            (password, _) => Ok(password),
+        };
+        match (sqlite, postgres, mysql) {
+            (Some(path), ..) => Ok(Place::Sqlite(self.folder.join(path))),
+            (_, Some(url), _) => Ok(Place::Postgres { url: url.clone(), password: password()? }),
+            (_, _, Some(url)) => Ok(Place::Mysql { url: url.clone(), password: password()? }),
+            _ => self.source.check().and(Err(unusable("[source] names no database"))),
+        }
     }
 
     /// The path of the agent's memory.

@@ -48,6 +48,45 @@ fn mistakes_are_named_with_their_line() {
 }
 
 #[test]
+fn a_source_is_one_database_of_one_kind() {
+    let with = |source: &str| Config::parse(&BASE.replace("sqlite = \"shop.sqlite\"", source));
+    let failure = |source: &str| with(source).expect_err("refused").to_string();
+    for several in ["sqlite = \"a\"\npostgres = \"b\"", "postgres = \"a\"\nmysql = \"b\""] {
+        assert!(failure(several).contains("several databases"), "{several}");
+    }
+    assert!(failure("").contains("names no database") && failure("").contains("mysql = "));
+    assert!(failure("oracle = \"x\"").contains("oracle"));
+    assert!(failure("sqlite = \"a\"\npassword_file = \"b\"").contains("password_file"));
+    let url = "postgres://reader@shop.example/shop";
+    let config = with(&format!("postgres = \"{url}\"")).expect("sound");
+    let place = config.source_place().expect("a place");
+    assert!(matches!(&place, Place::Postgres { url: found, .. } if found == url), "{place:?}");
+    let Err(failure) = crate::source::open(&Place::Mysql { url: "mysql://a/b".into(), password: None })
+    else {
+        panic!("opened");
+    };
+    assert!(failure.message.contains("MySQL"), "{failure}");
+}
+
+#[cfg(unix)]
+#[test]
+fn the_password_of_a_source_stands_in_a_file_that_nobody_else_reads() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = "mysql = \"mysql://reader@shop.example/shop\"\npassword_file = \"secret\"";
+    let mut config = Config::parse(&BASE.replace("sqlite = \"shop.sqlite\"", source)).expect("sound");
+    config.folder = folder.path().to_owned();
+    let path = folder.path().join("secret");
+    std::fs::write(&path, "open sesame\n").expect("written");
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).expect("set");
+    assert!(config.source_place().expect_err("open to others").message.contains("password file"));
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("set");
+    let place = config.source_place().expect("a place");
+    assert!(matches!(&place, Place::Mysql { password: Some(Password(text)), .. } if text == "open sesame"));
+    assert!(!format!("{place:?}").contains("sesame"));
+}
+
+#[test]
 fn a_missing_file_is_said_with_what_to_do() {
     let failure = Config::load(Path::new("/nowhere/plimsoll.toml")).expect_err("missing");
     assert!(failure.message.contains("/nowhere/plimsoll.toml"));
@@ -59,7 +98,7 @@ fn the_memory_stands_beside_the_configuration() {
     let mut config = Config::parse(BASE).expect("sound");
     (config.folder, config.path) = ("/etc/shop".into(), "/etc/shop/plimsoll.toml".into());
     assert_eq!(config.state_path(), Path::new("/etc/shop/plimsoll.state.json"));
-    assert_eq!(config.sqlite_path(), Path::new("/etc/shop/shop.sqlite"));
+    assert_eq!(config.source_place(), Ok(Place::Sqlite("/etc/shop/shop.sqlite".into())));
 }
 
 #[cfg(unix)]

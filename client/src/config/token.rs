@@ -35,10 +35,25 @@ fn parse(text: &str, place: &str) -> Outcome<Token> {
 /// # Errors
 /// As [`find`].
 pub fn read(path: &Path) -> Outcome<Token> {
+    parse(&read_secret(path, "token")?, &path.display().to_string())
+}
+
+/// Reads a file that holds a secret of this kind, which nobody else can read: its text without white space around it.
+///
+/// # Errors
+/// A `Run` failure where it is missing, or others can read it.
+pub fn read_secret(path: &Path, kind: &str) -> Outcome<String> {
     let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => unusable(format!("there is no token file {}", path.display()))
-            .advise(format!("write it with \"plimsoll init\", or set {TOKEN_VARIABLE}")),
-        _ => unusable(format!("the token file {} cannot be read: {error}", path.display())),
+        std::io::ErrorKind::NotFound => {
+            let missing = unusable(format!("there is no {kind} file {}", path.display()));
+            match kind {
+                "token" => {
+                    missing.advise(format!("write it with \"plimsoll init\", or set {TOKEN_VARIABLE}"))
+                }
+                _ => missing.advise("write it, or take its setting out"),
+            }
+        }
+        _ => unusable(format!("the {kind} file {} cannot be read: {error}", path.display())),
     };
     #[cfg(unix)]
     {
@@ -46,12 +61,11 @@ pub fn read(path: &Path) -> Outcome<Token> {
         let mode = fs::metadata(path).map_err(failed)?.permissions().mode();
         if mode & 0o077 != 0 {
             let message =
-                format!("others can read the token file {} (mode {:03o})", path.display(), mode & 0o777);
+                format!("others can read the {kind} file {} (mode {:03o})", path.display(), mode & 0o777);
             return Err(unusable(message).advise(format!("chmod 600 {}", path.display())));
         }
     }
-    let text = fs::read_to_string(path).map_err(failed)?;
-    parse(&text, &path.display().to_string())
+    fs::read_to_string(path).map(|text| text.trim().to_owned()).map_err(failed)
 }
 
 /// Writes a token file that only this user can read.

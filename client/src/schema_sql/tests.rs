@@ -2,35 +2,6 @@
 
 use super::*;
 
-#[test]
-fn declared_types_become_postgres_types() {
-    for (declared, expected) in [
-        ("INTEGER", "bigint"),
-        ("int", "bigint"),
-        ("UNSIGNED BIG INT", "bigint"),
-        ("REAL", "double precision"),
-        ("DOUBLE PRECISION", "double precision"),
-        ("TEXT", "text"),
-        ("VARCHAR(12)", "varchar(12)"),
-        ("nvarchar( 40 )", "varchar(40)"),
-        ("VARCHAR", "text"),
-        ("CHAR(2)", "char(2)"),
-        ("CLOB", "text"),
-        ("NUMERIC", "numeric"),
-        ("DECIMAL(10, 2)", "numeric(10,2)"),
-        ("BOOLEAN", "boolean"),
-        ("DATE", "date"),
-        ("DATETIME", "timestamp"),
-        ("TIMESTAMP", "timestamp"),
-        ("BLOB", "bytea"),
-        ("UUID", "uuid"),
-        ("STRANGE", "numeric"),
-    ] {
-        assert_eq!(postgres_type(declared).as_deref(), Some(expected), "{declared}");
-    }
-    assert_eq!(postgres_type(""), None);
-}
-
 fn sql_for(statements: &str, arguments: &SchemaArgs) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("x.sqlite");

@@ -15,7 +15,7 @@ use plimsoll_core::store::{
 /// Batches of so many rows have nearly grown as large as they will: no more rows are read ahead than that.
 const LARGE_BATCH: usize = 50_000;
 
-type Job<S> = Box<dyn FnOnce(&mut S) + Send>;
+type Job = Box<dyn FnOnce(&mut dyn Source) + Send>;
 
 /// What is being read ahead: which call it answers, and where the answer will be.
 struct Pending<Q, A> {
@@ -29,8 +29,8 @@ type BatchQuestion = (TableId, Cursor);
 type WindowQuestion = (TableId, PositionRange);
 
 /// A source whose next batch or window is read while the last one is dealt with.
-pub struct ReadAhead<S> {
-    jobs: Option<Sender<Job<S>>>,
+pub struct ReadAhead {
+    jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
     batch: Option<Pending<BatchQuestion, SourceBatch>>,
     window: Option<Pending<WindowQuestion, SourceWindow>>,
@@ -42,23 +42,23 @@ fn gone<E>(_: E) -> Failure {
     Failure::new(FailureKind::Run, "the reader of the local database ended unexpectedly")
 }
 
-impl<S: Source + Send + 'static> ReadAhead<S> {
+impl ReadAhead {
     /// Moves the source to a thread of its own.
     ///
     /// # Errors
     /// `Run` where the system starts no thread.
-    pub fn new(mut source: S) -> Outcome<Self> {
-        let (jobs, queue) = channel::<Job<S>>();
+    pub fn new(mut source: Box<dyn Source + Send>) -> Outcome<Self> {
+        let (jobs, queue) = channel::<Job>();
         let thread = std::thread::Builder::new()
             .name("source".to_owned())
-            .spawn(move || queue.into_iter().for_each(|job| job(&mut source)))
+            .spawn(move || queue.into_iter().for_each(|job| job(source.as_mut())))
             .map_err(|error| Failure::new(FailureKind::Run, format!("no thread for the source: {error}")))?;
         Ok(ReadAhead { jobs: Some(jobs), thread: Some(thread), batch: None, window: None, last_window: None })
     }
 
     fn start<A: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut S) -> Outcome<A> + Send + 'static,
+        work: impl FnOnce(&mut dyn Source) -> Outcome<A> + Send + 'static,
     ) -> Outcome<Receiver<Outcome<A>>> {
         let (sender, answer) = channel();
         let jobs = self.jobs.as_ref().ok_or_else(|| gone(()))?;
@@ -67,7 +67,10 @@ impl<S: Source + Send + 'static> ReadAhead<S> {
         Ok(answer)
     }
 
-    fn ask<A: Send + 'static>(&self, work: impl FnOnce(&mut S) -> Outcome<A> + Send + 'static) -> Outcome<A> {
+    fn ask<A: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut dyn Source) -> Outcome<A> + Send + 'static,
+    ) -> Outcome<A> {
         self.start(work)?.recv().map_err(gone)?
     }
 }
@@ -78,9 +81,9 @@ fn take<Q: PartialEq, A>(pending: &mut Option<Pending<Q, A>>, question: &Q) -> O
     pending.answer.recv().ok()?.ok()
 }
 
-impl<S: Source + Send + 'static> Source for ReadAhead<S> {
+impl Source for ReadAhead {
     fn change_token(&mut self) -> Outcome<Option<Vec<u8>>> {
-        self.ask(S::change_token)
+        self.ask(|source| source.change_token())
     }
 
     fn max_position(&mut self, table: TableId) -> Outcome<Option<i64>> {
@@ -149,7 +152,7 @@ impl<S: Source + Send + 'static> Source for ReadAhead<S> {
     }
 }
 
-impl<S> Drop for ReadAhead<S> {
+impl Drop for ReadAhead {
     fn drop(&mut self) {
         // The thread ends when there are no more jobs.
         self.jobs = None;
@@ -209,7 +212,7 @@ mod tests {
 
     const LIMIT: BatchLimit = BatchLimit { rows: 1, bytes: 1 };
 
-    fn read_all(source: &mut ReadAhead<Counting>) -> Vec<Outcome<Option<i64>>> {
+    fn read_all(source: &mut ReadAhead) -> Vec<Outcome<Option<i64>>> {
         let (mut cursor, mut seen) = (None, Vec::new());
         loop {
             let batch = source.read_batch(0, cursor.as_ref(), LIMIT);
@@ -223,7 +226,7 @@ mod tests {
 
     #[test]
     fn each_batch_is_read_once_and_in_order() {
-        let mut source = ReadAhead::new(Counting::default()).expect("a thread");
+        let mut source = ReadAhead::new(Box::new(Counting::default())).expect("a thread");
         let seen = read_all(&mut source);
         assert_eq!(seen, [Ok(Some(1)), Ok(Some(2)), Ok(Some(3)), Ok(Some(4)), Ok(None)]);
         assert_eq!(source.row_count(0), Ok(5));
@@ -232,16 +235,16 @@ mod tests {
     #[test]
     fn a_failure_while_reading_ahead_is_asked_again_and_then_told() {
         let failing = Counting { fail_at: Some(2), ..Default::default() };
-        let mut source = ReadAhead::new(failing).expect("a thread");
+        let mut source = ReadAhead::new(Box::new(failing)).expect("a thread");
         assert_eq!(read_all(&mut source).len(), 5);
         let failing = Counting { fail_at: Some(1), ..Default::default() };
-        let mut source = ReadAhead::new(failing).expect("a thread");
+        let mut source = ReadAhead::new(Box::new(failing)).expect("a thread");
         assert!(source.read_batch(0, None, LIMIT).is_err());
     }
 
     #[test]
     fn another_place_than_the_next_is_read_anew() {
-        let mut source = ReadAhead::new(Counting::default()).expect("a thread");
+        let mut source = ReadAhead::new(Box::new(Counting::default())).expect("a thread");
         source.read_batch(0, None, LIMIT).expect("a batch");
         let elsewhere = Cursor { position: 3, key: None };
         let batch = source.read_batch(0, Some(&elsewhere), LIMIT).expect("a batch");
@@ -250,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_single_window_reads_no_other() {
-        let mut source = ReadAhead::new(Counting::default()).expect("a thread");
+        let mut source = ReadAhead::new(Box::new(Counting::default())).expect("a thread");
         let from = |from| PositionRange { from, to: None };
         source.window(0, from(Some(7)), 10).expect("a window");
         assert_eq!(source.row_count(0), Ok(1));

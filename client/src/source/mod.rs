@@ -1,4 +1,32 @@
-//! Local databases: each kind implements the core's `Source`.
+//! Local databases. Each kind implements [`kind::Kind`] and [`local::LocalDatabase`]; the engine makes the core's
+//! `Source` of it.
 
 pub mod ahead;
+pub mod engine;
+pub mod kind;
+pub mod local;
+mod place;
+pub mod plan;
+pub mod query;
 pub mod sqlite;
+pub mod statement;
+
+use plimsoll_core::store::Outcome;
+
+use crate::failure::{Advise, run as no_run};
+use local::LocalDatabase;
+pub use place::{Password, Place, password_of_environment};
+
+/// Opens a local database.
+///
+/// # Errors
+/// A `Run` failure where it is not there or not readable, `Passing` where it may be later.
+pub fn open(place: &Place) -> Outcome<Box<dyn LocalDatabase>> {
+    match place {
+        Place::Sqlite(path) => Ok(Box::new(sqlite::Sqlite::open(path)?)),
+        Place::Postgres { .. } | Place::Mysql { .. } => {
+            Err(no_run(format!("this version reads no {} database", place.kind()))
+                .advise("name a SQLite file: sqlite = \"..\" under [source]"))
+        }
+    }
+}

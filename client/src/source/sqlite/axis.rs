@@ -4,8 +4,9 @@
 //! positions only while all texts are spelled alike: the spellings in use are looked at, and where they
 //! are mixed statements call a function that computes the position (right, but without an index).
 
+use plimsoll_core::schema::{least_version_bytes, position_of};
 use plimsoll_core::value::datetime::{format_timestamp, parse_timestamp};
-use plimsoll_core::value::{ColumnType, datetime};
+use plimsoll_core::value::{ColumnType, Value, datetime};
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::{Value as Owned, ValueRef};
 use rusqlite::{Connection, Result};
@@ -20,6 +21,8 @@ pub enum VersionKind {
     Number,
     /// A timestamp, ISO text in SQLite.
     Stamp,
+    /// Bytes that count up.
+    Bytes,
 }
 
 impl VersionKind {
@@ -27,6 +30,7 @@ impl VersionKind {
     pub fn of(column_type: &ColumnType) -> Self {
         match column_type {
             ColumnType::Timestamp(_) | ColumnType::Timestamptz(_) => VersionKind::Stamp,
+            ColumnType::Bytea => VersionKind::Bytes,
             _ => VersionKind::Number,
         }
     }
@@ -38,7 +42,8 @@ impl VersionKind {
             (VersionKind::Stamp, ValueRef::Text(bytes)) => {
                 parse_timestamp(std::str::from_utf8(bytes).ok()?).ok().map(|(position, _)| position)
             }
-            (VersionKind::Stamp, _) => None,
+            (VersionKind::Bytes, ValueRef::Blob(bytes)) => position_of(&Value::Bytea(bytes)),
+            (VersionKind::Stamp | VersionKind::Bytes, _) => None,
         }
     }
 }
@@ -48,6 +53,8 @@ impl VersionKind {
 pub enum Axis {
     /// The column holds numbers.
     Number,
+    /// The column holds bytes.
+    Bytes,
     /// The column holds timestamps without a zone; the character between date and time.
     Local(char),
     /// Every timestamp has this very form.
@@ -130,13 +137,16 @@ fn zoned(spelling: &str) -> Option<Axis> {
 }
 
 /// Finds out how the versions of a table compare. Reads its version column where that holds timestamps.
-pub fn find_axis(connection: &Connection, table: &str, version: &str, kind: VersionKind) -> Result<Axis> {
-    if kind == VersionKind::Number {
-        return Ok(Axis::Number);
+/// `relation` is the table as it stands in a statement.
+pub fn find_axis(connection: &Connection, relation: &str, version: &str, kind: VersionKind) -> Result<Axis> {
+    match kind {
+        VersionKind::Number => return Ok(Axis::Number),
+        VersionKind::Bytes => return Ok(Axis::Bytes),
+        VersionKind::Stamp => {}
     }
-    let (table, version) = (quoted(table), quoted(version));
+    let version = quoted(version);
     let mut statement = connection.prepare(&format!(
-        "SELECT DISTINCT {SPELLING}({version}) FROM main.{table} WHERE {SPELLING}({version}) IS NOT NULL"
+        "SELECT DISTINCT {SPELLING}({version}) FROM {relation} WHERE {SPELLING}({version}) IS NOT NULL"
     ))?;
     let spellings: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_>>()?;
     Ok(axis_of(&spellings))
@@ -160,7 +170,20 @@ impl Axis {
                  AND {column} >= -9223372036854775808.0 AND {column} < 9223372036854775808.0
                  AND {column} = CAST({column} AS INTEGER))"
             ),
+            Axis::Bytes => format!("typeof({column}) <> 'blob'"),
             _ => format!("{POSITION}({column}) IS NULL"),
+        }
+    }
+
+    /// A condition that keeps most rows with no position out, and is as cheap as a comparison of the version.
+    pub fn placed(&self, version: &str) -> String {
+        let expression = self.expression(version);
+        match self {
+            // Text and BLOBs sort above all numbers, NULL below them.
+            Axis::Number => format!("{expression} <= 9223372036854775807"),
+            // BLOBs sort above all else.
+            Axis::Bytes => format!("{expression} >= x''"),
+            _ => format!("{expression} IS NOT NULL"),
         }
     }
 
@@ -169,6 +192,7 @@ impl Axis {
     pub fn bound(&self, position: i64) -> Owned {
         match self {
             Axis::Number | Axis::Computed => Owned::Integer(position),
+            Axis::Bytes => Owned::Blob(least_version_bytes(position)),
             Axis::Local(separator) => Owned::Text(local_bound(position, *separator)),
             Axis::Zoned { separator, seconds, digits, zone } => {
                 Owned::Text(zoned_bound(position, *separator, *seconds, *digits, zone))

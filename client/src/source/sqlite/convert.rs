@@ -1,6 +1,5 @@
 //! SQLite's values to the managed column's: exactly, or refused with the reason.
 
-use plimsoll_core::row::canonical_json;
 use plimsoll_core::value::{ColumnType, NumericBuf, Value, datetime};
 use plimsoll_core::{Error, ErrorKind, Result};
 use rusqlite::types::ValueRef;
@@ -54,10 +53,11 @@ fn exact_float(number: i64) -> Option<f64> {
     (float as i128 == i128::from(number)).then_some(float)
 }
 
-/// The value that the managed column takes for `raw`; `None` is NULL. `number` holds a numeric's digits.
+/// The value of `column_type` that `raw` is; `None` is NULL. `number` holds a numeric's digits. Whether the column stores it
+/// exactly is not looked at.
 ///
 /// # Errors
-/// As [`ColumnType::check`], which has accepted what is answered. The message does not name the column.
+/// Where it is none. The message does not name the column.
 pub fn convert<'v>(
     raw: ValueRef<'v>,
     column_type: &ColumnType,
@@ -110,7 +110,6 @@ pub fn convert<'v>(
             _ => return wrong(raw, column_type, "TEXT"),
         },
     };
-    column_type.check(&value)?;
     Ok(Some(value))
 }
 
@@ -137,10 +136,7 @@ fn from_text<'v>(text: &'v str, column_type: &ColumnType) -> Result<Value<'v>> {
         // Without a zone SQLite's own functions mean UTC.
         T::Timestamptz(_) => Value::Timestamptz(datetime::parse_timestamp(text)?.0),
         T::Json => Value::Json(text),
-        T::Jsonb => {
-            canonical_json(text, &mut Vec::new())?;
-            Value::Jsonb(text)
-        }
+        T::Jsonb => Value::Jsonb(text),
         T::Enum(_) => Value::Enum(text),
         T::Other(_) => Value::Other(text),
         _ => {

@@ -8,12 +8,12 @@ use crate::failure::Advise;
 /// What an error of SQLite means for the run.
 pub fn failure(error: &Error) -> Failure {
     let Error::SqliteFailure(cause, _) = error else {
-        return Failure::new(FailureKind::Table, format!("the local database: {error}"));
+        return Failure::new(FailureKind::Table, format!("the local SQLite database: {error}"));
     };
     let (kind, message, hint) = match cause.code {
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => (
             FailureKind::Passing,
-            "the local database is locked by another program".to_owned(),
+            "the local SQLite database is locked by another program".to_owned(),
             Some("a program holds it longer than 5 seconds; it is tried again"),
         ),
         ErrorCode::NotADatabase => (
@@ -23,23 +23,23 @@ pub fn failure(error: &Error) -> Failure {
         ),
         ErrorCode::DatabaseCorrupt => (
             FailureKind::Run,
-            format!("the local database is damaged: {error}"),
+            format!("the local SQLite database is damaged: {error}"),
             Some("run PRAGMA integrity_check on it"),
         ),
         ErrorCode::CannotOpen | ErrorCode::ReadOnly => (
             FailureKind::Run,
-            format!("the local database cannot be opened: {error}"),
+            format!("the local SQLite database cannot be opened: {error}"),
             Some("in WAL mode its folder must be writable, or another program must have it open"),
         ),
         ErrorCode::PermissionDenied => (
             FailureKind::Run,
-            "the local database may not be read by this user".to_owned(),
+            "the local SQLite database may not be read by this user".to_owned(),
             Some("give the user that runs plimsoll the right to read the file"),
         ),
         ErrorCode::SystemIoFailure | ErrorCode::OutOfMemory | ErrorCode::SchemaChanged => {
-            (FailureKind::Passing, format!("the local database: {error}"), None)
+            (FailureKind::Passing, format!("the local SQLite database: {error}"), None)
         }
-        _ => (FailureKind::Table, format!("the local database: {error}"), None),
+        _ => (FailureKind::Table, format!("the local SQLite database: {error}"), None),
     };
     let failure = Failure::new(kind, message);
     match hint {

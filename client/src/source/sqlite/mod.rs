@@ -4,59 +4,59 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `schema` | tables, columns, keys and indexes as the database tells |
-//! | `plan` | how a local table becomes a managed one |
+//! | `types` | which Postgres types are proposed for them |
 //! | `axis` | the version column as an axis of positions |
 //! | `convert` | SQLite's values to Postgres' |
-//! | `encode` | rows to encoded rows |
-//! | `read`, `find` | reading in order, and by key or item |
+//! | `row` | rows, and SQLite's own values in cursors and keys |
 //! | `change` | whether anything was written since |
-//! | `raw` | SQLite's own values in cursors and keys |
 
-pub mod axis;
+mod axis;
 mod change;
 mod convert;
-mod encode;
 mod error;
-mod find;
-pub mod plan;
-mod raw;
-mod read;
-pub mod schema;
+mod row;
+mod schema;
+mod types;
 
+use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
 use plimsoll_core::digest::FingerprintKey;
-use plimsoll_core::store::{
-    BatchLimit, Cursor, Outcome, PositionRange, Source, SourceBatch, SourceKey, SourceRecord, SourceRow,
-    SourceWindow, TableId,
-};
-use plimsoll_core::value::datetime::parse_timestamp;
-use plimsoll_core::{manifest::Item, store::Failure};
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use plimsoll_core::store::{Outcome, Source, TableId};
+use plimsoll_core::value::Value;
+use rusqlite::{Connection, OpenFlags, Row, params_from_iter};
 
+use super::engine::Engine;
+use super::kind::Kind;
+use super::local::{LocalColumn, LocalDatabase, LocalTable, Part};
+use super::plan::TablePlan;
+use super::query::{Query, RawValue};
+use super::statement::{Dialect, Parameter, Rendered, render};
 use crate::failure::{Advise, run as no_run, table as refused};
-use axis::{VersionKind, find_axis};
+use axis::{Axis, VersionKind, find_axis};
 use change::ChangeFiles;
-use encode::Encoder;
-pub use error::failure;
-use plan::TablePlan;
-use schema::{LocalTable, quoted};
+use error::failure;
+use row::{Bound, spellings_of};
+use schema::quoted;
 
 /// How long a statement waits for a writer.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many prepared statements are kept.
 const STATEMENTS: usize = 512;
 
-/// An open database, of which the tables are still to be chosen.
+/// An open database.
 #[derive(Debug)]
-pub struct LocalDatabase {
+pub struct Sqlite {
     connection: Connection,
     /// Behind the connection: it is closed first.
     files: ChangeFiles,
+    /// How the versions of the run's tables compare, found at the first read.
+    axes: HashMap<TableId, Axis>,
 }
 
-impl LocalDatabase {
+impl Sqlite {
     /// Opens the file read-only.
     ///
     /// # Errors
@@ -81,199 +81,179 @@ impl LocalDatabase {
             connection.query_row("SELECT count(*) FROM main.sqlite_schema", [], |_| Ok(()))
         };
         set_up().map_err(|error| failure(&error))?;
-        Ok(LocalDatabase { connection, files })
+        Ok(Sqlite { connection, files, axes: HashMap::new() })
     }
 
-    /// The names of its tables.
-    ///
-    /// # Errors
-    /// As [`failure`] says.
-    pub fn table_names(&self) -> Outcome<Vec<String>> {
+    /// How the versions of a table compare.
+    fn axis(&mut self, table: TableId, plan: &TablePlan) -> Outcome<&Axis> {
+        if !self.axes.contains_key(&table) {
+            let axis = match plan.version_place() {
+                None => Axis::Number,
+                Some(place) => {
+                    let kind = VersionKind::of(&plan.schema.columns()[place].column_type);
+                    find_axis(&self.connection, &plan.relation, &plan.columns[place].name, kind)
+                        .map_err(|error| failure(&error))?
+                }
+            };
+            self.axes.insert(table, axis);
+        }
+        self.axes.get(&table).ok_or_else(|| refused("a table outside the run"))
+    }
+}
+
+impl LocalDatabase for Sqlite {
+    fn kind(&self) -> &'static str {
+        "SQLite"
+    }
+
+    fn table_names(&mut self) -> Outcome<Vec<String>> {
         schema::table_names(&self.connection).map_err(|error| failure(&error))
     }
 
-    /// One table.
-    ///
-    /// # Errors
-    /// A `Table` failure where there is none of that name.
-    pub fn table(&self, name: &str) -> Outcome<LocalTable> {
+    fn table(&mut self, name: &str) -> Outcome<LocalTable> {
         match schema::read_table(&self.connection, name) {
             Ok(Some(table)) => Ok(table),
-            Ok(None) => Err(refused(format!("the local database has no table \"{name}\""))
+            Ok(None) => Err(refused(format!("the local SQLite database has no table \"{name}\""))
                 .advise("correct its name in the configuration, or take it out")),
             Err(error) => Err(failure(&error)),
         }
     }
 
-    /// The highest position by a table's version column, whatever kind it is; for the server to notice a
-    /// restored backup.
-    ///
-    /// # Errors
-    /// As [`failure`] says.
-    pub fn highest_version(&self, table: &str, version: &str) -> Outcome<Option<i64>> {
-        let sql = format!("SELECT max({column}) FROM main.{}", quoted(table), column = quoted(version));
-        let position = |row: &rusqlite::Row<'_>| {
-            let raw = row.get_ref(0)?;
-            Ok(VersionKind::Number.position(raw).or_else(|| VersionKind::Stamp.position(raw)))
-        };
-        let found = self.connection.query_row(&sql, [], position).optional();
-        Ok(found.map_err(|error| failure(&error))?.flatten())
+    fn quoted(&self, name: &str) -> String {
+        quoted(name)
     }
 
-    /// Whether all that a column holds are timestamps as ISO text, and whether one of them has a time zone;
-    /// `None` where they are none or there are none. Looks at the first 1,000 rows.
-    ///
-    /// # Errors
-    /// As [`failure`] says.
-    pub fn holds_stamps(&self, table: &str, column: &str) -> Outcome<Option<bool>> {
-        let (table, column) = (quoted(table), quoted(column));
-        let sql = format!("SELECT {column} FROM main.{table} WHERE {column} IS NOT NULL LIMIT 1000");
-        let look = || -> rusqlite::Result<Option<bool>> {
-            let mut statement = self.connection.prepare(&sql)?;
-            let mut rows = statement.query([])?;
-            let mut zoned = None;
-            while let Some(row) = rows.next()? {
-                let text = row.get_ref(0)?.as_str().ok();
-                let Some(Ok((_, zone))) = text.map(parse_timestamp) else { return Ok(None) };
-                zoned = Some(zoned.unwrap_or(false) || zone.is_some());
-            }
-            Ok(zoned)
-        };
-        look().map_err(|error| failure(&error))
+    fn proposed_type(
+        &mut self,
+        table: &LocalTable,
+        column: &LocalColumn,
+        part: Part,
+    ) -> Outcome<Option<String>> {
+        types::proposed(&self.connection, table, column, part).map_err(|error| failure(&error))
     }
 
-    /// The storage classes of what a column holds, for a column declared without a type. Looks at the
-    /// first 100,000 rows.
-    ///
-    /// # Errors
-    /// As [`failure`] says.
-    pub fn storage_classes(&self, table: &str, column: &str) -> Outcome<Vec<String>> {
-        let (table, column) = (quoted(table), quoted(column));
-        let sql = format!(
-            "SELECT DISTINCT typeof({column}) FROM (SELECT {column} FROM main.{table} LIMIT 100000)
-             WHERE {column} IS NOT NULL"
-        );
-        let classes = || -> rusqlite::Result<Vec<String>> {
-            let mut statement = self.connection.prepare(&sql)?;
-            statement.query_map([], |row| row.get(0))?.collect()
-        };
-        classes().map_err(|error| failure(&error))
+    fn highest_position(&mut self, plan: &TablePlan) -> Outcome<Option<i64>> {
+        let Some(place) = plan.version_place() else { return Ok(None) };
+        let kind = VersionKind::of(&plan.schema.columns()[place].column_type);
+        let sql = format!("SELECT max({}) FROM {}", quoted(&plan.columns[place].name), plan.relation);
+        let position = |row: &Row<'_>| Ok(kind.position(row.get_ref(0)?));
+        self.connection.query_row(&sql, [], position).map_err(|error| failure(&error))
     }
 
-    /// The source of a run over these tables.
-    pub fn into_source(self, tables: Vec<TablePlan>, key: FingerprintKey) -> SqliteSource {
-        SqliteSource { database: self, tables, encoder: Encoder::new(key) }
+    fn into_source(self: Box<Self>, tables: Vec<TablePlan>, key: FingerprintKey) -> Box<dyn Source + Send> {
+        Box::new(Engine::new(*self, tables, key))
     }
 }
 
-/// The tables of one run.
-#[derive(Debug)]
-pub struct SqliteSource {
-    database: LocalDatabase,
-    tables: Vec<TablePlan>,
-    encoder: Encoder,
-}
+/// SQLite's statements, with versions that compare in this way.
+struct Sql<'a>(&'a Axis);
 
-/// A call's view: its transaction, its table, its buffers.
-struct Reader<'s> {
-    connection: &'s Connection,
-    plan: &'s TablePlan,
-    axis: &'s axis::Axis,
-    encoder: &'s mut Encoder,
-}
+impl Dialect for Sql<'_> {
+    fn quoted(&self, name: &str) -> String {
+        quoted(name)
+    }
 
-/// Why a call ended early.
-enum Trouble {
-    /// It fails.
-    Failed(Failure),
-    /// Rows came in another order than their positions': the spellings of a version changed.
-    Disorder,
-}
+    fn mark(&self, number: usize, _: &Parameter<'_>, _: &TablePlan) -> String {
+        format!("?{number}")
+    }
 
-impl From<rusqlite::Error> for Trouble {
-    fn from(error: rusqlite::Error) -> Self {
-        Trouble::Failed(failure(&error))
+    fn version(&self, plan: &TablePlan) -> String {
+        plan.version().map(|column| self.0.expression(&column.name)).unwrap_or_default()
+    }
+
+    fn placed(&self, plan: &TablePlan) -> String {
+        plan.version().map(|column| self.0.placed(&column.name)).unwrap_or_default()
+    }
+
+    fn misplaced(&self, plan: &TablePlan) -> String {
+        plan.version().map(|column| self.0.misplaced(&column.name)).unwrap_or_default()
+    }
+
+    fn compares_rows(&self) -> bool {
+        true
+    }
+
+    fn nulls_first(&self) -> bool {
+        true
+    }
+
+    fn limits(&self, limit: Option<String>, skip: Option<String>) -> String {
+        match (limit, skip) {
+            (None, None) => String::new(),
+            (limit, None) => format!(" LIMIT {}", limit.unwrap_or_default()),
+            (limit, Some(skip)) => format!(" LIMIT {} OFFSET {skip}", limit.as_deref().unwrap_or("-1")),
+        }
     }
 }
 
-impl From<Failure> for Trouble {
-    fn from(failure: Failure) -> Self {
-        Trouble::Failed(failure)
-    }
-}
+impl Kind for Sqlite {
+    type Row<'r> = Row<'r>;
 
-type Step<T> = Result<T, Trouble>;
-
-impl SqliteSource {
-    fn with<T>(&mut self, table: TableId, mut work: impl FnMut(&mut Reader<'_>) -> Step<T>) -> Outcome<T> {
-        let connection = &self.database.connection;
-        let plan = self.tables.get_mut(table).ok_or_else(|| refused("a table outside the run"))?;
-        let transaction = connection.unchecked_transaction().map_err(|error| failure(&error))?;
-        let axis = match plan.axis.take() {
-            Some(axis) => axis,
-            None => find_axis(connection, &plan.table, plan.version_column(), plan.version_kind)
-                .map_err(|error| failure(&error))?,
-        };
-        let mut attempt = |axis: &axis::Axis| {
-            work(&mut Reader { connection: &transaction, plan, axis, encoder: &mut self.encoder })
-        };
-        let (axis, answer) = match attempt(&axis) {
-            Err(Trouble::Disorder) => (axis::Axis::Computed, attempt(&axis::Axis::Computed)),
-            answer => (axis, answer),
-        };
-        plan.axis = Some(axis);
-        answer.map_err(|trouble| match trouble {
-            Trouble::Failed(failure) => failure,
-            Trouble::Disorder => refused(format!("the rows of \"{}\" come in no order", plan.table)),
-        })
-    }
-}
-
-impl Source for SqliteSource {
     fn change_token(&mut self) -> Outcome<Option<Vec<u8>>> {
-        let files = &mut self.database.files;
-        if files.is_replaced().unwrap_or(true) {
-            return Err(no_run("the local database's file was replaced or removed while it was read")
+        if self.files.is_replaced().unwrap_or(true) {
+            return Err(no_run("the local SQLite database's file was replaced or removed while it was read")
                 .advise("run again: the file that is there by then is read"));
         }
-        Ok(files.token().ok())
+        Ok(self.files.token().ok())
     }
 
-    fn max_position(&mut self, table: TableId) -> Outcome<Option<i64>> {
-        self.with(table, |reader| reader.max_position())
+    fn begin(&mut self) -> Outcome<()> {
+        self.connection.execute_batch("BEGIN").map_err(|error| failure(&error))
     }
 
-    fn row_count(&mut self, table: TableId) -> Outcome<u64> {
-        self.with(table, |reader| reader.row_count())
+    fn end(&mut self) {
+        if let Err(error) = self.connection.execute_batch("ROLLBACK") {
+            tracing::debug!("the end of a read transaction: {error}");
+        }
     }
 
-    fn tail_start(&mut self, table: TableId, upto: i64, rows: u64) -> Outcome<Option<i64>> {
-        self.with(table, |reader| reader.tail_start(upto, rows))
-    }
-
-    fn read_batch(
+    fn stream(
         &mut self,
-        table: TableId,
-        after: Option<&Cursor>,
-        limit: BatchLimit,
-    ) -> Outcome<SourceBatch> {
-        self.with(table, |reader| reader.read_batch(after, limit))
+        query: &Query<'_>,
+        each: &mut dyn FnMut(&Row<'_>) -> ControlFlow<()>,
+    ) -> Outcome<()> {
+        self.axis(query.table, query.plan)?;
+        let Sqlite { connection, axes, .. } = self;
+        let axis = axes.get(&query.table).unwrap_or(&Axis::Number);
+        let Rendered { sql, parameters } = render(&Sql(axis), query);
+        let stream = || -> rusqlite::Result<()> {
+            let mut statement = connection.prepare_cached(&sql)?;
+            let bound = parameters.into_iter().map(|parameter| Bound { parameter, axis });
+            let mut rows = statement.query(params_from_iter(bound))?;
+            while let Some(row) = rows.next()? {
+                if each(row).is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        stream().map_err(|error| failure(&error))
     }
 
-    fn window(&mut self, table: TableId, range: PositionRange, rows: u64) -> Outcome<SourceWindow> {
-        self.with(table, |reader| reader.window(range, rows))
+    fn count(&mut self, _: TableId, plan: &TablePlan) -> Outcome<u64> {
+        let count = || -> rusqlite::Result<i64> {
+            let sql = format!("SELECT count(*) FROM {}", plan.relation);
+            self.connection.prepare_cached(&sql)?.query_row([], |row| row.get(0))
+        };
+        count().map(i64::unsigned_abs).map_err(|error| failure(&error))
     }
 
-    fn windows(&mut self, table: TableId, ranges: &[PositionRange], rows: u64) -> Outcome<Vec<SourceWindow>> {
-        self.with(table, |reader| reader.windows(ranges, rows))
+    fn finds_positions(&mut self, table: TableId, plan: &TablePlan) -> Outcome<bool> {
+        Ok(plan.indexed && *self.axis(table, plan)? != Axis::Computed)
     }
 
-    fn rows_of(&mut self, table: TableId, items: &[Item]) -> Outcome<Vec<SourceRow>> {
-        self.with(table, |reader| reader.rows_of(items))
+    /// Rows that share a position come by their spelling where that is what versions compare by.
+    fn order_mark(&mut self, table: TableId, plan: &TablePlan) -> Outcome<u8> {
+        Ok(u8::from(*self.axis(table, plan)? == Axis::Computed))
     }
 
-    fn lookup(&mut self, table: TableId, keys: &[SourceKey]) -> Outcome<Vec<Option<SourceRecord>>> {
-        self.with(table, |reader| reader.lookup(keys))
+    /// The spellings of a version changed: from now on positions are computed.
+    fn reorder(&mut self, table: TableId) -> bool {
+        self.axes.insert(table, Axis::Computed) != Some(Axis::Computed)
+    }
+
+    fn spellings(&self, plan: &TablePlan, place: usize, value: &Value<'_>) -> (Vec<RawValue>, bool) {
+        spellings_of(value, &plan.schema.columns()[place].column_type)
     }
 }
 

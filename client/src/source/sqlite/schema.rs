@@ -2,38 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
-/// A column as it was declared.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocalColumn {
-    /// Its name as declared.
-    pub name: String,
-    /// The declared type, empty where there is none.
-    pub declared: String,
-    /// Whether it was declared NOT NULL.
-    pub not_null: bool,
-    /// Its place in the primary key from 1, 0 where it is not in it.
-    pub key_place: u32,
-}
-
-/// An index over plain columns.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocalIndex {
-    /// Its columns up to the first expression.
-    pub columns: Vec<String>,
-    /// Whether it makes its columns unique for every row.
-    pub unique: bool,
-}
-
-/// A table of the local database.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocalTable {
-    /// Its name as declared.
-    pub name: String,
-    /// Its columns in order, generated ones included.
-    pub columns: Vec<LocalColumn>,
-    /// Its indexes that hold every row.
-    pub indexes: Vec<LocalIndex>,
-}
+use crate::source::local::{Holds, LocalColumn, LocalIndex, LocalTable, same_name};
 
 /// The names of all tables that an application made, in alphabetical order.
 pub fn table_names(connection: &Connection) -> Result<Vec<String>> {
@@ -56,20 +25,49 @@ pub fn read_table(connection: &Connection, name: &str) -> Result<Option<LocalTab
         .optional()?;
     let Some(name) = found else { return Ok(None) };
     let mut statement = connection.prepare(
-        "SELECT name, type, \"notnull\", pk FROM pragma_table_xinfo(?1, 'main') WHERE hidden <> 1 ORDER BY cid",
+        "SELECT name, type, \"notnull\", pk, hidden FROM pragma_table_xinfo(?1, 'main') WHERE hidden <> 1
+         ORDER BY cid",
     )?;
     let columns: Vec<LocalColumn> = statement
         .query_map(params![name], |row| {
+            let declared = row.get::<_, Option<String>>(1)?.unwrap_or_default();
             Ok(LocalColumn {
                 name: row.get(0)?,
-                declared: row.get::<_, Option<String>>(1)?.unwrap_or_default(),
+                holds: holds(&declared),
+                declared,
                 not_null: row.get(2)?,
                 key_place: row.get(3)?,
+                generated: row.get::<_, i64>(4)? > 0,
             })
         })?
         .collect::<Result<_>>()?;
     let indexes = read_indexes(connection, &name)?;
-    Ok(Some(LocalTable { name, columns, indexes }))
+    let row_id = row_id(connection, &name, &columns)?;
+    let relation = quoted(&name);
+    Ok(Some(LocalTable { name, relation, columns, indexes, row_id }))
+}
+
+/// What the declared type says of values.
+fn holds(declared: &str) -> Holds {
+    let declared = declared.trim().to_ascii_uppercase();
+    match declared.as_str() {
+        text if text.contains("INT") || text.is_empty() => Holds::Numbers,
+        text if text.starts_with("TIMESTAMP") || text.starts_with("DATETIME") => Holds::Stamps,
+        text if text.starts_with("TEXT") => Holds::Text,
+        _ => Holds::Other,
+    }
+}
+
+/// The name by which statements reach a row's id; `None` where the table has none, or columns took all its names.
+fn row_id(connection: &Connection, table: &str, columns: &[LocalColumn]) -> Result<Option<String>> {
+    let mut statement =
+        connection.prepare("SELECT wr FROM pragma_table_list(?1) WHERE \"schema\" = 'main'")?;
+    let without: Option<bool> = statement.query_row(params![table], |row| row.get(0)).optional()?;
+    if without != Some(false) {
+        return Ok(None);
+    }
+    let is_free = |name: &&str| !columns.iter().any(|column| same_name(&column.name, name));
+    Ok(["rowid", "_rowid_", "oid"].into_iter().find(is_free).map(str::to_owned))
 }
 
 fn read_indexes(connection: &Connection, table: &str) -> Result<Vec<LocalIndex>> {
@@ -90,44 +88,6 @@ fn read_indexes(connection: &Connection, table: &str) -> Result<Vec<LocalIndex>>
         indexes.push(LocalIndex { columns, unique });
     }
     Ok(indexes)
-}
-
-impl LocalTable {
-    /// The column with this name: as it is spelled, else in any case.
-    pub fn column(&self, name: &str) -> Option<&LocalColumn> {
-        let exact = self.columns.iter().find(|column| column.name == name);
-        exact.or_else(|| self.columns.iter().find(|column| same_name(&column.name, name)))
-    }
-
-    /// The primary key's columns in its order; empty where there is none.
-    pub fn primary_key(&self) -> Vec<&LocalColumn> {
-        let mut key: Vec<_> = self.columns.iter().filter(|column| column.key_place > 0).collect();
-        key.sort_by_key(|column| column.key_place);
-        key
-    }
-
-    /// Whether no two rows can share their values in `key`.
-    pub fn is_unique(&self, key: &[&str]) -> bool {
-        let within = |column: &str| key.iter().any(|wanted| same_name(wanted, column));
-        let primary = self.primary_key();
-        (!primary.is_empty() && primary.iter().all(|column| within(&column.name)))
-            || self
-                .indexes
-                .iter()
-                .any(|index| index.unique && index.columns.iter().all(|column| within(column)))
-    }
-
-    /// Whether rows can be read in the order of this column without sorting them.
-    pub fn is_indexed_by(&self, column: &str) -> bool {
-        let leads = |name: Option<&str>| name.is_some_and(|name| same_name(name, column));
-        leads(self.primary_key().first().map(|column| column.name.as_str()))
-            || self.indexes.iter().any(|index| leads(index.columns.first().map(String::as_str)))
-    }
-}
-
-/// Whether SQLite takes both names for the same.
-pub fn same_name(a: &str, b: &str) -> bool {
-    a.eq_ignore_ascii_case(b)
 }
 
 /// A name as it stands in a statement.

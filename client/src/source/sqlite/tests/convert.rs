@@ -1,5 +1,6 @@
 //! Every value is taken exactly or refused with a reason.
 
+use plimsoll_core::row::RowWriter;
 use plimsoll_core::value::{ColumnType, NumericBuf, Value};
 use rusqlite::types::ValueRef::{self, Blob, Integer, Null, Real};
 
@@ -12,7 +13,15 @@ fn text(text: &str) -> ValueRef<'_> {
 fn taken(column_type: &str, raw: ValueRef<'_>) -> String {
     let column_type: ColumnType = column_type.parse().expect("a type");
     let mut number = None;
-    match convert(raw, &column_type, &mut number) {
+    // As a row that is encoded checks and writes it.
+    let written = convert(raw, &column_type, &mut number).and_then(|value| {
+        if let Some(value) = &value {
+            column_type.check(value)?;
+            RowWriter::new(&mut Vec::new()).digest_field(1, value)?;
+        }
+        Ok(value)
+    });
+    match written {
         Ok(value) => format!("{value:?}"),
         Err(error) => error.kind().sqlstate().to_owned(),
     }

@@ -15,9 +15,14 @@ use plimsoll_core::store::{BatchLimit, Cursor, Source, SourceRecord};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::plan::TablePlan;
-use super::{LocalDatabase, SqliteSource};
+use super::Sqlite;
 use crate::config::TableConfig;
+use crate::source::engine::Engine;
+use crate::source::local::LocalDatabase;
+use crate::source::plan::TablePlan;
+
+/// The source over a database file.
+pub type SqliteSource = Engine<Sqlite>;
 
 /// A database file in a folder of its own, and a writer on it.
 pub struct Fixture {
@@ -43,11 +48,11 @@ impl Fixture {
 
     /// A source over one table; see [`schema`] for the columns.
     pub fn source(&self, table: &str, columns: &[(&str, &str)], version: &str) -> SqliteSource {
-        let local = LocalDatabase::open(&self.path()).expect("opened");
+        let mut local = Sqlite::open(&self.path()).expect("opened");
         let found = local.table(table).expect("a table");
         let config = TableConfig { name: table.to_owned(), ..TableConfig::default() };
         let plan = TablePlan::new(&found, schema(columns, version), &config).expect("they fit");
-        local.into_source(vec![plan], FingerprintKey::new([1; 32]))
+        Engine::new(local, vec![plan], FingerprintKey::new([1; 32]))
     }
 }
 

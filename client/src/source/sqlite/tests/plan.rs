@@ -2,15 +2,16 @@
 
 use plimsoll_core::store::FailureKind;
 
-use super::super::plan::TablePlan;
-use super::super::{LocalDatabase, schema::LocalTable};
+use super::super::Sqlite;
 use super::{Fixture, schema};
 use crate::config::TableConfig;
+use crate::source::local::{LocalDatabase, LocalTable};
+use crate::source::plan::TablePlan;
 
 const TABLE: &str = "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT, v INTEGER)";
 
 fn local(fixture: &Fixture) -> LocalTable {
-    LocalDatabase::open(&fixture.path()).expect("opened").table("T").expect("found in any case")
+    Sqlite::open(&fixture.path()).expect("opened").table("T").expect("found in any case")
 }
 
 fn refusal(sql: &str, columns: &[(&str, &str)], config: TableConfig) -> String {
@@ -31,7 +32,8 @@ fn columns_on_one_side_only_are_named_with_what_to_do() {
     let left_out = TableConfig { leave_out: vec!["NAME".into()], ..config() };
     let fixture = Fixture::new(TABLE);
     let plan = TablePlan::new(&local(&fixture), schema(&[("ID", "int8*"), ("V", "int8!")], "V"), &left_out);
-    assert_eq!(plan.expect("fits").columns, ["id", "v"]);
+    let columns = plan.expect("fits").columns;
+    assert_eq!(columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>(), ["id", "v"]);
     let unknown = TableConfig { leave_out: vec!["nme".into()], ..config() };
     let unknown = refusal(TABLE, &[("id", "int8*"), ("name", "text"), ("v", "int8!")], unknown);
     assert!(unknown.contains("\"nme\"") && unknown.contains("name"), "{unknown}");
@@ -59,21 +61,21 @@ fn another_key_or_version_is_refused() {
 fn files_that_are_no_database_are_told_apart() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("x.sqlite");
-    let missing = LocalDatabase::open(&path).expect_err("missing");
+    let missing = Sqlite::open(&path).expect_err("missing");
     assert!(missing.message.contains("there is no file"), "{missing}");
     std::fs::write(&path, "this is text, long enough to be no header".repeat(30)).expect("written");
-    let text = LocalDatabase::open(&path).expect_err("no database");
+    let text = Sqlite::open(&path).expect_err("no database");
     assert!(text.message.contains("not a SQLite database"), "{text}");
     assert!(!path.with_extension("sqlite-journal").exists());
     let fixture = Fixture::new(TABLE);
-    let failure = LocalDatabase::open(&fixture.path()).expect("opened").table("none").expect_err("no table");
+    let failure = Sqlite::open(&fixture.path()).expect("opened").table("none").expect_err("no table");
     assert!(failure.message.contains("no table \"none\""), "{failure}");
 }
 
 #[test]
 fn the_database_is_never_written() {
     let fixture = Fixture::new(TABLE);
-    let local = LocalDatabase::open(&fixture.path()).expect("opened");
+    let local = Sqlite::open(&fixture.path()).expect("opened");
     let refused = local.connection.execute("INSERT INTO t VALUES (1, 'x', 1)", []);
     assert!(refused.is_err());
     // A writer goes on while the source stays open.

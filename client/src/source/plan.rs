@@ -1,34 +1,43 @@
 //! How the rows of one local table become rows of its managed table: settled at the start of a run from
 //! both schemas, with a refusal that names the column where they do not fit.
 
-use plimsoll_core::schema::TableSchema;
+use plimsoll_core::schema::{Axis, TableSchema};
 use plimsoll_core::store::Outcome;
 
-use super::axis::{Axis, VersionKind};
-use super::schema::{LocalColumn, LocalTable, quoted, same_name};
+use super::local::{LocalColumn, LocalTable, same_name};
 use crate::config::TableConfig;
 use crate::failure::{Advise, table as refused};
 
+/// A local column that is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentColumn {
+    /// Its name as declared.
+    pub name: String,
+    /// The declared type, as [`LocalColumn::declared`].
+    pub declared: String,
+    /// Whether it was declared NOT NULL.
+    pub not_null: bool,
+}
+
 /// One local table on its way to one managed table. Selected columns stand in the order of the managed
 /// table's columns.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TablePlan {
     /// The local table's name as declared.
     pub table: String,
+    /// The local table as it stands in a statement.
+    pub relation: String,
     /// The managed table.
     pub schema: TableSchema,
     /// The local column for each column of the managed table.
-    pub columns: Vec<String>,
-    /// The places of the key's columns in the local key's own order.
-    pub key_order: Vec<usize>,
-    /// The place of the version column.
-    pub version: usize,
-    /// The kind of its version.
-    pub version_kind: VersionKind,
-    /// Whether an index leads with the version column.
+    pub columns: Vec<SentColumn>,
+    /// By which columns rows are read in order, behind the version where they stand at it: the places of the key's columns in
+    /// the local key's own order. In a keyless table the row's id, whose place is behind the columns, or all columns.
+    pub order: Vec<usize>,
+    /// As [`LocalTable::row_id`], in keyless tables alone.
+    pub row_id: Option<String>,
+    /// Whether an index leads with the version column, where rows stand at their version.
     pub indexed: bool,
-    /// How statements compare versions; found at the first read.
-    pub axis: Option<Axis>,
 }
 
 impl TablePlan {
@@ -42,7 +51,17 @@ impl TablePlan {
             find(local, name)?;
         }
         let columns = match_columns(local, &schema, config)?;
-        let key_order = match_key(local, &schema, &columns, config)?;
+        let row_id = local.row_id.clone().filter(|_| schema.is_keyless());
+        let order = match (schema.is_keyless(), &row_id) {
+            (false, _) => match_key(local, &schema, &columns, config)?,
+            (true, Some(_)) => vec![columns.len()],
+            (true, None) => (0..columns.len()).collect(),
+        };
+        if let (true, Some(key)) = (schema.is_keyless(), &config.key) {
+            let message = format!("the local key is ({}), the managed table has none", key.join(", "));
+            return Err(refused(message)
+                .advise("take key = [..] out of the configuration, or manage the table again"));
+        }
         for (configured, role, found) in [
             (&config.version, "version", schema.version()),
             (&config.modified, "last-modified", schema.modified()),
@@ -59,29 +78,40 @@ impl TablePlan {
                 .advise("correct the configuration, or manage the table again with the other column"));
             }
         }
-        let version = schema.version_index().ok_or_else(|| {
-            refused(format!("the managed table of \"{}\" has no version column", local.name))
-                .advise("manage it again with version_column")
-        })?;
-        let version_kind = VersionKind::of(&schema.columns()[version].column_type);
-        let indexed = local.is_indexed_by(&columns[version]);
-        let table = local.name.clone();
-        Ok(TablePlan { table, schema, columns, key_order, version, version_kind, indexed, axis: None })
+        let indexed = match schema.axis() {
+            Axis::Version(place) => local.is_indexed_by(&columns[place].name),
+            Axis::Hash => false,
+        };
+        let (table, relation) = (local.name.clone(), local.relation.clone());
+        Ok(TablePlan { table, relation, schema, columns, order, row_id, indexed })
     }
 
-    /// The local version column.
-    pub fn version_column(&self) -> &str {
-        &self.columns[self.version]
+    /// The place of the version column, where rows stand at their version.
+    pub fn version_place(&self) -> Option<usize> {
+        match self.schema.axis() {
+            Axis::Version(place) => Some(place),
+            Axis::Hash => None,
+        }
     }
 
-    /// The selected columns of a statement.
-    pub fn select_list(&self) -> String {
-        self.columns.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
+    /// The local version column, where rows stand at their version.
+    pub fn version(&self) -> Option<&SentColumn> {
+        self.version_place().map(|place| &self.columns[place])
     }
 
-    /// The key's columns in the local key's order.
+    /// The places of the columns by which a person finds a row: the key's, all in a keyless table.
+    pub fn shown(&self) -> impl Iterator<Item = usize> {
+        let (key, all) = match self.schema.is_keyless() {
+            true => (&[][..], self.columns.len()),
+            false => (&self.order[..], 0),
+        };
+        key.iter().copied().chain(0..all)
+    }
+
+    /// The key's columns in the local key's order; none in a keyless table.
     pub fn key_columns(&self) -> impl Iterator<Item = &str> {
-        self.key_order.iter().map(|place| self.columns[*place].as_str())
+        let order: &[usize] = if self.schema.is_keyless() { &[] } else { &self.order };
+        order.iter().map(|place| self.columns[*place].name.as_str())
     }
 }
 
@@ -93,9 +123,10 @@ fn find<'t>(local: &'t LocalTable, name: &str) -> Outcome<&'t LocalColumn> {
     })
 }
 
-fn match_columns(local: &LocalTable, schema: &TableSchema, config: &TableConfig) -> Outcome<Vec<String>> {
+fn match_columns(local: &LocalTable, schema: &TableSchema, config: &TableConfig) -> Outcome<Vec<SentColumn>> {
     let left_out = |name: &str| config.leave_out.iter().any(|left| same_name(left, name));
-    let mut columns = Vec::with_capacity(schema.columns().len());
+    let mut columns: Vec<SentColumn> = Vec::with_capacity(schema.columns().len());
+    let is_sent = |columns: &[SentColumn], name: &str| columns.iter().any(|column| column.name == name);
     for column in schema.columns() {
         let Some(found) = local.column(&column.name) else {
             let hint = if column.not_null {
@@ -117,14 +148,15 @@ fn match_columns(local: &LocalTable, schema: &TableSchema, config: &TableConfig)
             ))
             .advise("take it out of leave_out, or name it in server_columns of plimsoll.manage_table"));
         }
-        if columns.contains(&found.name) {
+        if is_sent(&columns, &found.name) {
             let message = format!("column \"{}\" stands for two columns of the managed table", found.name);
             return Err(refused(message).advise("names must differ in more than upper and lower case"));
         }
-        columns.push(found.name.clone());
+        let LocalColumn { name, declared, not_null, .. } = found.clone();
+        columns.push(SentColumn { name, declared, not_null });
     }
     for column in &local.columns {
-        if !columns.contains(&column.name) && !left_out(&column.name) {
+        if !is_sent(&columns, &column.name) && !left_out(&column.name) {
             let message = format!(
                 "column \"{}\" of the local table \"{}\" is not in the managed table",
                 column.name, local.name
@@ -143,10 +175,10 @@ fn match_columns(local: &LocalTable, schema: &TableSchema, config: &TableConfig)
 fn match_key(
     local: &LocalTable,
     schema: &TableSchema,
-    columns: &[String],
+    columns: &[SentColumn],
     config: &TableConfig,
 ) -> Outcome<Vec<usize>> {
-    let server: Vec<&str> = schema.key_indexes().iter().map(|place| columns[*place].as_str()).collect();
+    let server: Vec<&str> = schema.key_indexes().iter().map(|place| columns[*place].name.as_str()).collect();
     let own: Vec<String> = match &config.key {
         Some(key) => key.clone(),
         None => local.primary_key().iter().map(|column| column.name.clone()).collect(),
@@ -163,10 +195,9 @@ fn match_key(
         .advise("name the managed table's key columns as key = [..] in the configuration"));
     }
     if !local.is_unique(&server) {
-        let list: Vec<_> = own.iter().map(|name| quoted(name)).collect();
         return Err(refused(format!("nothing makes ({}) unique in the local table", own.join(", ")))
-            .advise(format!("CREATE UNIQUE INDEX ... ON {} ({})", quoted(&local.name), list.join(", "))));
+            .advise(format!("CREATE UNIQUE INDEX ... ON {} ({})", local.name, own.join(", "))));
     }
-    let place = |name: &String| columns.iter().position(|column| same_name(column, name));
+    let place = |name: &String| columns.iter().position(|column| same_name(&column.name, name));
     Ok(own.iter().filter_map(place).collect())
 }

@@ -1,0 +1,45 @@
+//! Where reading goes on, in bytes.
+//!
+//! ```text
+//! cursor = mark(1) [version] value*
+//! ```
+//! The mark is the kind's ([`Kind::order_mark`](crate::source::kind::Kind::order_mark)); the version is there where rows
+//! are ordered by it; the values are those of the plan's order.
+
+use crate::source::kind::LocalRow;
+use crate::source::plan::TablePlan;
+use crate::source::query::{RawValue, read_raw};
+
+use super::encode::Encoder;
+
+/// What a cursor says.
+pub struct Place {
+    /// The mark of the order in which it was made.
+    pub mark: u8,
+    /// The version, where rows are ordered by it.
+    pub version: Option<RawValue>,
+    /// The values of the plan's order.
+    pub order: Vec<RawValue>,
+}
+
+/// Reads a cursor; `None` where it is none of this table.
+pub fn read(bytes: &[u8], plan: &TablePlan) -> Option<Place> {
+    let (mark, values) = bytes.split_first()?;
+    let mut order = read_raw(values)?;
+    let version = match plan.version_place() {
+        Some(_) if !order.is_empty() => Some(order.remove(0)),
+        Some(_) => return None,
+        None => None,
+    };
+    (order.len() == plan.order.len()).then_some(Place { mark: *mark, version, order })
+}
+
+/// Writes the cursor of a row in place of what `out` holds.
+pub fn write<R: LocalRow>(out: &mut Vec<u8>, mark: u8, encoder: &mut Encoder, plan: &TablePlan, row: &R) {
+    out.clear();
+    out.push(mark);
+    if let Some(version) = plan.version_place() {
+        encoder.put_raw(row, version, out);
+    }
+    encoder.put_order(plan, row, out);
+}

@@ -1,0 +1,307 @@
+//! Rows of a query to encoded rows. Buffers are reused; only what is handed out is allocated.
+
+use std::convert::Infallible;
+
+use plimsoll_core::digest::{DigestQueue, Digester, FingerprintKey, RowDigest};
+use plimsoll_core::manifest::Item;
+use plimsoll_core::row::{Field, RowWriter, put_field};
+use plimsoll_core::schema::{Axis, Column, hash_position, position_of};
+use plimsoll_core::store::{BadRow, SourceKey, SourceRecord, SourceRow};
+use plimsoll_core::value::Value;
+use plimsoll_core::{Error, ErrorKind, Result};
+use serde_json::{Map, Value as Json};
+
+use crate::source::kind::{LocalRow, Scratch};
+use crate::source::plan::TablePlan;
+use crate::source::query::put_raw;
+
+/// The largest row that is sent, in encoded bytes.
+const MAX_ROW_BYTES: usize = 256 << 20;
+/// More columns of a row than this help nobody to find it.
+const MOST_SHOWN: usize = 16;
+
+/// Encodes rows with one database's fingerprint key.
+#[derive(Debug)]
+pub struct Encoder {
+    digester: Digester,
+    row: Vec<u8>,
+    form: Vec<u8>,
+    key: Vec<u8>,
+    placing: Vec<u8>,
+    raw: Vec<u8>,
+    scratch: Scratch,
+}
+
+/// What became of a row.
+pub enum Encoded {
+    /// It can be sent, and has this position: the encoder holds it until the next.
+    Good(i64),
+    /// It can never be.
+    Bad(BadRow),
+}
+
+/// Why a value cannot be encoded.
+struct Fault {
+    place: usize,
+    error: Error,
+}
+
+/// The digests of rows that are read one after the other, made some at a time: that is faster.
+#[derive(Debug)]
+pub struct Digests(DigestQueue<usize>);
+
+impl Digests {
+    /// Makes those that are due, and tells the number of each row.
+    pub fn take(&mut self, mut take: impl FnMut(usize, RowDigest)) {
+        let all = self.0.take_all(|number, digest, _| {
+            take(number, digest);
+            Ok::<_, Infallible>(true)
+        });
+        let Ok(_) = all;
+    }
+}
+
+impl Encoder {
+    /// An encoder for the database that `key` belongs to.
+    pub fn new(key: FingerprintKey) -> Self {
+        Encoder {
+            digester: Digester::new(key),
+            row: Vec::new(),
+            form: Vec::new(),
+            key: Vec::new(),
+            placing: Vec::new(),
+            raw: Vec::new(),
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// Encodes a row of the plan's columns.
+    pub fn encode<R: LocalRow>(&mut self, plan: &TablePlan, row: &R) -> Encoded {
+        match self.write_row(plan, row) {
+            Ok(position) => Encoded::Good(position),
+            Err(fault) => Encoded::Bad(self.bad_row(plan, row, &fault)),
+        }
+    }
+
+    /// Encodes a row to be handed out.
+    pub fn record<R: LocalRow>(&mut self, plan: &TablePlan, row: &R) -> SourceRecord {
+        match self.encode(plan, row) {
+            Encoded::Bad(bad) => SourceRecord::Bad(Box::new(bad)),
+            Encoded::Good(position) => SourceRecord::Row(self.take_row(self.item(position))),
+        }
+    }
+
+    /// The item of the row that [`Encoder::encode`] just found good.
+    pub fn item(&self, position: i64) -> Item {
+        Item { position, digest: self.digester.digest_of_form(&self.form) }
+    }
+
+    /// That row.
+    pub fn take_row(&self, item: Item) -> SourceRow {
+        SourceRow { item, key: self.key.clone(), row: self.row.clone() }
+    }
+
+    /// Digests of rows to come.
+    pub fn digests(&self) -> Digests {
+        Digests(DigestQueue::new(&self.digester))
+    }
+
+    /// Puts that row among them, under a number. Whether some are due.
+    pub fn queue(&self, digests: &mut Digests, number: usize) -> bool {
+        digests.0.form().extend_from_slice(&self.form);
+        digests.0.push(number)
+    }
+
+    /// The encoded key of a row that has the key's columns alone, in the order of the managed table's columns; `None`
+    /// where they cannot be encoded.
+    pub fn key_alone<R: LocalRow>(&mut self, plan: &TablePlan, row: &R) -> Option<&[u8]> {
+        let columns = plan.schema.key().enumerate();
+        write_columns(&mut self.key, &mut self.scratch, columns, true, row).then_some(self.key.as_slice())
+    }
+
+    /// Where a row of the plan's columns stands; `None` where that cannot be told.
+    pub fn position<R: LocalRow>(&mut self, plan: &TablePlan, row: &R) -> Option<i64> {
+        match plan.schema.axis() {
+            Axis::Version(place) => {
+                row.position(place, &plan.schema.columns()[place].column_type, &mut self.scratch)
+            }
+            Axis::Hash => {
+                let columns = plan.schema.placed_by_indexes().iter().copied().zip(plan.schema.placed_by());
+                let is_keyed = !plan.schema.is_keyless();
+                write_columns(&mut self.placing, &mut self.scratch, columns, is_keyed, row)
+                    .then(|| hash_position(&self.placing))
+            }
+        }
+    }
+
+    /// Writes wire form, digest form and key of a row, and answers its position.
+    fn write_row<R: LocalRow>(&mut self, plan: &TablePlan, row: &R) -> std::result::Result<i64, Fault> {
+        let Encoder { row: wire, form, key, placing, scratch, .. } = self;
+        wire.clear();
+        form.clear();
+        key.clear();
+        placing.clear();
+        let schema = &plan.schema;
+        let mut in_key = schema.key_indexes().iter().copied().peekable();
+        let version = plan.version_place();
+        // The key places rows, where they have one.
+        let places = if schema.is_keyless() { schema.placed_by_indexes() } else { &[] };
+        let mut placed_by = places.iter().copied().peekable();
+        let mut position = None;
+        for (place, column) in schema.columns().iter().enumerate() {
+            let fault = |error| Fault { place, error };
+            let of_key = in_key.next_if_eq(&place).is_some();
+            let placing_too = placed_by.next_if_eq(&place).is_some();
+            let Some(value) = checked(row, place, column, scratch).map_err(fault)? else {
+                if column.not_null || of_key || version == Some(place) {
+                    return Err(fault(Error::new(ErrorKind::Null, "NULL")));
+                }
+                continue;
+            };
+            if version == Some(place) {
+                position = position_of(&value);
+            }
+            let (start, start_of_form) = (wire.len(), form.len());
+            RowWriter::new(wire).field(column.number, &value);
+            let field = Field { number: column.number, value, bytes: &wire[start..] };
+            put_field(form, &field).map_err(fault)?;
+            if of_key {
+                key.extend_from_slice(&form[start_of_form..]);
+            }
+            if placing_too {
+                placing.extend_from_slice(&form[start_of_form..]);
+            }
+            if wire.len() > MAX_ROW_BYTES {
+                // What is left of the row is not needed, and neither is its memory.
+                (*wire, *form, *key) = (Vec::new(), Vec::new(), Vec::new());
+                let message = format!("the row exceeds {} MiB when encoded", MAX_ROW_BYTES >> 20);
+                return Err(fault(Error::new(ErrorKind::TooLarge, message)));
+            }
+        }
+        match schema.axis() {
+            Axis::Version(place) => position.ok_or_else(|| Fault {
+                place,
+                error: Error::new(ErrorKind::WrongType, "a value that is no version"),
+            }),
+            Axis::Hash if schema.is_keyless() => {
+                key.extend_from_slice(form);
+                Ok(hash_position(placing))
+            }
+            Axis::Hash => Ok(hash_position(key)),
+        }
+    }
+
+    fn bad_row<R: LocalRow>(&mut self, plan: &TablePlan, row: &R, fault: &Fault) -> BadRow {
+        let column = &plan.columns[fault.place].name;
+        let message = match fault.error.kind() {
+            ErrorKind::Null => format!("column \"{column}\" takes no NULL"),
+            _ => format!("column \"{column}\": {}", fault.error.message()),
+        };
+        let source_digest = self.source_digest(plan, row);
+        BadRow {
+            position: self.position(plan, row),
+            key: self.source_key(plan, row, &source_digest),
+            key_text: key_text(plan, row),
+            source_digest,
+            column: Some(column.clone()),
+            sqlstate: fault.error.kind().sqlstate().to_owned(),
+            message,
+        }
+    }
+
+    /// How to find a row that cannot be encoded again: by its key, encoded where that can be. A row of a keyless table
+    /// by its content.
+    fn source_key<R: LocalRow>(&mut self, plan: &TablePlan, row: &R, digest: &RowDigest) -> SourceKey {
+        if plan.schema.is_keyless() {
+            return SourceKey::Raw(digest.0.to_vec());
+        }
+        match self.encoded_key(plan, row) {
+            Some(key) => SourceKey::Encoded(key.to_vec()),
+            None => {
+                let mut raw = Vec::new();
+                self.put_order(plan, row, &mut raw);
+                SourceKey::Raw(raw)
+            }
+        }
+    }
+
+    /// The key of a row of the plan's columns, encoded; `None` where it cannot be.
+    pub fn encoded_key<R: LocalRow>(&mut self, plan: &TablePlan, row: &R) -> Option<&[u8]> {
+        let columns = plan.schema.key_indexes().iter().copied().zip(plan.schema.key());
+        write_columns(&mut self.key, &mut self.scratch, columns, true, row).then_some(self.key.as_slice())
+    }
+
+    /// A keyed digest of the values as the database has them: as a row whose column numbers tell the class of each too.
+    pub fn source_digest<R: LocalRow>(&mut self, plan: &TablePlan, row: &R) -> RowDigest {
+        self.form.clear();
+        let mut writer = RowWriter::new(&mut self.form);
+        for place in 0..plan.columns.len() {
+            self.raw.clear();
+            let class = row.raw(place, &mut self.raw);
+            if class > 0 {
+                let number = u32::try_from(place).unwrap_or(u32::MAX / 16 - 1).saturating_mul(16);
+                writer.field(number + u32::from(class), &Value::Bytea(&self.raw));
+            }
+        }
+        self.digester.digest_of_form(&self.form)
+    }
+
+    /// Appends the values of the plan's order as the database has them.
+    pub fn put_order<R: LocalRow>(&mut self, plan: &TablePlan, row: &R, out: &mut Vec<u8>) {
+        plan.order.iter().for_each(|place| self.put_raw(row, *place, out));
+    }
+
+    /// Appends a value as the database has it.
+    pub fn put_raw<R: LocalRow>(&mut self, row: &R, place: usize, out: &mut Vec<u8>) {
+        self.raw.clear();
+        let class = row.raw(place, &mut self.raw);
+        put_raw(out, class, &self.raw);
+    }
+}
+
+/// A value that its column stores exactly; `None` is NULL.
+#[inline]
+fn checked<'v, R: LocalRow>(
+    row: &'v R,
+    place: usize,
+    column: &Column,
+    scratch: &'v mut Scratch,
+) -> Result<Option<Value<'v>>> {
+    let value = row.value(place, &column.column_type, scratch)?;
+    if let Some(value) = &value {
+        column.column_type.check(value)?;
+    }
+    Ok(value)
+}
+
+/// Writes some columns of a row, given with their places in it, in digest form in place of what `out` holds. Whether they can be
+/// encoded: NULL cannot where `all` are needed.
+fn write_columns<'c, R: LocalRow>(
+    out: &mut Vec<u8>,
+    scratch: &mut Scratch,
+    columns: impl Iterator<Item = (usize, &'c Column)>,
+    all: bool,
+    row: &R,
+) -> bool {
+    out.clear();
+    for (place, column) in columns {
+        match checked(row, place, column, scratch) {
+            Ok(Some(value)) => {
+                if RowWriter::new(out).digest_field(column.number, &value).is_err() {
+                    return false;
+                }
+            }
+            Ok(None) if !all => {}
+            _ => return false,
+        }
+    }
+    true
+}
+
+fn key_text<R: LocalRow>(plan: &TablePlan, row: &R) -> String {
+    let mut object = Map::new();
+    for place in plan.shown().take(MOST_SHOWN) {
+        object.insert(plan.columns[place].name.clone(), row.shown(place));
+    }
+    Json::Object(object).to_string()
+}

@@ -1,0 +1,221 @@
+//! Finding rows again: by manifest item, and by key.
+//!
+//! An encoded key may be spelled in several ways locally (a uuid in capitals, 1.50 for 1.5), and a
+//! collation may find other rows than the key means. So likely spellings are looked up by index, what is
+//! found is encoded and compared, and only keys that stay unfound and might be spelled otherwise cost one
+//! pass over the table's keys, for all of them together.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use plimsoll_core::manifest::Item;
+use plimsoll_core::row::Fields;
+use plimsoll_core::store::{PositionRange, SourceKey, SourceRecord, SourceRow};
+
+use super::encode::Encoded;
+use super::{Reader, Step, all_rows};
+use crate::source::kind::Kind;
+use crate::source::query::{Condition, Query, RawValue, Select, read_raw};
+
+/// The most spellings of one key that are looked up.
+const MOST_SPELLINGS: usize = 16;
+
+impl<K: Kind> Reader<'_, K> {
+    pub(super) fn rows_of(&mut self, items: &[Item]) -> Step<Vec<SourceRow>> {
+        let (table, plan) = (self.table, self.plan);
+        let mut positions: Vec<i64> = items.iter().map(|item| item.position).collect();
+        positions.sort_unstable();
+        positions.dedup();
+        // Equal rows of a keyless table are as many items.
+        let mut wanted: HashMap<&Item, u64> = HashMap::with_capacity(items.len());
+        items.iter().for_each(|item| *wanted.entry(item).or_default() += 1);
+        let mut found = Vec::with_capacity(items.len());
+        let conditions: Vec<Condition<'_>> = match self.kind.finds_positions(table, plan)? {
+            true => stretches(&positions).into_iter().map(Condition::At).collect(),
+            false if positions.is_empty() => Vec::new(),
+            false => vec![Condition::All],
+        };
+        for condition in conditions {
+            let query = Query { condition, ..all_rows(table, plan) };
+            self.each(&query, |encoder, row| {
+                if condition == Condition::All {
+                    let position = encoder.position(plan, row);
+                    if position.is_none_or(|position| positions.binary_search(&position).is_err()) {
+                        return Ok(ControlFlow::Continue(()));
+                    }
+                }
+                if let Encoded::Good(position) = encoder.encode(plan, row) {
+                    let item = encoder.item(position);
+                    if let Some(left) = wanted.get_mut(&item).filter(|left| **left > 0) {
+                        *left -= 1;
+                        found.push(encoder.take_row(item));
+                    }
+                }
+                Ok(ControlFlow::Continue(()))
+            })?;
+        }
+        Ok(found)
+    }
+
+    pub(super) fn lookup(&mut self, keys: &[SourceKey]) -> Step<Vec<Option<SourceRecord>>> {
+        if self.plan.schema.is_keyless() {
+            return self.lookup_content(keys);
+        }
+        let mut found: Vec<Option<SourceRecord>> = Vec::with_capacity(keys.len());
+        let mut unfound: HashMap<&[u8], Vec<usize>> = HashMap::new();
+        for (i, key) in keys.iter().enumerate() {
+            found.push(match key {
+                SourceKey::Raw(raw) => match read_raw(raw) {
+                    Some(values) => self.by_values(&values, |_, row_key| row_key == raw)?,
+                    None => None,
+                },
+                SourceKey::Encoded(key) => {
+                    let (spellings, all) = self.spellings(key);
+                    let mut record = None;
+                    for values in &spellings {
+                        record = self.by_values(values, |encoded, _| encoded == Some(key))?;
+                        if record.is_some() {
+                            break;
+                        }
+                    }
+                    if record.is_none() && !all {
+                        unfound.entry(key).or_default().push(i);
+                    }
+                    record
+                }
+            });
+        }
+        if !unfound.is_empty() {
+            self.search(&unfound, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// The rows of a keyless table with this content, from one pass.
+    fn lookup_content(&mut self, keys: &[SourceKey]) -> Step<Vec<Option<SourceRecord>>> {
+        let (table, plan) = (self.table, self.plan);
+        let mut places: HashMap<&SourceKey, Vec<usize>> = HashMap::new();
+        keys.iter().enumerate().for_each(|(i, key)| places.entry(key).or_default().push(i));
+        let mut found = vec![None; keys.len()];
+        self.each(&all_rows(table, plan), |encoder, row| {
+            let record = encoder.record(plan, row);
+            let key = match &record {
+                SourceRecord::Row(row) => SourceKey::Encoded(row.key.clone()),
+                SourceRecord::Bad(bad) => bad.key.clone(),
+            };
+            if let Some(asked) = places.remove(&key) {
+                asked.into_iter().for_each(|i| found[i] = Some(record.clone()));
+            }
+            Ok(if places.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        Ok(found)
+    }
+
+    /// The row whose key columns equal `values` in the database's terms and which `is_it` accepts, given its
+    /// encoded and its raw key.
+    fn by_values(
+        &mut self,
+        values: &[RawValue],
+        is_it: impl Fn(Option<&Vec<u8>>, &Vec<u8>) -> bool,
+    ) -> Step<Option<SourceRecord>> {
+        let (table, plan) = (self.table, self.plan);
+        if values.len() != plan.order.len() {
+            return Ok(None);
+        }
+        let query = Query { condition: Condition::Key(values), ..all_rows(table, plan) };
+        let mut found = None;
+        let mut raw = Vec::new();
+        self.each(&query, |encoder, row| {
+            raw.clear();
+            encoder.put_order(plan, row, &mut raw);
+            let record = encoder.record(plan, row);
+            let encoded = match &record {
+                SourceRecord::Row(row) => Some(&row.key),
+                SourceRecord::Bad(bad) => match &bad.key {
+                    SourceKey::Encoded(key) => Some(key),
+                    SourceKey::Raw(_) => None,
+                },
+            };
+            if is_it(encoded, &raw) {
+                found = Some(record);
+                return Ok(ControlFlow::Break(()));
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(found)
+    }
+
+    /// Local spellings of an encoded key, and whether these are all there can be.
+    fn spellings(&self, key: &[u8]) -> (Vec<Vec<RawValue>>, bool) {
+        let schema = &self.plan.schema;
+        let mut complete = true;
+        let mut by_column = Vec::new();
+        for (field, place) in Fields::new(key).zip(schema.key_indexes()) {
+            // A number's digest form lacks its scale, so it is read by nobody: all keys are looked through.
+            let Ok(field) = field else { return (Vec::new(), false) };
+            let (values, all) = self.kind.spellings(self.plan, *place, &field.value);
+            complete &= all;
+            by_column.push(values);
+        }
+        let mut combinations = vec![Vec::new()];
+        // The encoded key has the order of column numbers, the local key its own.
+        for place in &self.plan.order {
+            let at = schema.key_indexes().iter().position(|other| other == place);
+            let Some(values) = at.and_then(|at| by_column.get(at)) else { return (Vec::new(), true) };
+            combinations = combinations
+                .iter()
+                .flat_map(|start: &Vec<RawValue>| {
+                    values.iter().map(move |value| [start.as_slice(), std::slice::from_ref(value)].concat())
+                })
+                .collect();
+        }
+        complete &= combinations.len() <= MOST_SPELLINGS;
+        combinations.truncate(MOST_SPELLINGS);
+        (combinations, complete)
+    }
+
+    /// One pass over all keys.
+    fn search(
+        &mut self,
+        unfound: &HashMap<&[u8], Vec<usize>>,
+        found: &mut [Option<SourceRecord>],
+    ) -> Step<()> {
+        let (table, plan) = (self.table, self.plan);
+        let query = Query { select: Select::Key, ..all_rows(table, plan) };
+        let places = plan.schema.key_indexes();
+        let mut hits = Vec::new();
+        self.each(&query, |encoder, row| {
+            let asked = encoder.key_alone(plan, row).and_then(|key| unfound.get(key));
+            if let Some(asked) = asked {
+                let mut raw = Vec::new();
+                for place in &plan.order {
+                    let at = places.iter().position(|other| other == place).unwrap_or(0);
+                    encoder.put_raw(row, at, &mut raw);
+                }
+                hits.push((asked, raw));
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        for (asked, raw) in hits {
+            let values = read_raw(&raw).unwrap_or_default();
+            let record = self.by_values(&values, |_, row_key| *row_key == raw)?;
+            for i in asked {
+                found[*i].clone_from(&record);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs of consecutive positions.
+fn stretches(positions: &[i64]) -> Vec<PositionRange> {
+    let mut stretches: Vec<PositionRange> = Vec::new();
+    for position in positions {
+        let to = position.checked_add(1);
+        match stretches.last_mut() {
+            Some(last) if last.to == Some(*position) => last.to = to,
+            _ => stretches.push(PositionRange { from: Some(*position), to }),
+        }
+    }
+    stretches
+}

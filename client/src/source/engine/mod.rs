@@ -1,0 +1,190 @@
+//! The source over any kind of database: batches, windows, looking up, bad rows, cursors. Each call is one short
+//! snapshot, so an application that writes never waits for the network.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `encode` | rows to encoded rows |
+//! | `read` | reading in order |
+//! | `scan` | reading all rows in one pass |
+//! | `find` | finding rows by key or item |
+//! | `cursor` | where reading goes on |
+
+mod cursor;
+mod encode;
+mod find;
+mod read;
+mod scan;
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use plimsoll_core::digest::FingerprintKey;
+use plimsoll_core::manifest::Item;
+use plimsoll_core::store::{
+    BatchLimit, Cursor, Failure, Outcome, PositionRange, Source, SourceBatch, SourceKey, SourceRecord,
+    SourceRow, SourceWindow, TableId,
+};
+
+use super::kind::Kind;
+use super::plan::TablePlan;
+use super::query::{Condition, Order, Query, Select};
+use crate::failure::table as refused;
+use encode::Encoder;
+
+/// How long a read may hold its snapshot before it ends where it is.
+const SNAPSHOT: Duration = Duration::from_millis(1500);
+/// Rows between two looks at the clock.
+const CLOCK_ROWS: u64 = 256;
+
+/// The tables of one run in a database of one kind.
+#[derive(Debug)]
+pub struct Engine<K> {
+    kind: K,
+    tables: Vec<TablePlan>,
+    encoder: Encoder,
+}
+
+/// A call's view: its snapshot, its table, its buffers.
+struct Reader<'s, K> {
+    kind: &'s mut K,
+    table: TableId,
+    plan: &'s TablePlan,
+    encoder: &'s mut Encoder,
+}
+
+/// Why a call ended early.
+enum Trouble {
+    /// It fails.
+    Failed(Failure),
+    /// Rows came in another order than their positions'.
+    Disorder,
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Trouble::Failed(failure)
+    }
+}
+
+type Step<T> = Result<T, Trouble>;
+
+/// A snapshot's time: whether it is over is looked at now and then.
+struct Clock {
+    started: Instant,
+    rows: u64,
+    is_late: bool,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Clock { started: Instant::now(), rows: 0, is_late: false }
+    }
+
+    /// One row more. Whether the snapshot lasts too long.
+    fn is_late(&mut self) -> bool {
+        self.rows += 1;
+        self.is_late |= self.rows.is_multiple_of(CLOCK_ROWS) && self.started.elapsed() > SNAPSHOT;
+        self.is_late
+    }
+}
+
+impl<K: Kind> Engine<K> {
+    /// The source over these tables of an open database, whose digests are made with `key`.
+    pub fn new(kind: K, tables: Vec<TablePlan>, key: FingerprintKey) -> Self {
+        Engine { kind, tables, encoder: Encoder::new(key) }
+    }
+
+    fn with<T>(&mut self, table: TableId, mut work: impl FnMut(&mut Reader<'_, K>) -> Step<T>) -> Outcome<T> {
+        let Engine { kind, tables, encoder } = self;
+        let plan = tables.get(table).ok_or_else(|| refused("a table outside the run"))?;
+        kind.begin()?;
+        let mut reader = Reader { kind, table, plan, encoder };
+        let answer = match work(&mut reader) {
+            Err(Trouble::Disorder) if reader.kind.reorder(table) => work(&mut reader),
+            answer => answer,
+        };
+        reader.kind.end();
+        answer.map_err(|trouble| match trouble {
+            Trouble::Failed(failure) => failure,
+            Trouble::Disorder => refused(format!("the rows of \"{}\" come in no order", plan.table)),
+        })
+    }
+}
+
+impl<K: Kind> Reader<'_, K> {
+    /// Goes through the rows of a query until `work` breaks or fails.
+    fn each(
+        &mut self,
+        query: &Query<'_>,
+        mut work: impl FnMut(&mut Encoder, &K::Row<'_>) -> Step<ControlFlow<()>>,
+    ) -> Step<()> {
+        let encoder = &mut *self.encoder;
+        let mut trouble = None;
+        self.kind.stream(query, &mut |row| match work(encoder, row) {
+            Ok(flow) => flow,
+            Err(found) => {
+                trouble = Some(found);
+                ControlFlow::Break(())
+            }
+        })?;
+        trouble.map_or(Ok(()), Err)
+    }
+}
+
+/// A query for all of a table's rows in any order.
+fn all_rows(table: TableId, plan: &TablePlan) -> Query<'_> {
+    Query {
+        table,
+        plan,
+        select: Select::Row,
+        condition: Condition::All,
+        order: Order::Any,
+        skip: 0,
+        limit: None,
+        expected: None,
+    }
+}
+
+impl<K: Kind> Source for Engine<K> {
+    fn change_token(&mut self) -> Outcome<Option<Vec<u8>>> {
+        self.kind.change_token()
+    }
+
+    fn max_position(&mut self, table: TableId) -> Outcome<Option<i64>> {
+        self.with(table, |reader| reader.position_from_end(None, 0))
+    }
+
+    fn row_count(&mut self, table: TableId) -> Outcome<u64> {
+        self.with(table, |reader| Ok(reader.kind.count(table, reader.plan)?))
+    }
+
+    fn tail_start(&mut self, table: TableId, upto: i64, rows: u64) -> Outcome<Option<i64>> {
+        let skipped = rows.saturating_sub(1);
+        self.with(table, |reader| reader.position_from_end(upto.checked_add(1), skipped))
+    }
+
+    fn read_batch(
+        &mut self,
+        table: TableId,
+        after: Option<&Cursor>,
+        limit: BatchLimit,
+    ) -> Outcome<SourceBatch> {
+        self.with(table, |reader| reader.read_batch(after, limit))
+    }
+
+    fn window(&mut self, table: TableId, range: PositionRange, rows: u64) -> Outcome<SourceWindow> {
+        self.with(table, |reader| reader.window(range, rows))
+    }
+
+    fn windows(&mut self, table: TableId, ranges: &[PositionRange], rows: u64) -> Outcome<Vec<SourceWindow>> {
+        self.with(table, |reader| reader.windows(ranges, rows))
+    }
+
+    fn rows_of(&mut self, table: TableId, items: &[Item]) -> Outcome<Vec<SourceRow>> {
+        self.with(table, |reader| reader.rows_of(items))
+    }
+
+    fn lookup(&mut self, table: TableId, keys: &[SourceKey]) -> Outcome<Vec<Option<SourceRecord>>> {
+        self.with(table, |reader| reader.lookup(keys))
+    }
+}

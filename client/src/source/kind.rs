@@ -1,0 +1,114 @@
+//! What a kind of database implements to be a source; the engine does the rest.
+//!
+//! A kind hands out rows of structured queries ([`Query`]) and tells of each value what it is for a managed column
+//! ([`LocalRow`]). It knows nothing of batches, windows, cursors, digests or bad rows. It may be asynchronous
+//! underneath: all methods block, and all are called on one thread, the one that reads ahead.
+
+use std::ops::ControlFlow;
+
+use plimsoll_core::Result;
+use plimsoll_core::schema::position_of;
+use plimsoll_core::store::{Outcome, TableId};
+use plimsoll_core::value::{ColumnType, NumericBuf, Value};
+
+use super::plan::TablePlan;
+use super::query::{Query, RawValue};
+
+/// Room for the parts of one value that a row does not hold as they are needed. It is used again for each value.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// A numeric's digits.
+    pub number: Option<NumericBuf>,
+    /// A value in another form.
+    pub bytes: Vec<u8>,
+    /// A text in another form.
+    pub text: String,
+}
+
+/// One row as the database hands it out. `place` counts the selected columns from 0; the query says which they are.
+pub trait LocalRow {
+    /// The value of a column as one of `column_type`, exactly; `None` is NULL. Whoever asks checks it with
+    /// [`ColumnType::check`]: lengths, precision, characters that Postgres does not take are not looked at here.
+    ///
+    /// # Errors
+    /// Where it is no value of that type. The message does not name the column.
+    fn value<'v>(
+        &'v self,
+        place: usize,
+        column_type: &ColumnType,
+        scratch: &'v mut Scratch,
+    ) -> Result<Option<Value<'v>>>;
+
+    /// Where a row stands that has this version; `None` where the value is no version. Also for rows that cannot be
+    /// encoded otherwise.
+    fn position(&self, place: usize, column_type: &ColumnType, scratch: &mut Scratch) -> Option<i64> {
+        position_of(&self.value(place, column_type, scratch).ok()??)
+    }
+
+    /// Appends the database's own bytes of a value, from which the same value can be bound again, and answers which
+    /// class of values it is of, 1 to 15 as the kind counts them; 0, and nothing appended, is NULL.
+    fn raw(&self, place: usize, bytes: &mut Vec<u8>) -> u8;
+
+    /// A value for people: at most some 200 characters of it.
+    fn shown(&self, place: usize) -> serde_json::Value;
+}
+
+/// A kind of database.
+pub trait Kind: Send + 'static {
+    /// A row of a statement's answer.
+    type Row<'r>: LocalRow;
+
+    /// A token that differs whenever the database may have changed since; `None` where none is to be had.
+    ///
+    /// # Errors
+    /// Where the database is another one by now.
+    fn change_token(&mut self) -> Outcome<Option<Vec<u8>>>;
+
+    /// Begins a snapshot: all queries until [`end`](Self::end) see the same rows.
+    ///
+    /// # Errors
+    /// As the database says.
+    fn begin(&mut self) -> Outcome<()>;
+
+    /// Ends the snapshot. What fails here shows at the next begin.
+    fn end(&mut self);
+
+    /// Hands the rows of a query to `each` until there are no more or it breaks.
+    ///
+    /// # Errors
+    /// As the database says.
+    fn stream(
+        &mut self,
+        query: &Query<'_>,
+        each: &mut dyn FnMut(&Self::Row<'_>) -> ControlFlow<()>,
+    ) -> Outcome<()>;
+
+    /// The number of rows of a table. May scan.
+    ///
+    /// # Errors
+    /// As the database says.
+    fn count(&mut self, table: TableId, plan: &TablePlan) -> Outcome<u64>;
+
+    /// Whether ranges of positions are found by an index; without one all rows are read for any number of ranges.
+    fn finds_positions(&mut self, table: TableId, plan: &TablePlan) -> Outcome<bool> {
+        let _ = table;
+        Ok(plan.indexed)
+    }
+
+    /// A mark of the order in which rows that share a position come: a cursor with another mark is not gone on from,
+    /// its position is read again.
+    fn order_mark(&mut self, table: TableId, plan: &TablePlan) -> Outcome<u8> {
+        let _ = (table, plan);
+        Ok(0)
+    }
+
+    /// Rows came in another order than their positions'. Whether they come in order when they are asked for again.
+    fn reorder(&mut self, table: TableId) -> bool {
+        let _ = table;
+        false
+    }
+
+    /// How the database may hold a value of the key column at this place of the plan, and whether it can hold it in no
+    /// other way that is the same to the managed column.
+    fn spellings(&self, plan: &TablePlan, place: usize, value: &Value<'_>) -> (Vec<RawValue>, bool);
+}

@@ -1,0 +1,236 @@
+//! Queries as SELECT statements, for kinds that speak SQL. What their dialects differ in is asked of [`Dialect`].
+
+use super::plan::TablePlan;
+use super::query::{Condition, Order, Query, RawValue, Select};
+
+/// A value that a statement is run with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Parameter<'q> {
+    /// The least version that stands at this position or above.
+    Least(i64),
+    /// The version of a row read before, and where it stands.
+    Version(i64, &'q RawValue),
+    /// A value read before, of the order's column at this place: of the plan's columns, or behind them the row's id.
+    Read(usize, &'q RawValue),
+    /// A number of rows.
+    Rows(u64),
+}
+
+/// How a kind of database writes statements.
+pub trait Dialect {
+    /// A name, quoted.
+    fn quoted(&self, name: &str) -> String;
+
+    /// The place of the parameter with this number, from 1. The kind may cast it to what it is compared with.
+    fn mark(&self, number: usize, parameter: &Parameter<'_>, plan: &TablePlan) -> String;
+
+    /// What statements compare and order versions by. The version column where nothing else is said.
+    fn version(&self, plan: &TablePlan) -> String {
+        plan.version().map(|column| self.quoted(&column.name)).unwrap_or_default()
+    }
+
+    /// A condition without which rows that have no position may be among others.
+    fn placed(&self, plan: &TablePlan) -> String {
+        format!("{} IS NOT NULL", self.version(plan))
+    }
+
+    /// A condition that holds for the rows that have no position.
+    fn misplaced(&self, plan: &TablePlan) -> String {
+        format!("{} IS NULL", self.version(plan))
+    }
+
+    /// A column as it is selected; `place` is its place among the plan's columns.
+    fn selected(&self, plan: &TablePlan, place: usize) -> String {
+        self.quoted(&plan.columns[place].name)
+    }
+
+    /// A column of the plan's order as rows are ordered and compared by it.
+    fn ordered(&self, plan: &TablePlan, place: usize) -> String {
+        match plan.columns.get(place) {
+            Some(column) => self.quoted(&column.name),
+            None => plan.row_id.clone().unwrap_or_default(),
+        }
+    }
+
+    /// Whether `(a, b) > (x, y)` is found by an index.
+    fn compares_rows(&self) -> bool;
+
+    /// Whether NULL comes before all values in ascending order.
+    fn nulls_first(&self) -> bool;
+
+    /// `LIMIT` and `OFFSET` with a blank in front, or nothing where neither is given.
+    fn limits(&self, limit: Option<String>, skip: Option<String>) -> String {
+        let limit = limit.map(|mark| format!(" LIMIT {mark}")).unwrap_or_default();
+        limit + &skip.map(|mark| format!(" OFFSET {mark}")).unwrap_or_default()
+    }
+}
+
+/// A statement and what it is run with, in the order of its marks.
+#[derive(Debug)]
+pub struct Rendered<'q> {
+    /// The statement. It is the same for all queries that differ in values alone.
+    pub sql: String,
+    /// The parameters.
+    pub parameters: Vec<Parameter<'q>>,
+}
+
+/// A query as a statement.
+pub fn render<'q, D: Dialect>(dialect: &D, query: &Query<'q>) -> Rendered<'q> {
+    let mut writer = Writer { dialect, plan: query.plan, parameters: Vec::new() };
+    let mut sql = format!("SELECT {} FROM {}", writer.selection(query.select), query.plan.relation);
+    let conditions = writer.conditions(&query.condition);
+    if !conditions.is_empty() {
+        sql.push_str(" WHERE ");
+        sql.push_str(&conditions.join(" AND "));
+    }
+    sql.push_str(&writer.order(query.order));
+    let limit = query.limit.map(|rows| writer.add(Parameter::Rows(rows)));
+    let skip = (query.skip > 0).then(|| writer.add(Parameter::Rows(query.skip)));
+    sql.push_str(&dialect.limits(limit, skip));
+    Rendered { sql, parameters: writer.parameters }
+}
+
+struct Writer<'w, 'q, D> {
+    dialect: &'w D,
+    plan: &'q TablePlan,
+    parameters: Vec<Parameter<'q>>,
+}
+
+impl<'q, D: Dialect> Writer<'_, 'q, D> {
+    /// Adds a parameter and answers its mark.
+    fn add(&mut self, parameter: Parameter<'q>) -> String {
+        self.parameters.push(parameter);
+        self.dialect.mark(self.parameters.len(), &parameter, self.plan)
+    }
+
+    fn selection(&self, select: Select) -> String {
+        let plan = self.plan;
+        let names = |places: &mut dyn Iterator<Item = usize>| {
+            places.map(|place| self.dialect.selected(plan, place)).collect::<Vec<_>>()
+        };
+        let list = match select {
+            Select::Row => {
+                let mut list = names(&mut (0..plan.columns.len()));
+                list.extend(plan.row_id.clone());
+                list
+            }
+            Select::Key => names(&mut plan.schema.key_indexes().iter().copied()),
+            Select::Version => names(&mut plan.version_place().into_iter()),
+        };
+        list.join(", ")
+    }
+
+    fn conditions(&mut self, condition: &Condition<'q>) -> Vec<String> {
+        let version = self.dialect.version(self.plan);
+        match *condition {
+            Condition::All => Vec::new(),
+            Condition::Misplaced => vec![self.dialect.misplaced(self.plan)],
+            Condition::At(range) => {
+                let mut conditions = Vec::new();
+                if let Some(from) = range.from {
+                    conditions.push(format!("{version} >= {}", self.add(Parameter::Least(from))));
+                }
+                conditions.push(match range.to {
+                    Some(to) => format!("{version} < {}", self.add(Parameter::Least(to))),
+                    None => self.dialect.placed(self.plan),
+                });
+                conditions
+            }
+            Condition::Key(values) => {
+                let order = self.plan.order.iter().zip(values);
+                let steps: Vec<_> = order.map(|(place, value)| self.step(*place, value)).collect();
+                steps.iter().map(|step| self.equal(step)).collect()
+            }
+            Condition::Behind { version: cursor, order } => {
+                let mut steps: Vec<_> = Vec::with_capacity(order.len() + 1);
+                if let Some((position, value)) = cursor {
+                    let parameter = Parameter::Version(position, value);
+                    steps.push(Step { name: version, parameter, value, never_null: true });
+                }
+                steps
+                    .extend(self.plan.order.iter().zip(order).map(|(place, value)| self.step(*place, value)));
+                let mut conditions = vec![self.behind(&steps)];
+                if cursor.is_some() {
+                    conditions.push(self.dialect.placed(self.plan));
+                }
+                conditions
+            }
+        }
+    }
+
+    /// Behind these values in the order of their columns.
+    fn behind(&mut self, steps: &[Step<'q>]) -> String {
+        let nulls_first = self.dialect.nulls_first();
+        let is_plain = |step: &Step<'_>| !step.value.is_null() && (nulls_first || step.never_null);
+        if self.dialect.compares_rows() && steps.iter().all(is_plain) {
+            let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
+            let marks: Vec<String> = steps.iter().map(|step| self.add(step.parameter)).collect();
+            return format!("({}) > ({})", names.join(", "), marks.join(", "));
+        }
+        let mut conditions = Vec::new();
+        if let Some(first) = steps.first().filter(|step| is_plain(step)) {
+            // What an index finds.
+            conditions.push(format!("{} >= {}", first.name, self.add(first.parameter)));
+        }
+        // Equal in the columns before, and behind in this one.
+        let mut ways = Vec::new();
+        for (i, step) in steps.iter().enumerate() {
+            // Nothing comes behind NULL where it is the last.
+            if step.value.is_null() && !nulls_first {
+                continue;
+            }
+            let mut way: Vec<String> = steps[..i].iter().map(|step| self.equal(step)).collect();
+            let name = &step.name;
+            way.push(match (step.value.is_null(), nulls_first || step.never_null) {
+                (true, _) => format!("{name} IS NOT NULL"),
+                (false, true) => format!("{name} > {}", self.add(step.parameter)),
+                (false, false) => format!("({name} > {} OR {name} IS NULL)", self.add(step.parameter)),
+            });
+            ways.push(way.join(" AND "));
+        }
+        conditions.push(match ways.is_empty() {
+            true => "1 = 0".to_owned(),
+            false => format!("({})", ways.join(" OR ")),
+        });
+        conditions.join(" AND ")
+    }
+
+    fn equal(&mut self, step: &Step<'q>) -> String {
+        match step.value.is_null() {
+            true => format!("{} IS NULL", step.name),
+            false => format!("{} = {}", step.name, self.add(step.parameter)),
+        }
+    }
+
+    fn order(&self, order: Order) -> String {
+        let version = || self.dialect.version(self.plan);
+        let columns = match order {
+            Order::Any => return String::new(),
+            Order::Version => vec![version()],
+            Order::VersionDown => vec![format!("{} DESC", version())],
+            Order::Reading => {
+                let version = self.plan.version_place().map(|_| version());
+                version.into_iter().chain(self.plan.order.iter().map(|place| self.name(*place))).collect()
+            }
+        };
+        format!(" ORDER BY {}", columns.join(", "))
+    }
+
+    fn name(&self, place: usize) -> String {
+        self.dialect.ordered(self.plan, place)
+    }
+
+    /// A column of the plan's order with the value that it is compared with.
+    fn step(&self, place: usize, value: &'q RawValue) -> Step<'q> {
+        let never_null = self.plan.columns.get(place).is_none_or(|column| column.not_null);
+        Step { name: self.name(place), parameter: Parameter::Read(place, value), value, never_null }
+    }
+}
+
+/// A column in a comparison of several.
+struct Step<'q> {
+    name: String,
+    parameter: Parameter<'q>,
+    value: &'q RawValue,
+    never_null: bool,
+}
