@@ -305,7 +305,12 @@ pub fn plan(
     table: &TableConfig,
     schema: Outcome<TableSchema>,
 ) -> Outcome<TablePlan> {
-    TablePlan::new(&local.table(&table.name)?, schema?, table)
+    let found = local.table(&table.name)?;
+    let plan = TablePlan::new(&found, schema?, table)?;
+    for (sent, managed) in plan.columns.iter().zip(plan.schema.columns()) {
+        local.fits(&found, &sent.name, &managed.column_type)?;
+    }
+    Ok(plan)
 }
 
 /// Says what would make a table cheaper to read.

@@ -72,6 +72,21 @@ impl Address {
     /// # Errors
     /// A `Run` failure that never shows a password.
     pub fn parse(text: &str) -> Outcome<Address> {
+        Self::parse_with(text, &|name| std::env::var(name).ok())
+    }
+
+    /// As [`parse`](Self::parse), for another server than the shared one: `password` in place of `PGPASSWORD`.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn of_source(text: &str, password: Option<String>) -> Outcome<Address> {
+        Self::parse_with(text, &|name| match name {
+            "PGPASSWORD" => password.clone(),
+            name => std::env::var(name).ok(),
+        })
+    }
+
+    fn parse_with(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Outcome<Address> {
         let (rest, settings) = take_tls_settings(text.trim());
         // The driver's message names the setting, not its value.
         let mut config = Config::from_str(&rest).map_err(|error| {
@@ -98,7 +113,7 @@ impl Address {
             Authorities::Usual => TlsMode::Prefer,
             _ => TlsMode::VerifyFull,
         });
-        fill_in(&mut config);
+        fill_in(&mut config, variable);
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(unusable("the server's url names no host"));
         }
@@ -163,8 +178,8 @@ impl Address {
     }
 }
 
-fn fill_in(config: &mut Config) {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+fn fill_in(config: &mut Config, variable: &dyn Fn(&str) -> Option<String>) {
+    let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
     if config.get_user().is_none()
         && let Some(user) = variable("PGUSER").or_else(|| variable("USER"))
     {

@@ -13,6 +13,7 @@
 pub mod address;
 mod agent;
 mod batch;
+pub mod connection;
 mod error;
 mod level;
 mod parts;

@@ -6,15 +6,14 @@ use std::pin::Pin;
 use plimsoll_core::store::{Failure, FailureKind, Outcome};
 use plimsoll_core::token::Token;
 use tokio::runtime::Runtime;
-use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Config, Error, NoTls, Row, Socket};
+use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
-use super::address::{Address, TlsMode};
-use super::error::{Place, connect_failure, failure};
-use super::tls;
-use crate::failure::{passing, run as no_run};
+use super::address::Address;
+use super::connection;
+use super::error::{Place, failure};
+use crate::failure::passing;
 use crate::fault::fault_point;
 
 /// As whom transactions are made.
@@ -56,11 +55,7 @@ impl Server {
     /// # Errors
     /// A `Run` failure where this machine refuses what a connection needs.
     pub fn new(address: Address, login: Login) -> Outcome<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| no_run(format!("no network: {error}")))?;
-        Ok(Server { address, login, runtime, client: None, fingerprint_key: None })
+        Ok(Server { address, login, runtime: connection::runtime()?, client: None, fingerprint_key: None })
     }
 
     /// The database that is logged in to.
@@ -77,29 +72,7 @@ impl Server {
         if self.client.as_ref().is_some_and(|client| !client.is_closed()) {
             return Ok(());
         }
-        let (config, mode) = (&self.address.config, self.address.mode);
-        let client = self.runtime.block_on(async {
-            if mode == TlsMode::Disable || mode == TlsMode::Allow {
-                match open(config, NoTls).await {
-                    Ok(client) => return Ok(client),
-                    Err(error) if mode == TlsMode::Disable || error.as_db_error().is_none() => {
-                        return Err(connect_failure(&error, &self.address));
-                    }
-                    // The server may insist on TLS.
-                    Err(_) => {}
-                }
-            }
-            let mut config = config.clone();
-            if mode == TlsMode::Allow {
-                config.ssl_mode(tokio_postgres::config::SslMode::Require);
-            }
-            let opened = match tls::is_optional(&self.address) {
-                true => open(&config, tls::OnOffer(self.address.clone())).await,
-                false => open(&config, tls::connector(&self.address)?).await,
-            };
-            opened.map_err(|error| connect_failure(&error, &self.address))
-        })?;
-        tracing::debug!(server = %self.address.display(), "connected");
+        let client = connection::connect(&self.runtime, &self.address)?;
         self.client = Some(client);
         Ok(())
     }
@@ -140,17 +113,6 @@ impl Server {
         let mut answers = self.transact(place, &[Statement { sql, parameters }])?;
         Ok(answers.pop().unwrap_or_default())
     }
-}
-
-/// Opens a connection; its own task speaks for it from then on.
-async fn open<T>(config: &Config, tls: T) -> Result<Client, Error>
-where
-    T: MakeTlsConnect<Socket>,
-    T::Stream: Send + 'static,
-{
-    let (client, connection) = config.connect(tls).await?;
-    tokio::spawn(connection);
-    Ok(client)
 }
 
 const CHALLENGE: &str = "SELECT plimsoll.login_challenge()";

@@ -12,6 +12,7 @@ use plimsoll_core::store::{Outcome, TableId};
 use plimsoll_core::value::{ColumnType, NumericBuf, Value};
 
 use super::plan::TablePlan;
+use super::postgres::nested::Nested;
 use super::query::{Query, RawValue};
 
 /// Room for the parts of one value that a row does not hold as they are needed. It is used again for each value.
@@ -23,6 +24,8 @@ pub struct Scratch {
     pub bytes: Vec<u8>,
     /// A text in another form.
     pub text: String,
+    /// A value put together from others.
+    pub nested: Option<Nested>,
 }
 
 /// One row as the database hands it out. `place` counts the selected columns from 0; the query says which they are.

@@ -2,6 +2,7 @@
 
 use plimsoll_core::digest::FingerprintKey;
 use plimsoll_core::store::{Outcome, Source};
+use plimsoll_core::value::ColumnType;
 
 use super::plan::TablePlan;
 
@@ -142,6 +143,16 @@ pub trait LocalDatabase: Send {
         column: &LocalColumn,
         part: Part,
     ) -> Outcome<Option<String>>;
+
+    /// Whether values of a column are taken for a managed column of type `to` at all: where none is, the table need not be
+    /// read to know it.
+    ///
+    /// # Errors
+    /// A `Table` failure that says what to do, where none is.
+    fn fits(&mut self, table: &LocalTable, column: &str, to: &ColumnType) -> Outcome<()> {
+        let _ = (table, column, to);
+        Ok(())
+    }
 
     /// The highest position of a table whose rows stand at their version, for the server to notice a restored backup;
     /// `None` where it has no rows, or they stand elsewhere.

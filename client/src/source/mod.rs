@@ -7,6 +7,7 @@ pub mod kind;
 pub mod local;
 mod place;
 pub mod plan;
+pub mod postgres;
 pub mod query;
 pub mod sqlite;
 pub mod statement;
@@ -14,6 +15,7 @@ pub mod statement;
 use plimsoll_core::store::Outcome;
 
 use crate::failure::{Advise, run as no_run};
+use crate::server::address::Address;
 use local::LocalDatabase;
 pub use place::{Password, Place, password_of_environment};
 
@@ -24,9 +26,11 @@ pub use place::{Password, Place, password_of_environment};
 pub fn open(place: &Place) -> Outcome<Box<dyn LocalDatabase>> {
     match place {
         Place::Sqlite(path) => Ok(Box::new(sqlite::Sqlite::open(path)?)),
-        Place::Postgres { .. } | Place::Mysql { .. } => {
-            Err(no_run(format!("this version reads no {} database", place.kind()))
-                .advise("name a SQLite file: sqlite = \"..\" under [source]"))
+        Place::Postgres { url, password } => {
+            let password = password.clone().map(|Password(password)| password);
+            Ok(Box::new(postgres::Postgres::open(Address::of_source(url, password)?)?))
         }
+        Place::Mysql { .. } => Err(no_run(format!("this version reads no {} database", place.kind()))
+            .advise("name a SQLite file: sqlite = \"..\" under [source]")),
     }
 }

@@ -1,5 +1,7 @@
 //! Queries as SELECT statements, for kinds that speak SQL. What their dialects differ in is asked of [`Dialect`].
 
+use std::borrow::Cow;
+
 use super::plan::TablePlan;
 use super::query::{Condition, Order, Query, RawValue, Select};
 
@@ -52,8 +54,21 @@ pub trait Dialect {
         }
     }
 
+    /// The operator that compares a column of the plan's order. Where it is another than is asked for, rows are not compared
+    /// as `(a, b) > (x, y)`.
+    fn operator(&self, plan: &TablePlan, place: usize, sign: &'static str) -> Cow<'static, str> {
+        let _ = (plan, place);
+        sign.into()
+    }
+
     /// Whether `(a, b) > (x, y)` is found by an index.
     fn compares_rows(&self) -> bool;
+
+    /// Whether rows come in this order without being asked to.
+    fn comes_in_order(&self, plan: &TablePlan, order: Order) -> bool {
+        let _ = (plan, order);
+        false
+    }
 
     /// Whether NULL comes before all values in ascending order.
     fn nulls_first(&self) -> bool;
@@ -162,7 +177,8 @@ impl<'q, D: Dialect> Writer<'_, 'q, D> {
     fn behind(&mut self, steps: &[Step<'q>]) -> String {
         let nulls_first = self.dialect.nulls_first();
         let is_plain = |step: &Step<'_>| !step.value.is_null() && (nulls_first || step.never_null);
-        if self.dialect.compares_rows() && steps.iter().all(is_plain) {
+        let is_usual = |step: &Step<'_>| is_plain(step) && self.operator(step, ">") == ">";
+        if self.dialect.compares_rows() && steps.iter().all(is_usual) {
             let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
             let marks: Vec<String> = steps.iter().map(|step| self.add(step.parameter)).collect();
             return format!("({}) > ({})", names.join(", "), marks.join(", "));
@@ -170,7 +186,8 @@ impl<'q, D: Dialect> Writer<'_, 'q, D> {
         let mut conditions = Vec::new();
         if let Some(first) = steps.first().filter(|step| is_plain(step)) {
             // What an index finds.
-            conditions.push(format!("{} >= {}", first.name, self.add(first.parameter)));
+            let sign = self.operator(first, ">=");
+            conditions.push(format!("{} {sign} {}", first.name, self.add(first.parameter)));
         }
         // Equal in the columns before, and behind in this one.
         let mut ways = Vec::new();
@@ -180,11 +197,11 @@ impl<'q, D: Dialect> Writer<'_, 'q, D> {
                 continue;
             }
             let mut way: Vec<String> = steps[..i].iter().map(|step| self.equal(step)).collect();
-            let name = &step.name;
+            let (name, sign) = (&step.name, self.operator(step, ">"));
             way.push(match (step.value.is_null(), nulls_first || step.never_null) {
                 (true, _) => format!("{name} IS NOT NULL"),
-                (false, true) => format!("{name} > {}", self.add(step.parameter)),
-                (false, false) => format!("({name} > {} OR {name} IS NULL)", self.add(step.parameter)),
+                (false, true) => format!("{name} {sign} {}", self.add(step.parameter)),
+                (false, false) => format!("({name} {sign} {} OR {name} IS NULL)", self.add(step.parameter)),
             });
             ways.push(way.join(" AND "));
         }
@@ -198,12 +215,23 @@ impl<'q, D: Dialect> Writer<'_, 'q, D> {
     fn equal(&mut self, step: &Step<'q>) -> String {
         match step.value.is_null() {
             true => format!("{} IS NULL", step.name),
-            false => format!("{} = {}", step.name, self.add(step.parameter)),
+            false => format!("{} {} {}", step.name, self.operator(step, "="), self.add(step.parameter)),
+        }
+    }
+
+    /// The operator that a column is compared by; the version has the usual ones.
+    fn operator(&self, step: &Step<'_>, sign: &'static str) -> Cow<'static, str> {
+        match step.parameter {
+            Parameter::Read(place, _) => self.dialect.operator(self.plan, place, sign),
+            _ => sign.into(),
         }
     }
 
     fn order(&self, order: Order) -> String {
         let version = || self.dialect.version(self.plan);
+        if self.dialect.comes_in_order(self.plan, order) {
+            return String::new();
+        }
         let columns = match order {
             Order::Any => return String::new(),
             Order::Version => vec![version()],

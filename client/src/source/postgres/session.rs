@@ -1,0 +1,205 @@
+//! The connection, and the transaction of a call.
+
+use std::collections::HashMap;
+use std::pin::pin;
+
+use futures_util::TryStreamExt;
+use plimsoll_core::store::Outcome;
+use self_cell::{MutBorrow, self_cell};
+use tokio::runtime::Runtime;
+use tokio_postgres::{Client, Error, IsolationLevel, Row, Statement, Transaction};
+
+use super::error::{connect_failure, failure};
+use super::row::Bound;
+use crate::failure::{Advise, passing, run as no_run};
+use crate::server::address::Address;
+use crate::server::connection::{connect, runtime};
+
+/// What each transaction sets for itself, so that neither the role's settings nor a pooler's matter: names mean the
+/// catalogue's alone; rows that a policy hides are an error; values are written in one way; waiting has an end; an order
+/// that an index has is taken from the index.
+const SETTINGS: &str = "SET LOCAL search_path = pg_catalog; SET LOCAL row_security = off;
+    SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres'; SET LOCAL timezone = 'UTC';
+    SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'; SET LOCAL quote_all_identifiers = off;
+    SET LOCAL statement_timeout = '30min'; SET LOCAL lock_timeout = '10s';
+    SET LOCAL idle_in_transaction_session_timeout = '5min';
+    SET LOCAL enable_sort = off; SET LOCAL jit = off; SET LOCAL plan_cache_mode = force_custom_plan;
+    SET LOCAL synchronize_seqscans = off";
+
+/// The oldest server that is read, as `server_version_num` says it.
+const OLDEST: i32 = 140_000;
+
+self_cell! {
+    /// A transaction and the connection it is made over.
+    struct Begun {
+        owner: MutBorrow<Client>,
+        #[not_covariant]
+        dependent: Transaction,
+    }
+}
+
+/// A statement's rows, in portions or all at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fetch {
+    /// All there are.
+    All,
+    /// So many first; whoever is handed a row says how many come with the next portion.
+    Portions(i32),
+}
+
+/// What becomes of a statement's further rows.
+pub enum Next {
+    /// They are handed out; so many come with the next portion.
+    Rows(i32),
+    /// Nobody wants them.
+    Stop,
+}
+
+/// The local server, connected when it is needed.
+pub struct Session {
+    address: Address,
+    runtime: Runtime,
+    client: Option<Client>,
+    begun: Option<Begun>,
+    /// The statements of this transaction.
+    statements: HashMap<String, Statement>,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Session({})", self.address.display())
+    }
+}
+
+impl Session {
+    /// A session that is connected.
+    ///
+    /// # Errors
+    /// What the server says to the attempt; a `Run` failure where it is too old.
+    pub fn open(address: Address) -> Outcome<Self> {
+        let runtime = runtime()?;
+        let mut session = Session { address, runtime, client: None, begun: None, statements: HashMap::new() };
+        let version = "SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4";
+        let version: i32 =
+            session.catalogue(async |client| client.query_typed_one(version, &[]).await?.try_get(0))?;
+        if version < OLDEST {
+            let message = format!("the local database is Postgres {}", version / 10_000);
+            return Err(no_run(message).advise("Postgres 14 is the oldest that is read"));
+        }
+        Ok(session)
+    }
+
+    /// The role that reads.
+    fn role(&self) -> &str {
+        self.address.config.get_user().unwrap_or_default()
+    }
+
+    fn take_client(&mut self) -> Outcome<Client> {
+        match self.client.take().filter(|client| !client.is_closed()) {
+            Some(client) => Ok(client),
+            None => connect(&self.runtime, &self.address).map_err(connect_failure),
+        }
+    }
+
+    /// Begins a snapshot; one that was begun before ends.
+    ///
+    /// # Errors
+    /// What the server says; `Passing` where it does not answer.
+    pub fn begin(&mut self) -> Outcome<()> {
+        self.end();
+        let client = self.take_client()?;
+        let runtime = &self.runtime;
+        let begun = Begun::try_new(MutBorrow::new(client), |client| {
+            runtime.block_on(async {
+                let transaction = client.borrow_mut().build_transaction();
+                let transaction = transaction
+                    .isolation_level(IsolationLevel::RepeatableRead)
+                    .read_only(true)
+                    .start()
+                    .await?;
+                transaction.batch_execute(SETTINGS).await.map(|()| transaction)
+            })
+        });
+        self.begun = Some(begun.map_err(|error| failure(&error, self.role(), None))?);
+        Ok(())
+    }
+
+    /// Ends the snapshot.
+    pub fn end(&mut self) {
+        self.statements.clear();
+        // The rollback is sent and not waited for.
+        self.client = self.begun.take().map(|begun| begun.into_owner().into_inner()).or(self.client.take());
+    }
+
+    /// Reads from the catalogue, in a snapshot of its own.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin).
+    pub fn catalogue<T>(&mut self, work: impl AsyncFnOnce(&Client) -> Result<T, Error>) -> Outcome<T> {
+        self.begin()?;
+        let answer = match &self.begun {
+            None => Err(passing("no connection")),
+            Some(begun) => begun.with_dependent(|_, transaction| {
+                let answer = self.runtime.block_on(work(transaction.client()));
+                answer.map_err(|error| failure(&error, self.role(), None))
+            }),
+        };
+        self.end();
+        answer
+    }
+
+    /// Hands the rows of a statement to `each`.
+    ///
+    /// # Errors
+    /// What the server says. No snapshot was begun: `Passing`.
+    pub fn rows(
+        &mut self,
+        sql: &str,
+        parameters: &[Bound<'_>],
+        fetch: Fetch,
+        relation: &str,
+        mut each: impl FnMut(&Row) -> Next,
+    ) -> Outcome<()> {
+        let Session { runtime, begun: Some(begun), statements, address, .. } = self else {
+            return Err(passing("no snapshot of the local database was begun"));
+        };
+        let answer = begun.with_dependent(|_, transaction| {
+            runtime.block_on(async {
+                let statement = match statements.get(sql) {
+                    Some(statement) => statement.clone(),
+                    None => {
+                        let statement = transaction.prepare(sql).await?;
+                        statements.insert(sql.to_owned(), statement.clone());
+                        statement
+                    }
+                };
+                let Fetch::Portions(mut portion) = fetch else {
+                    let mut rows = pin!(transaction.query_raw(&statement, parameters).await?);
+                    while let Some(row) = rows.try_next().await? {
+                        if let Next::Stop = each(&row) {
+                            break;
+                        }
+                    }
+                    return Ok(());
+                };
+                let portal = transaction.bind_raw(&statement, parameters).await?;
+                loop {
+                    let (asked, mut got) = (portion, 0);
+                    let mut rows = pin!(transaction.query_portal_raw(&portal, asked).await?);
+                    while let Some(row) = rows.try_next().await? {
+                        got += 1;
+                        match each(&row) {
+                            Next::Rows(next) => portion = next.max(1),
+                            Next::Stop => return Ok(()),
+                        }
+                    }
+                    if got < asked {
+                        return Ok(());
+                    }
+                }
+            })
+        });
+        let role = address.config.get_user().unwrap_or_default();
+        answer.map_err(|error: Error| failure(&error, role, Some(relation)))
+    }
+}

@@ -1,0 +1,193 @@
+//! The golden corpus through a real database: what it holds is encoded with the corpus' bytes and digests, and what a
+//! managed column would not hold is refused with the corpus' code.
+
+#[path = "../../../core/tests/golden/corpus.rs"]
+mod corpus;
+
+use std::collections::BTreeMap;
+
+use corpus::{Entry, entries};
+use plimsoll_core::digest::{Digester, FingerprintKey};
+use plimsoll_core::row::{RowWriter, put_varint};
+use plimsoll_core::store::SourceRecord;
+use plimsoll_core::value::{ColumnType, Value};
+use plimsoll_tests::shared;
+use postgres::Client;
+
+use crate::local::{KEY, Local, read_all};
+
+/// Makes the types that the corpus' columns need.
+#[derive(Default)]
+struct Made(BTreeMap<String, String>);
+
+impl Made {
+    /// The type as CREATE TABLE takes it; `None` where this server has none.
+    fn sql(&mut self, client: &mut Client, column_type: &ColumnType) -> Option<String> {
+        Some(match column_type {
+            ColumnType::Numeric(Some((precision, scale))) if shared().major() < 15 => {
+                if *scale < 0 || i32::from(*scale) > i32::from(*precision) {
+                    return None;
+                }
+                column_type.to_string()
+            }
+            ColumnType::Array(element) => format!("{}[]", self.sql(client, element)?),
+            ColumnType::Enum(labels) => {
+                let labels: Vec<String> =
+                    labels.iter().map(|label| format!("'{}'", label.replace('\'', "''"))).collect();
+                self.make(client, column_type, &format!("AS ENUM ({})", labels.join(", ")))
+            }
+            // Attributes that a type lacks between others were dropped.
+            ColumnType::Composite(attributes) => {
+                let mut list = Vec::new();
+                for attribute in attributes {
+                    list.push(format!("{} {}", attribute.name, self.sql(client, &attribute.column_type)?));
+                }
+                self.make(client, column_type, &format!("AS ({})", list.join(", ")))
+            }
+            ColumnType::Range(bound) => built_in_range(bound, "range")?,
+            ColumnType::Multirange(bound) => built_in_range(bound, "multirange")?,
+            ColumnType::Other(name) => name.clone(),
+            other => other.to_string(),
+        })
+    }
+
+    fn make(&mut self, client: &mut Client, column_type: &ColumnType, definition: &str) -> String {
+        let next = format!("public.made_{}", self.0.len());
+        let name = self.0.entry(column_type.to_string()).or_insert_with(|| {
+            client.batch_execute(&format!("CREATE TYPE {next} {definition}")).expect("a type");
+            next
+        });
+        name.clone()
+    }
+}
+
+fn built_in_range(bound: &ColumnType, kind: &str) -> Option<String> {
+    Some(match bound {
+        ColumnType::Int4 => format!("int4{kind}"),
+        ColumnType::Numeric(None) => format!("num{kind}"),
+        ColumnType::Timestamptz(6) => format!("tstz{kind}"),
+        _ => return None,
+    })
+}
+
+/// Values of one local type as the source reads them for a managed column's type, in order.
+fn encoded(
+    local: &mut Local,
+    sql: &str,
+    column_type: &ColumnType,
+    texts: &[Option<String>],
+) -> Vec<SourceRecord> {
+    let table = shared().unique("t");
+    let create = format!("CREATE TABLE public.{table} (id int8 PRIMARY KEY, v int8 NOT NULL, value {sql})");
+    local.writer.batch_execute(&create).expect("a table");
+    for (id, text) in (1i64..).zip(texts) {
+        let insert = format!("INSERT INTO public.{table} VALUES ($1, $1, $2::text::{sql})");
+        local
+            .writer
+            .execute(&insert, &[&id, text])
+            .unwrap_or_else(|error| panic!("{text:?}::{sql}: {error:?}"));
+    }
+    let value = format!("value {column_type}");
+    let mut source = local.source(&table, &["id int8*", "v int8!", &value], Some("v"));
+    read_all(&mut *source, 7)
+}
+
+fn new_local() -> Local {
+    Local::new("CREATE EXTENSION citext WITH SCHEMA public")
+}
+
+#[test]
+fn values_have_the_bytes_and_digests_of_the_corpus() {
+    let mut local = new_local();
+    let mut made = Made::default();
+    let mut digester = Digester::new(FingerprintKey::new(KEY));
+    let mut types: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
+    for entry in entries().into_iter().filter(|entry| entry.refused.is_none()) {
+        types.entry(entry.column_type.to_string()).or_default().push(entry);
+    }
+    let (mut compared, mut left_out) = (0, Vec::new());
+    for (name, cases) in types {
+        let column_type = &cases[0].column_type;
+        let Some(sql) = made.sql(&mut local.writer, column_type) else {
+            left_out.push(name);
+            continue;
+        };
+        let sql = if sql == "citext" { "public.citext".to_owned() } else { sql };
+        let texts: Vec<_> = cases.iter().map(|entry| entry.text.clone()).collect();
+        let records = encoded(&mut local, &sql, column_type, &texts);
+        assert_eq!(records.len(), cases.len(), "{name}");
+        for ((id, entry), record) in (1..).zip(&cases).zip(&records) {
+            let mut expected = Vec::new();
+            let mut writer = RowWriter::new(&mut expected);
+            writer.field(1, &Value::Int(id));
+            writer.field(2, &Value::Int(id));
+            let numbers = expected.clone();
+            if let Some((1, value)) = entry.stored.split_first() {
+                put_varint(&mut expected, 3);
+                expected.extend_from_slice(value);
+            }
+            let mut form = numbers;
+            if let Some((1, value)) = entry.form.split_first() {
+                put_varint(&mut form, 3);
+                form.extend_from_slice(value);
+            }
+            let SourceRecord::Row(row) = record else { panic!("{}: {record:?}", entry.name) };
+            assert_eq!(row.row, expected, "{}: {:?}", entry.name, entry.text);
+            assert_eq!(Ok(row.item.digest), digester.digest(&expected), "{}", entry.name);
+            assert_eq!(row.item.digest, digester.digest_of_form(&form), "{}", entry.name);
+            compared += 1;
+        }
+    }
+    println!("{compared} values compared, left out: {left_out:?}");
+    assert!(compared >= 190, "only {compared} values were compared");
+}
+
+/// The type without its limits, in which an application may keep what a managed column refuses.
+fn without_limits(column_type: &ColumnType) -> Option<&'static str> {
+    Some(match column_type {
+        ColumnType::Int2 | ColumnType::Int4 => "int8",
+        ColumnType::Numeric(_) => "numeric",
+        ColumnType::Varchar(_) | ColumnType::Char(_) => "text",
+        ColumnType::Time(_) => "time",
+        ColumnType::Timetz(_) => "timetz",
+        ColumnType::Timestamp(_) => "timestamp",
+        ColumnType::Timestamptz(_) => "timestamptz",
+        ColumnType::Interval(_) => "interval",
+        ColumnType::Float4 => "float8",
+        ColumnType::Enum(_) => "text",
+        ColumnType::Json | ColumnType::Jsonb => "text",
+        _ => return None,
+    })
+}
+
+#[test]
+fn what_a_managed_column_would_change_is_refused_with_the_code_of_the_corpus() {
+    let mut local = new_local();
+    let (mut refused, mut unheld) = (0, Vec::new());
+    for entry in entries() {
+        let state = match entry.refused {
+            Some("OutOfRange") => "22003",
+            Some("TooLong") => "22001",
+            Some("WouldChange") => "22000",
+            Some("InvalidText") => "22P02",
+            _ => continue,
+        };
+        let (Some(text), Some(sql)) = (&entry.text, without_limits(&entry.column_type)) else { continue };
+        // What an application writes into a column of the very type is Postgres' to refuse or to round.
+        if entry.column_type.to_string() == sql {
+            continue;
+        }
+        // What Postgres cannot hold in any column, no source sends.
+        let held = local.writer.query_one(&format!("SELECT $1::text::{sql} IS NOT NULL"), &[text]);
+        if held.is_err() {
+            unheld.push(entry.name);
+            continue;
+        }
+        let records = encoded(&mut local, sql, &entry.column_type, std::slice::from_ref(&entry.text));
+        let [SourceRecord::Bad(bad)] = &records[..] else { panic!("{}: {records:?}", entry.name) };
+        assert_eq!(bad.sqlstate, state, "{}: {}", entry.name, bad.message);
+        refused += 1;
+    }
+    println!("{refused} refused; not to be had in Postgres: {unheld:?}");
+    assert!(refused >= 15, "only {refused} values were refused");
+}

@@ -1,0 +1,121 @@
+//! A database that stands for a local one, and what the source makes of its tables.
+
+use plimsoll_client::config::TableConfig;
+use plimsoll_client::server::address::Address;
+use plimsoll_client::source::local::LocalDatabase;
+use plimsoll_client::source::plan::TablePlan;
+use plimsoll_client::source::postgres::Postgres;
+use plimsoll_core::digest::FingerprintKey;
+use plimsoll_core::schema::{Column, Roles, TableSchema};
+use plimsoll_core::store::{BatchLimit, Failure, Source, SourceRecord};
+use plimsoll_tests::{Login, shared};
+use postgres::Client;
+
+/// The key that digests are made with.
+pub const KEY: [u8; 32] = [1; 32];
+
+/// A database without the extension, and a role that may read it and nothing else.
+pub struct Local {
+    /// The database's name.
+    pub database: String,
+    /// Who reads.
+    pub reader: Login,
+    /// A connection of the application, as superuser.
+    pub writer: Client,
+}
+
+impl Local {
+    /// A new database with what `sql` makes in it.
+    pub fn new(sql: &str) -> Self {
+        let database = shared().create_empty_database();
+        let mut writer = shared().superuser(&database);
+        let reader = shared().create_login(&[]);
+        let grant = format!(
+            "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {role}; GRANT USAGE ON SCHEMA public TO {role};",
+            role = reader.role
+        );
+        writer.batch_execute(&(grant + sql)).expect("the local tables");
+        Local { database, reader, writer }
+    }
+
+    /// The address by which the source reads.
+    pub fn address(&self) -> Address {
+        Address::parse(&self.url()).expect("an address")
+    }
+
+    /// The same as text, password included.
+    pub fn url(&self) -> String {
+        shared().client_url(&self.reader, &self.database)
+    }
+
+    /// The local database as a run opens it.
+    pub fn open(&self) -> Result<Postgres, Failure> {
+        Postgres::open(self.address())
+    }
+
+    /// The source over one table; columns are written `name type`, with `*` behind those of the key and `!` behind those
+    /// that take no NULL.
+    pub fn source(&self, table: &str, columns: &[&str], version: Option<&str>) -> Box<dyn Source + Send> {
+        self.try_source(table, columns, version).unwrap_or_else(|failure| panic!("{table}: {failure}"))
+    }
+
+    /// As [`source`](Self::source), which may be refused.
+    pub fn try_source(
+        &self,
+        table: &str,
+        columns: &[&str],
+        version: Option<&str>,
+    ) -> Result<Box<dyn Source + Send>, Failure> {
+        let mut local: Box<dyn LocalDatabase> = Box::new(self.open()?);
+        let schema = schema(columns, version);
+        let found = local.table(table)?;
+        for column in schema.columns() {
+            if let Some(own) = found.column(&column.name) {
+                local.fits(&found, &own.name, &column.column_type)?;
+            }
+        }
+        let plan =
+            TablePlan::new(&found, schema, &TableConfig { name: table.to_owned(), ..Default::default() })?;
+        Ok(local.into_source(vec![plan], FingerprintKey::new(KEY)))
+    }
+}
+
+/// A managed table.
+pub fn schema(columns: &[&str], version: Option<&str>) -> TableSchema {
+    let mut key = Vec::new();
+    let made = (1..).zip(columns).map(|(number, text)| {
+        let (name, column_type) = text.split_once(' ').expect("a name and a type");
+        let bare = column_type.trim_end_matches(['*', '!']);
+        if column_type.ends_with('*') {
+            key.push(name);
+        }
+        Column {
+            number,
+            name: name.to_owned(),
+            column_type: bare.parse().unwrap_or_else(|error| panic!("{bare}: {error}")),
+            not_null: bare.len() < column_type.len(),
+        }
+    });
+    let made: Vec<Column> = made.collect();
+    let all: Vec<&str> = columns.iter().map(|text| text.split(' ').next().expect("a name")).collect();
+    let placed_by: &[&str] = match (version, key.is_empty()) {
+        (Some(_), _) => &[],
+        (None, false) => &key,
+        (None, true) => &all,
+    };
+    TableSchema::new(made, &Roles { key: &key, version, modified: None, placed_by }).expect("a schema")
+}
+
+/// All records of the first table, read in batches of so many rows.
+pub fn read_all(source: &mut dyn Source, rows: usize) -> Vec<SourceRecord> {
+    let (mut records, mut after) = (Vec::new(), None);
+    loop {
+        let batch =
+            source.read_batch(0, after.as_ref(), BatchLimit { rows, bytes: 64 << 20 }).expect("a batch");
+        records.extend(batch.records);
+        match batch.next {
+            Some(next) => after = Some(next),
+            None => return records,
+        }
+    }
+}
