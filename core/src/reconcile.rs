@@ -47,11 +47,13 @@ pub struct Limits {
     /// Local rows that are read at once to see whether a run of them is missing, before ranges are divided for it.
     /// That saves bytes; a side that keeps a manifest has to read few.
     pub early_rows: u64,
+    /// Whether coded symbols may be asked for. Of a keyless table's rows there are none: equal rows may be very many.
+    pub symbols: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { room: usize::MAX, local_rows: 900_000, early_rows: 1 << 16 }
+        Limits { room: usize::MAX, local_rows: 900_000, early_rows: 1 << 16, symbols: true }
     }
 }
 

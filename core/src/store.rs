@@ -6,17 +6,39 @@
 
 use std::fmt;
 
+mod source;
 mod summaries;
 
+pub use source::{
+    BadRow, BatchLimit, Cursor, KeyId, RangeHeld, Source, SourceBatch, SourceKey, SourceRecord, SourceRow,
+    SourceWindow,
+};
 pub use summaries::Summaries;
 
 use crate::digest::RowDigest;
 use crate::fingerprint::Fingerprint;
-use crate::manifest::{Item, KeyedItem};
+use crate::manifest::KeyedItem;
+use crate::schema::{Axis, TableSchema};
 use crate::short::ShortItem;
 
 /// A table's place in the run's list.
 pub type TableId = usize;
+
+/// What sort of table it is. The default has a key, and its rows stand at their version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TableShape {
+    /// Whether rows stand at a hash: the order of positions says nothing, and there is no highest one to go by.
+    pub hashed: bool,
+    /// Whether rows have no key: a row is its content, and equal rows are counted.
+    pub keyless: bool,
+}
+
+impl TableShape {
+    /// The shape of a table with this schema.
+    pub fn of(schema: &TableSchema) -> Self {
+        TableShape { hashed: schema.axis() == Axis::Hash, keyless: schema.is_keyless() }
+    }
+}
 
 /// A half-open range of positions; `None` is an open end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -106,171 +128,6 @@ impl std::error::Error for Failure {}
 
 /// What a trait method answers.
 pub type Outcome<T> = Result<T, Failure>;
-
-/// Identifies a source row whatever its content: a hash of its encoded key, or of the source's own key
-/// values where those cannot be encoded.
-pub type KeyId = [u8; 16];
-
-/// How to find a row on the source again.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum SourceKey {
-    /// The key as `row::key_of` makes it.
-    Encoded(Vec<u8>),
-    /// Bytes that only the source understands: the key has a value that cannot be encoded.
-    Raw(Vec<u8>),
-}
-
-impl SourceKey {
-    /// The identity of the row.
-    pub fn id(&self) -> KeyId {
-        let (domain, bytes) = match self {
-            SourceKey::Encoded(bytes) => (0u8, bytes),
-            SourceKey::Raw(bytes) => (1u8, bytes),
-        };
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&[domain]).update(bytes);
-        let mut id = [0; 16];
-        hasher.finalize_xof().fill(&mut id);
-        id
-    }
-}
-
-/// A row of the source, encoded for the managed table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceRow {
-    /// Position and digest.
-    pub item: Item,
-    /// The encoded key.
-    pub key: Vec<u8>,
-    /// The row in wire form.
-    pub row: Vec<u8>,
-}
-
-/// A row of the source that no encoding holds: its value fits the managed table's column in no way.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadRow {
-    /// Where it stands; `None` where even its version is no version.
-    pub position: Option<i64>,
-    /// How to find it again.
-    pub key: SourceKey,
-    /// The key as a person reads it, a JSON object of column names and values.
-    pub key_text: String,
-    /// A digest of the source's own values: it changes when the row does.
-    pub source_digest: RowDigest,
-    /// The column at fault.
-    pub column: Option<String>,
-    /// The SQLSTATE that says what is wrong.
-    pub sqlstate: String,
-    /// What is wrong, naming the column.
-    pub message: String,
-}
-
-/// A row as the source has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SourceRecord {
-    /// A row that can be sent.
-    Row(SourceRow),
-    /// A row that can never be: seldom, so it takes no room beside the others.
-    Bad(Box<BadRow>),
-}
-
-/// Where reading in (position, key) order goes on. `key` is the source's own form of the last key read.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Cursor {
-    /// The position of the last row read.
-    pub position: i64,
-    /// The source's own bytes of the last row's key; `None`: go on beyond all rows of the position.
-    pub key: Option<Vec<u8>>,
-}
-
-/// How much one read may bring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BatchLimit {
-    /// Rows at most, 1 or more.
-    pub rows: usize,
-    /// Encoded bytes at most; one row comes whatever its size.
-    pub bytes: usize,
-}
-
-/// Rows read in (position, key) order.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct SourceBatch {
-    /// The rows, in order.
-    pub records: Vec<SourceRecord>,
-    /// Where to go on; `None`: there was nothing beyond the last row.
-    pub next: Option<Cursor>,
-}
-
-/// The row manifest of a stretch of the source that holds about as many rows as asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct SourceWindow {
-    /// What the window covers. Whole positions only.
-    pub range: PositionRange,
-    /// The rows that can be encoded, by ascending position.
-    pub items: Vec<Item>,
-    /// The rows that cannot.
-    pub bad: Vec<BadRow>,
-}
-
-impl SourceWindow {
-    /// How many rows it covers.
-    pub fn rows(&self) -> u64 {
-        (self.items.len() + self.bad.len()) as u64
-    }
-}
-
-/// The side that is right.
-pub trait Source {
-    /// A token that differs whenever the database may have changed since; `None` where none is to be had.
-    fn change_token(&mut self) -> Outcome<Option<Vec<u8>>>;
-
-    /// The highest position, by index.
-    fn max_position(&mut self, table: TableId) -> Outcome<Option<i64>>;
-
-    /// Number of rows. May scan.
-    fn row_count(&mut self, table: TableId) -> Outcome<u64>;
-
-    /// The position of the row that has `rows` rows at or above it, at or below `upto`: where a tail of
-    /// that many rows begins. `None` where the table has fewer rows up to there.
-    fn tail_start(&mut self, table: TableId, upto: i64, rows: u64) -> Outcome<Option<i64>>;
-
-    /// The next rows in (position, key) order beyond `after` (`None`: from the beginning).
-    fn read_batch(
-        &mut self,
-        table: TableId,
-        after: Option<&Cursor>,
-        limit: BatchLimit,
-    ) -> Outcome<SourceBatch>;
-
-    /// The row manifest from `range.from` on: whole positions until about `rows` rows are covered, and no
-    /// further than `range.to`. The answer's range starts at `range.from`; it ends at `range.to` where
-    /// everything was covered.
-    fn window(&mut self, table: TableId, range: PositionRange, rows: u64) -> Outcome<SourceWindow>;
-
-    /// The row manifests of these ranges, which ascend and do not meet: of each as [`Source::window`] answers, until
-    /// about `rows` rows are covered in all or one of them was not covered to its end; of those beyond, nothing.
-    /// A source that finds a range by reading all rows reads them once for all ranges.
-    fn windows(&mut self, table: TableId, ranges: &[PositionRange], rows: u64) -> Outcome<Vec<SourceWindow>> {
-        let (mut windows, mut left) = (Vec::with_capacity(ranges.len()), rows.max(1));
-        for range in ranges {
-            let window = self.window(table, *range, left)?;
-            left = left.saturating_sub(window.rows());
-            let is_whole = window.range == *range;
-            windows.push(window);
-            if left == 0 || !is_whole {
-                break;
-            }
-        }
-        Ok(windows)
-    }
-
-    /// The rows that these items of a window stand for, as they are now; rows that changed meanwhile are
-    /// left out.
-    fn rows_of(&mut self, table: TableId, items: &[Item]) -> Outcome<Vec<SourceRow>>;
-
-    /// The rows with these keys as they are now, in the order asked; `None`: no such row.
-    fn lookup(&mut self, table: TableId, keys: &[SourceKey]) -> Outcome<Vec<Option<SourceRecord>>>;
-}
 
 /// Why the target did not store a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -390,13 +247,17 @@ pub trait Target: Summaries {
     /// The fingerprint of a range.
     fn fingerprint(&mut self, table: TableId, range: PositionRange) -> Outcome<Fingerprint>;
 
-    /// The keys and whole digests of the rows that these items stand for; rows that are gone are left out.
+    /// The keys and whole digests of the rows that these items stand for; rows that are gone are left out. In a keyless
+    /// table an item is answered as often as it is listed, and at most as often as it is there.
     fn keys_of(&mut self, table: TableId, items: &[ShortItem]) -> Outcome<Vec<KeyedItem>>;
 
-    /// Stores rows.
+    /// Stores rows. Those of a keyless table are added to the rows that are there, exactly once: where a call failed in
+    /// passing, it is made again with the same rows before any other upload of the table, and the target tells by a
+    /// number of the upload whether it was done before its answer was lost.
     fn upload(&mut self, table: TableId, rows: &[SourceRow]) -> Outcome<Uploaded>;
 
-    /// Deletes exactly these rows; one that is not there as named is left alone. `planned`: about how many
+    /// Deletes exactly these rows; one that is not there as named is left alone. Of a keyless table's equal rows as many
+    /// are deleted as are listed. `planned`: about how many
     /// rows this run deletes from here on, these among them; what the guard against destruction weighs.
     fn delete(&mut self, table: TableId, rows: &[KeyedItem], planned: u64) -> Outcome<Deleted>;
 

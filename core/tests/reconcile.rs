@@ -190,6 +190,7 @@ fn limits(rng: &mut StdRng) -> Limits {
         room: if rng.random_bool(0.3) { rng.random_range(1..500) } else { usize::MAX },
         local_rows: [0, 100, 400_000].into_iter().choose(rng).unwrap_or(0),
         early_rows: [0, 50, 1 << 16].into_iter().choose(rng).unwrap_or(0),
+        symbols: rng.random_bool(0.8),
     }
 }
 

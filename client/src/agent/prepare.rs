@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use plimsoll_core::digest::FingerprintKey;
 use plimsoll_core::schema::TableSchema;
-use plimsoll_core::store::{FailureKind, Outcome};
+use plimsoll_core::store::{FailureKind, Outcome, TableShape};
 use plimsoll_core::sync::TableInput;
 use serde_json::{Map, Value as Json};
 
@@ -143,6 +143,7 @@ fn prepare_tables(
                 if options.interval.is_none() {
                     warn_of_sorting(local.as_ref(), &plan);
                 }
+                let shape = TableShape::of(&plan.schema);
                 plans.push(plan);
                 let input = TableInput {
                     on_hold: remote.hold.is_some() && !released.contains(&relation),
@@ -150,6 +151,7 @@ fn prepare_tables(
                     version: remote.version(),
                     rejected: remote.rejected,
                     rank: remote.rank,
+                    shape,
                 };
                 prepared.tables.push(PreparedTable { local: table.name.clone(), input });
             }

@@ -1,7 +1,7 @@
 //! A full comparison of both sides that changes nothing and takes no lease.
 
 use plimsoll_core::schema::TableSchema;
-use plimsoll_core::store::{Failure, FailureKind, Outcome};
+use plimsoll_core::store::{Failure, FailureKind, Outcome, TableShape};
 use plimsoll_core::sync::{self, Difference, DifferenceKind, VerifyReport};
 use serde::Serialize;
 
@@ -116,7 +116,8 @@ pub fn verify(
                 false => verdict.more_differences += 1,
             };
             let mut world = VerifyWorld { stop, progress };
-            match sync::verify(&mut source, &mut target, &mut world, &settings, id, &mut show) {
+            let table = (id, TableShape::of(&schemas[id]));
+            match sync::verify(&mut source, &mut target, &mut world, &settings, table, &mut show) {
                 Ok(report) if !stop.asked() || !report.level => verdict.report = Some(report),
                 Ok(_) => verdict.failure = Some("stopped before everything was compared".to_owned()),
                 Err(failure) if failure.kind == FailureKind::Run => return Err(failure),

@@ -8,8 +8,8 @@ use std::thread::JoinHandle;
 
 use plimsoll_core::manifest::Item;
 use plimsoll_core::store::{
-    BatchLimit, Cursor, Failure, FailureKind, Outcome, PositionRange, Source, SourceBatch, SourceKey,
-    SourceRecord, SourceRow, SourceWindow, TableId,
+    BatchLimit, Cursor, Failure, FailureKind, Outcome, PositionRange, RangeHeld, Source, SourceBatch,
+    SourceKey, SourceRecord, SourceRow, SourceWindow, TableId,
 };
 
 /// Batches of so many rows have nearly grown as large as they will: no more rows are read ahead than that.
@@ -98,6 +98,14 @@ impl Source for ReadAhead {
         self.ask(move |source| source.tail_start(table, upto, rows))
     }
 
+    fn settled(&mut self, table: TableId) -> Outcome<Option<i64>> {
+        self.ask(move |source| source.settled(table))
+    }
+
+    fn is_scanned(&mut self, table: TableId) -> Outcome<bool> {
+        self.ask(move |source| source.is_scanned(table))
+    }
+
     fn read_batch(
         &mut self,
         table: TableId,
@@ -139,6 +147,11 @@ impl Source for ReadAhead {
     fn windows(&mut self, table: TableId, ranges: &[PositionRange], rows: u64) -> Outcome<Vec<SourceWindow>> {
         let ranges = ranges.to_vec();
         self.ask(move |source| source.windows(table, &ranges, rows))
+    }
+
+    fn fingerprints(&mut self, table: TableId, ranges: &[PositionRange]) -> Outcome<Vec<RangeHeld>> {
+        let ranges = ranges.to_vec();
+        self.ask(move |source| source.fingerprints(table, &ranges))
     }
 
     fn rows_of(&mut self, table: TableId, items: &[Item]) -> Outcome<Vec<SourceRow>> {

@@ -59,18 +59,18 @@ struct Costs {
     altered: bool,
     /// Rows expected to differ, for each region.
     expected: Vec<f64>,
-    /// Bytes of a symbol.
+    /// Bytes of a symbol; beyond all bounds where there are none.
     symbol: f64,
 }
 
 impl Costs {
-    fn new(open: &[Region]) -> Self {
+    fn new(open: &[Region], limits: &Limits) -> Self {
         let altered = altered(open);
         let ends = open.first().zip(open.last());
         let span = ends.map(|(first, last)| PositionRange { from: first.range.from, to: last.range.to });
         let symbol = Sketch::packed_len(span.as_slice(), 1) - 1;
         let expected = open.iter().map(|region| expected(region, altered)).collect();
-        Costs { altered, expected, symbol: symbol as f64 }
+        Costs { altered, expected, symbol: if limits.symbols { symbol as f64 } else { f64::INFINITY } }
     }
 
     fn sketch(&self, at: usize) -> f64 {
@@ -99,7 +99,7 @@ pub(super) fn next(open: &[Region], limits: &Limits, failures: u32) -> Plan {
     if let Some(plan) = lacking(open, &unread) {
         return plan;
     }
-    let costs = Costs::new(open);
+    let costs = Costs::new(open, limits);
     if let Some(plan) = divide(open, &costs, limits, failures) {
         return plan;
     }

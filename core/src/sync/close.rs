@@ -71,7 +71,9 @@ pub(super) fn conclude(table: &mut Table, now: i64) {
 fn status(table: &Table) -> Status {
     let report = &table.ledger.report;
     let excepted = report.rejected + report.waiting;
-    let tops_agree = if excepted > 0 {
+    let tops_agree = if table.input.shape.hashed {
+        true
+    } else if excepted > 0 {
         table.version.max_position <= table.local_max
     } else {
         table.version.max_position == table.local_max

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use super::ledger::Ledger;
-use super::places::places;
+use super::places::{below, places};
 use super::step::{Answer, Step};
 use crate::fingerprint::Fingerprint;
 use crate::manifest::Item;
@@ -18,6 +18,8 @@ use crate::store::{BadRow, PositionRange, SourceWindow};
 pub(super) struct Piece {
     /// From the beginning of the first stretch to the end of what it covered of the last.
     pub range: PositionRange,
+    /// The stretches, where it differs: an open end is closed.
+    pub ranges: Vec<PositionRange>,
     /// Source rows in it.
     pub rows: u64,
     /// Rows that only the source has as they are.
@@ -142,7 +144,7 @@ impl Compare {
     }
 
     fn reconcile(&mut self, remote: &[RangeSummary], ledger: &Ledger) -> bool {
-        let limits = Limits { room: self.room, ..Limits::default() };
+        let limits = Limits { room: self.room, symbols: !ledger.shape.keyless, ..Limits::default() };
         let machine = Reconcile::of_rows(&self.expected_rows(ledger), remote, limits);
         self.go_on(Box::new(machine), ledger)
     }
@@ -193,14 +195,22 @@ impl Compare {
                 self.piece.missing.extend(local.find(|item| ShortItem::from(*item) == missing));
             }
         }
-        let as_refused = |excess: &ShortItem| {
+        let copies_refused = |excess: &ShortItem| {
             let first = self.items.partition_point(|item| ShortItem::from(item) < *excess);
-            let local = self.items.get(first).filter(|item| ShortItem::from(*item) == *excess);
-            local.is_some_and(|item| ledger.is_refused(item))
+            let equal = self.items[first..].iter().take_while(|item| ShortItem::from(*item) == *excess);
+            equal.filter(|item| ledger.is_refused(item)).count()
         };
+        let (mut before, mut left) = (None, 0);
         self.piece.excess = found.remote_only;
-        // A row that it would not take before, and has now.
-        self.piece.excess.retain(|excess| !as_refused(excess));
+        // A row that it would not take before, and has now; of equal ones no more than the source has.
+        self.piece.excess.retain(|excess| {
+            if before.replace(*excess) != Some(*excess) {
+                left = copies_refused(excess);
+            }
+            let is_excess = left == 0;
+            left = left.saturating_sub(1);
+            is_excess
+        });
         self.piece.top = self.piece.top.max(self.piece.excess.last().map(|item| item.position));
         if found.end.is_some() {
             self.piece.range.to = found.end;
@@ -211,6 +221,7 @@ impl Compare {
         let covered = self.piece.closed_range();
         let expected = self.expected_items(ledger).filter(|item| covered.contains(item.position));
         self.piece.expected = expected.map(|item| item.digest).collect();
-        self.piece.places = places(&self.piece, &self.items, &self.ranges);
+        self.piece.ranges = below(&self.ranges, covered.to);
+        self.piece.places = places(&self.piece, &self.items);
     }
 }

@@ -3,9 +3,12 @@
 
 use super::compare::Piece;
 use super::places::{beyond, joined};
+use super::step::{Answer, Step};
 use super::table::Table;
 use super::task::{Purpose, Stage, Task};
 use crate::fingerprint::Fingerprint;
+use crate::ranges::{RangeSummary, ShortSum};
+use crate::reconcile::{Question, Reply};
 use crate::store::PositionRange;
 
 /// How often what was mended is looked at again, and mended again, in one run.
@@ -13,11 +16,11 @@ const CONFIRM_ROUNDS: u32 = 3;
 /// Places that a table keeps in mind at most; beyond, stretches are looked at as a whole.
 const MOST_PLACES: usize = 4_096;
 
-/// A stretch that differed and was mended.
+/// A stretch that differed and was mended, or several that were compared together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mended {
     /// All of it; an open end is closed, because rows arrive there all the time.
-    range: PositionRange,
+    ranges: Vec<PositionRange>,
     /// What the source had in it, as the target holds it once it is mended.
     expected: Fingerprint,
     /// Where it differed, in order; all of it where there is little else.
@@ -30,12 +33,31 @@ pub(super) struct Mended {
 
 impl Mended {
     fn of(piece: &Piece) -> Self {
-        let (range, expected) = (piece.closed_range(), piece.expected);
-        Mended { range, expected, places: Vec::new(), whole: false, other_sum: false }
+        let (ranges, expected) = (piece.ranges.clone(), piece.expected);
+        Mended { ranges, expected, places: Vec::new(), whole: false, other_sum: false }
     }
 
-    pub fn range(&self) -> PositionRange {
-        self.range
+    /// What the target is asked about it. Of several stretches it tells short sums, which add up as whole ones do.
+    pub fn question(&self) -> Step<'_> {
+        match self.ranges.as_slice() {
+            [range] => Step::Fingerprint(*range),
+            ranges => Step::Ask(Question::Summaries(ranges)),
+        }
+    }
+
+    /// Whether that is what the source had; `None` where it is no answer to the question.
+    pub fn is_as_expected(&self, answer: &Answer) -> Option<bool> {
+        match answer {
+            Answer::Fingerprint(remote) => Some(*remote == self.expected),
+            Answer::Reply(Reply::Summaries(parts)) => {
+                let sum = |(rows, sum): (u64, u64), part: &RangeSummary| {
+                    (rows.wrapping_add(part.row_count), sum.wrapping_add(part.sum.0))
+                };
+                let remote = parts.iter().fold((0, 0), sum);
+                Some(remote == (self.expected.row_count(), ShortSum::from(&self.expected).0))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -44,10 +66,9 @@ impl Table {
     pub(super) fn differs(&mut self, piece: &Piece, purpose: Purpose) {
         let known: usize = self.unconfirmed.iter().map(|mended| mended.places.len()).sum();
         let mut mended = match self.confirming.last().filter(|_| purpose == Purpose::Confirm) {
-            Some(mended) if mended.whole && mended.range == piece.range => Mended::of(piece),
+            Some(mended) if mended.whole && mended.ranges == piece.ranges => Mended::of(piece),
             Some(mended) => {
-                let range = mended.range;
-                let earlier_part = self.unconfirmed.pop_if(|earlier| earlier.range == range);
+                let earlier_part = self.unconfirmed.pop_if(|earlier| earlier.ranges == mended.ranges);
                 let first = || Mended { places: Vec::new(), other_sum: false, ..mended.clone() };
                 earlier_part.unwrap_or_else(first)
             }
@@ -56,9 +77,9 @@ impl Table {
         mended.places.extend_from_slice(&piece.places);
         mended.places = joined(mended.places);
         if known + mended.places.len() > MOST_PLACES {
-            mended.places = vec![mended.range];
+            mended.places = mended.ranges.clone();
         }
-        mended.whole = mended.places == [mended.range];
+        mended.whole = mended.places == mended.ranges;
         self.unconfirmed.push(mended);
     }
 
@@ -93,14 +114,17 @@ impl Table {
         }
     }
 
-    /// Takes the fingerprint of the stretch that is looked at again.
-    pub(super) fn checked(&mut self, remote: &Fingerprint) {
+    /// Takes what the target holds of the stretch that is looked at again; `false` where it is no answer to that.
+    pub(super) fn checked(&mut self, answer: &Answer) -> bool {
         // There may be another stretch.
         self.stage = Stage::Confirm;
-        match self.confirming.last_mut() {
-            Some(mended) if mended.expected != *remote => mended.other_sum = true,
-            _ => drop(self.confirming.pop()),
+        let Some(mended) = self.confirming.last_mut() else { return false };
+        match mended.is_as_expected(answer) {
+            Some(true) => drop(self.confirming.pop()),
+            Some(false) => mended.other_sum = true,
+            None => return false,
         }
+        true
     }
 
     /// Takes note that the places below `end` were compared again.
@@ -108,7 +132,7 @@ impl Table {
         let Some(mended) = self.confirming.last_mut() else { return };
         mended.places = beyond(&mended.places, end);
         if mended.places.is_empty() {
-            let differs = self.unconfirmed.last().is_some_and(|again| again.range == mended.range);
+            let differs = self.unconfirmed.last().is_some_and(|again| again.ranges == mended.ranges);
             // Rows moved meanwhile elsewhere in it, on one side or the other.
             self.moved |= !mended.whole && !differs;
             self.confirming.pop();

@@ -3,7 +3,7 @@
 use super::step::{Answer, Sides, Step};
 use super::survey::{KEYS_AT_ONCE, Survey, unexpected};
 use super::{Event, RunReport, Settings, Status, TableInput, TableReport};
-use crate::store::{FailureKind, Outcome, PositionRange, SourceKey};
+use crate::store::{FailureKind, Outcome, SourceKey};
 
 impl Survey<'_, '_> {
     /// Counts what a run would do.
@@ -11,25 +11,26 @@ impl Survey<'_, '_> {
         let Answer::Rejected(rejected) = self.ask(Step::Rejected)? else { return Err(unexpected()) };
         rejected.into_iter().for_each(|row| self.ledger.note_rejected(row));
         (report.rejected, report.waiting) = self.ledger.counts();
-        let mut range = PositionRange::ALL;
+        let (mut rest, rows) = self.begin()?;
+        report.compared_rows += rows;
         loop {
             self.stopping()?;
-            let piece = self.window(range)?;
+            let Some(piece) = self.next(&mut rest)? else { break };
             let missing = piece.missing.len() as u64;
             report.windows += 1;
             report.compared_rows += piece.rows;
             report.found_missing += missing;
             report.found_excess += piece.excess.len() as u64;
             report.would_send += missing;
+            if self.ledger.shape.keyless {
+                report.would_delete += piece.excess.len() as u64;
+                continue;
+            }
             let keyed = self.keys(&[], &piece.excess)?;
-            let keys: Vec<_> = keyed.excess.into_keys().map(SourceKey::Encoded).collect();
+            let keys: Vec<_> = keyed.excess.into_iter().map(|(key, _)| SourceKey::Encoded(key)).collect();
             for keys in keys.chunks(KEYS_AT_ONCE) {
                 report.would_delete +=
                     self.lookup(keys)?.iter().filter(|found| found.is_none()).count() as u64;
-            }
-            match piece.range.to {
-                Some(from) => range = PositionRange::starting_at(from),
-                None => break,
             }
         }
         let excepted = report.rejected + report.waiting;
@@ -48,7 +49,7 @@ pub(super) fn dry_run(sides: &mut Sides<'_>, settings: &Settings, inputs: &[Tabl
     let mut report = RunReport::default();
     for (table, input) in inputs.iter().enumerate() {
         let mut of_table = TableReport { remote_rows: input.version.row_count, ..TableReport::default() };
-        let mut survey = Survey::new(sides, settings, table);
+        let mut survey = Survey::new(sides, settings, (table, input.shape));
         if report.failure.is_none() && !report.stopped {
             survey.sides.world.event(table, Event::Started { expected_rows: None });
             let outcome = survey.dry_run(&mut of_table);

@@ -1,18 +1,41 @@
 //! Rows that only the target has: their keys are asked of the target and looked up on the source right
 //! before the delete. A key that the source has is sent instead of deleted.
+//!
+//! A keyless table's rows have nothing to be looked up by. There both sides are asked once more what they have at
+//! those positions, the source right before the delete, and only copies beyond the source's count are deleted.
+
+use std::collections::HashMap;
 
 use super::Event;
 use super::ledger::Ledger;
+use super::places::{joined, point};
 use super::send::Send;
 use super::step::{Answer, Step};
 use crate::manifest::KeyedItem;
+use crate::reconcile::{Question, Reply};
 use crate::short::ShortItem;
-use crate::store::{BatchKind, BatchRecord, Failure, SourceKey, SourceRecord};
+use crate::store::{
+    BatchKind, BatchRecord, Failure, PositionRange, SourceKey, SourceRecord, SourceWindow, TableShape,
+};
 
 #[derive(Debug)]
 enum State {
     Keys,
-    Lookup { keyed: Vec<KeyedItem>, keys: Vec<SourceKey> },
+    Lookup {
+        keyed: Vec<KeyedItem>,
+        keys: Vec<SourceKey>,
+    },
+    /// What the target has at these positions, which hold the rows.
+    Remote {
+        keyed: Vec<KeyedItem>,
+        places: Vec<PositionRange>,
+    },
+    /// What the source has there.
+    Local {
+        keyed: Vec<KeyedItem>,
+        places: Vec<PositionRange>,
+        remote: Vec<ShortItem>,
+    },
     Delete(Vec<KeyedItem>),
     Send(Box<Send>),
     Done,
@@ -46,6 +69,8 @@ impl Excess {
         match &self.state {
             State::Keys => Some(Step::KeysOf(&self.chunk)),
             State::Lookup { keys, .. } => Some(Step::Lookup(keys)),
+            State::Remote { places, .. } => Some(Step::Ask(Question::Items(places))),
+            State::Local { places, .. } => Some(Step::ReadWindows { ranges: places, rows: u64::MAX }),
             State::Delete(rows) => Some(Step::Delete { rows, planned: self.planned(rows.len()) }),
             State::Send(send) => send.step(),
             State::Done => None,
@@ -71,11 +96,13 @@ impl Excess {
     }
 
     /// Before a step is tried again: what was looked up a while ago says nothing of a delete now.
-    pub fn look_again(&mut self) {
-        if let State::Delete(keyed) = &mut self.state {
-            let keyed = std::mem::take(keyed);
-            let keys = keyed.iter().map(|row| SourceKey::Encoded(row.key.clone())).collect();
-            self.state = State::Lookup { keyed, keys };
+    pub fn look_again(&mut self, shape: TableShape) {
+        match &mut self.state {
+            State::Delete(keyed) | State::Local { keyed, .. } => {
+                let keyed = std::mem::take(keyed);
+                self.state = judging(keyed, shape);
+            }
+            _ => {}
         }
     }
 
@@ -87,9 +114,22 @@ impl Excess {
         match (std::mem::replace(&mut self.state, State::Done), answer) {
             (State::Keys, Answer::Keys(keyed)) => {
                 self.chunk.clear();
-                let keys: Vec<_> = keyed.iter().map(|row| SourceKey::Encoded(row.key.clone())).collect();
-                if !keys.is_empty() {
-                    self.state = State::Lookup { keyed, keys };
+                if !keyed.is_empty() {
+                    self.state = judging(keyed, ledger.shape);
+                    return Ok(true);
+                }
+            }
+            (State::Remote { keyed, places }, Answer::Reply(Reply::Items(remote))) => {
+                self.state = State::Local { keyed, places, remote };
+                return Ok(true);
+            }
+            (State::Local { keyed, places, remote }, Answer::Windows(windows)) => {
+                if !windows.iter().map(|window| window.range).eq(places) {
+                    return Ok(false);
+                }
+                let gone = self.surplus(keyed, remote, &windows);
+                if !gone.is_empty() {
+                    self.state = State::Delete(gone);
                     return Ok(true);
                 }
             }
@@ -162,6 +202,28 @@ impl Excess {
         gone
     }
 
+    /// The rows of which the target has more copies than the source, as often as it has more and they are listed.
+    fn surplus(
+        &mut self,
+        keyed: Vec<KeyedItem>,
+        remote: Vec<ShortItem>,
+        windows: &[SourceWindow],
+    ) -> Vec<KeyedItem> {
+        let mut surplus: HashMap<ShortItem, i64> = HashMap::new();
+        remote.into_iter().for_each(|item| *surplus.entry(item).or_default() += 1);
+        let local = windows.iter().flat_map(|window| &window.items);
+        local.for_each(|item| *surplus.entry(item.into()).or_default() -= 1);
+        self.looked_up.0 += keyed.len() as u64;
+        let mut gone = keyed;
+        gone.retain(|row| {
+            let left = surplus.entry(ShortItem::from(&row.item)).or_default();
+            *left -= 1;
+            *left >= 0
+        });
+        self.looked_up.1 += gone.len() as u64;
+        gone
+    }
+
     fn settle(&mut self, ledger: &mut Ledger) {
         if !self.send.is_empty() {
             let send = Send::records(std::mem::take(&mut self.send), ledger);
@@ -178,4 +240,14 @@ impl Excess {
         self.chunk = std::mem::replace(&mut self.rest, rest);
         self.state = State::Keys;
     }
+}
+
+/// How it is found out which of these rows the source has not.
+fn judging(keyed: Vec<KeyedItem>, shape: TableShape) -> State {
+    if shape.keyless {
+        let places = joined(keyed.iter().map(|row| point(row.item.position)).collect());
+        return State::Remote { keyed, places };
+    }
+    let keys = keyed.iter().map(|row| SourceKey::Encoded(row.key.clone())).collect();
+    State::Lookup { keyed, keys }
 }

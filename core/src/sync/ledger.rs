@@ -6,7 +6,9 @@ use std::collections::{HashMap, HashSet};
 use super::{Event, Settings, TableReport};
 use crate::batch::{BatchAim, FIRST_BATCH_ROWS, next_batch};
 use crate::manifest::Item;
-use crate::store::{BatchKind, BatchLimit, BatchRecord, KeyId, Rejected, SourceKey, SourceRecord};
+use crate::store::{
+    BadRow, BatchKind, BatchLimit, BatchRecord, KeyId, Rejected, SourceKey, SourceRecord, TableShape,
+};
 
 /// Batches of the run that count for sizing.
 const RECENT: usize = 50;
@@ -15,12 +17,15 @@ const RECENT: usize = 50;
 #[derive(Debug)]
 pub(super) struct Ledger {
     pub settings: Settings,
+    pub shape: TableShape,
     pub report: TableReport,
     pub events: Vec<Event>,
     /// Rows not stored, by identity.
     known: HashMap<KeyId, Rejected>,
     /// The same rows as a window sees them.
     refused: HashSet<Item>,
+    /// Those that no encoding holds, and where they stand.
+    bad: HashMap<KeyId, Option<i64>>,
     /// Older versions of such rows, which stay on the target, and whose they are.
     kept: HashMap<Item, KeyId>,
     /// Whether a row was rejected that was not one of those remembered.
@@ -38,13 +43,15 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: Settings, shape: TableShape) -> Self {
         Ledger {
             settings,
+            shape,
             report: TableReport::default(),
             events: Vec::new(),
             known: HashMap::new(),
             refused: HashSet::new(),
+            bad: HashMap::new(),
             kept: HashMap::new(),
             newly_rejected: false,
             rejected_in_a_row: 0,
@@ -53,6 +60,35 @@ impl Ledger {
             records: Vec::new(),
             history: Vec::new(),
         }
+    }
+
+    /// Takes note of a row that an earlier run did not store. One of a keyless table that waits has no key by which it
+    /// could be tried again: it is missing like any other row, until it was tried.
+    pub fn load_rejected(&mut self, rejected: Rejected) {
+        if self.shape.keyless && rejected.waits {
+            self.known.insert(rejected.key_id, rejected);
+        } else {
+            self.note_rejected(rejected);
+        }
+    }
+
+    /// Takes note of a row that is still not stored, and of which all is remembered.
+    pub fn note_refused(&mut self, rejected: &Rejected) {
+        self.refused.extend(item_of(rejected));
+    }
+
+    /// Takes note of what the source has of a row that was not stored: whether it can be encoded now, and where it
+    /// stands.
+    pub fn note_found(&mut self, record: &SourceRecord) {
+        match record {
+            SourceRecord::Bad(bad) => self.note_bad(bad),
+            SourceRecord::Row(row) => drop(self.bad.remove(&SourceKey::Encoded(row.key.clone()).id())),
+        }
+    }
+
+    /// Takes note of a row that no encoding holds.
+    pub fn note_bad(&mut self, row: &BadRow) {
+        self.bad.insert(row.key.id(), row.position);
     }
 
     /// Takes note of a row that was not stored.
@@ -68,6 +104,7 @@ impl Ledger {
     pub fn forget_rejected(&mut self, key_id: &KeyId) {
         if let Some(known) = self.known.remove(key_id) {
             item_of(&known).map(|item| self.refused.remove(&item));
+            self.bad.remove(key_id);
             self.kept.retain(|_, owner| owner != key_id);
         }
     }
@@ -105,6 +142,17 @@ impl Ledger {
     /// Whether a window's source row is one that the target would not take.
     pub fn is_refused(&self, item: &Item) -> bool {
         self.refused.contains(item)
+    }
+
+    /// The source's rows that the target would not take, as they stand on the source; of equal ones, one.
+    pub fn refused_items(&self) -> impl Iterator<Item = Item> {
+        let encoded = self.known.values().filter(|known| !self.bad.contains_key(&known.key_id));
+        encoded.filter_map(item_of).filter(|item| self.refused.contains(item))
+    }
+
+    /// Where the remembered rows stand that no encoding holds; `None`: nowhere.
+    pub fn bad_positions(&self) -> impl Iterator<Item = Option<i64>> {
+        self.bad.iter().filter(|(id, _)| self.known.contains_key(*id)).map(|(_, position)| *position)
     }
 
     /// Takes note of the older version of a row that the target would not take in its present form.

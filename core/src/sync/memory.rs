@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::{KeyId, TableVersion};
+use crate::store::{Cursor, KeyId, TableVersion};
 
 /// What the agent remembers of one table. The default remembers nothing, and is always safe.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -44,8 +44,40 @@ pub struct TableMemory {
     /// Whether the last sweep found rows to delete that other rows still referred to: once the source has
     /// changed they may be free.
     pub blocked: bool,
+    /// How long the windows of the sweep under way took so far, in microseconds.
+    pub sweep_took: u64,
+    /// The source's change token when the sweep under way began.
+    pub sweep_token: Option<Vec<u8>>,
+    /// The last sweep, where rows stand at a hash: there sweeps alone find what changed.
+    pub last_sweep: Option<LastSweep>,
+    /// Where reading all rows in order goes on, where rows stand at a hash.
+    pub reading: Option<Reading>,
+    /// The position below which no row of the source could appear any more when its tail was last compared: the next
+    /// tail begins there.
+    pub unsettled: Option<i64>,
     /// When the last run compared windows, in microseconds since the Unix epoch.
     pub compared_at: Option<i64>,
+}
+
+/// A sweep that reached the end of the axis.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LastSweep {
+    /// When it ended, in microseconds since the Unix epoch.
+    pub ended: i64,
+    /// How long it took, in microseconds: reading and comparing alone.
+    pub took: u64,
+    /// The source's change token when it began; `None`: there was none, or the sweep left something out.
+    pub token: Option<Vec<u8>>,
+}
+
+/// Where reading all rows in order goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reading {
+    /// The last row read and dealt with.
+    pub cursor: Cursor,
+    /// How many rows the replica had then.
+    pub remote_rows: u64,
 }
 
 /// How many older versions of rejected rows are remembered.

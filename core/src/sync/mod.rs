@@ -14,6 +14,8 @@
 //! | `places` | where a stretch differs |
 //! | `confirm` | the second look at what was mended |
 //! | `window` | which stretches, how large, how many |
+//! | `sweep` | which ranges differ, by passes over a source without an index on positions |
+//! | `unordered` | what else is done where rows stand at a hash |
 //! | `full_read` | the proof by reading all rows in order |
 //! | `send` | sends rows, deals with those not stored |
 //! | `excess` | deletes, after a lookup on the source |
@@ -37,15 +39,17 @@ mod report;
 mod send;
 mod step;
 mod survey;
+mod sweep;
 mod table;
 mod task;
+mod unordered;
 mod verify;
 mod window;
 
-pub use memory::{MOST_STALE, Seen, Stale, TableMemory};
+pub use memory::{LastSweep, MOST_STALE, Reading, Seen, Stale, TableMemory};
 pub use report::{Difference, DifferenceKind, Event, RunReport, Status, TableReport, VerifyReport};
 
-use crate::store::{Outcome, Source, TableId, TableVersion, Target};
+use crate::store::{Outcome, Source, TableId, TableShape, TableVersion, Target};
 
 /// A second, in the unit of all durations here.
 const SECOND: u64 = 1_000_000;
@@ -126,6 +130,8 @@ pub struct TableInput {
     pub rejected: u64,
     /// Parents have lower ranks than the tables that refer to them.
     pub rank: u32,
+    /// What sort of table it is.
+    pub shape: TableShape,
 }
 
 /// What surrounds a run: its clock, its durable memory, the wish to stop, and who watches.
@@ -175,8 +181,8 @@ pub fn verify(
     target: &mut dyn Target,
     world: &mut dyn World,
     settings: &Settings,
-    table: TableId,
+    (table, shape): (TableId, TableShape),
     on_difference: &mut dyn FnMut(Difference),
 ) -> Outcome<VerifyReport> {
-    verify::verify(&mut step::Sides { source, target, world }, settings, table, on_difference)
+    verify::verify(&mut step::Sides { source, target, world }, settings, (table, shape), on_difference)
 }

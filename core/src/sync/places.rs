@@ -10,14 +10,13 @@ const NEAR_ROWS: usize = 16;
 const MOST_PLACES: usize = 1_024;
 
 /// A single position.
-fn point(position: i64) -> PositionRange {
+pub(super) fn point(position: i64) -> PositionRange {
     PositionRange { from: Some(position), to: position.checked_add(1) }
 }
 
 /// Where the rows stand that were found on one side alone: single positions and stretches of near ones, in order.
-/// All that was compared, where they are most of it or too many. `items`: the source's rows, in order; `compared`: the
-/// stretches that hold them.
-pub(super) fn places(piece: &Piece, items: &[Item], compared: &[PositionRange]) -> Vec<PositionRange> {
+/// All that was compared, where they are most of it or too many. `items`: the source's rows, in order.
+pub(super) fn places(piece: &Piece, items: &[Item]) -> Vec<PositionRange> {
     let missing = piece.missing.iter().map(|item| item.position);
     let mut positions: Vec<i64> = missing.chain(piece.excess.iter().map(|item| item.position)).collect();
     positions.sort_unstable();
@@ -34,7 +33,7 @@ pub(super) fn places(piece: &Piece, items: &[Item], compared: &[PositionRange]) 
     }
     let rows: usize = places.iter().map(|place| end(place) - begin(place)).sum();
     if places.len() > MOST_PLACES || 2 * rows > items.len() {
-        return below(compared, piece.closed_range().to);
+        return piece.ranges.clone();
     }
     places
 }
@@ -55,7 +54,7 @@ pub(super) fn joined(mut ranges: Vec<PositionRange>) -> Vec<PositionRange> {
 }
 
 /// What of ranges in order lies below `to`.
-fn below(ranges: &[PositionRange], to: Option<i64>) -> Vec<PositionRange> {
+pub(super) fn below(ranges: &[PositionRange], to: Option<i64>) -> Vec<PositionRange> {
     let Some(to) = to else { return ranges.to_vec() };
     let start = ranges.iter().filter(|range| range.from.is_none_or(|from| from < to));
     start
@@ -87,10 +86,11 @@ mod tests {
         let piece = Piece {
             range: PositionRange::ALL,
             missing: missing.iter().copied().map(item).collect(),
+            ranges: vec![PositionRange { from: None, to: Some(rows.end) }],
             top: Some(rows.end - 1),
             ..Piece::default()
         };
-        places(&piece, &rows.map(item).collect::<Vec<_>>(), &[PositionRange::ALL])
+        places(&piece, &rows.map(item).collect::<Vec<_>>())
     }
 
     #[test]
@@ -99,7 +99,7 @@ mod tests {
         // Rows count, not positions.
         let piece = Piece { missing: vec![item(0), item(1_000_000)], ..Piece::default() };
         let items: Vec<Item> = [0, 1_000_000].into_iter().chain(2_000_000..2_000_010).map(item).collect();
-        assert_eq!(places(&piece, &items, &[PositionRange::ALL]), [range(0, 1_000_001)]);
+        assert_eq!(places(&piece, &items), [range(0, 1_000_001)]);
         assert_eq!(of(&[i64::MAX], 0..9), [PositionRange::starting_at(i64::MAX)]);
     }
 

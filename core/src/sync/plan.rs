@@ -12,7 +12,8 @@ use super::window::{Windows, rows_of_window};
 use super::{Seen, TableMemory, close};
 use crate::digest::RowDigest;
 use crate::manifest::Item;
-use crate::store::{Cursor, PositionRange, SourceBatch, SourceKey, SourceRecord};
+use crate::reconcile::{Question, Reply};
+use crate::store::{Cursor, PositionRange, SourceBatch, SourceKey, SourceRecord, TableVersion};
 
 impl Table {
     /// Takes up the next task, or ends the part.
@@ -29,13 +30,16 @@ impl Table {
     /// The stage after this one.
     pub(super) fn after(&self, stage: Stage) -> Stage {
         match stage {
+            Stage::Scanned => Stage::Settled,
+            Stage::Settled => Stage::Max,
             Stage::Max => Stage::Count,
             Stage::Count | Stage::Windows | Stage::Delete | Stage::Conclude | Stage::Over => Stage::Over,
             Stage::Known => Stage::Retry,
             Stage::Retry => Stage::TailStart,
             Stage::TailStart | Stage::Tail(_) => Stage::Beyond,
             Stage::Beyond => Stage::History,
-            Stage::History => Stage::Upload,
+            Stage::History => Stage::Held,
+            Stage::Held => Stage::Upload,
             Stage::Upload => Stage::ReadUntil,
             Stage::ReadUntil => Stage::Version,
             Stage::Version => Stage::All,
@@ -55,6 +59,8 @@ impl Table {
     /// The one step of a stage that asks one thing.
     pub(super) fn question(&self) -> Option<Step<'_>> {
         match self.stage {
+            Stage::Scanned => Some(Step::IsScanned),
+            Stage::Settled => Some(Step::Settled),
             Stage::Max | Stage::MaxAgain | Stage::LastMax => Some(Step::MaxPosition),
             Stage::Count | Stage::Recount | Stage::LastCount => Some(Step::CountRows),
             Stage::Known => Some(Step::Rejected),
@@ -63,10 +69,11 @@ impl Table {
                 Some(Step::TailStart { upto, rows })
             }
             Stage::History => Some(Step::BatchHistory),
+            Stage::Held => Some(Step::Ask(Question::Items(&[PositionRange::ALL]))),
             Stage::Version | Stage::LastVersion => Some(Step::TableVersion),
             Stage::ReadUntil | Stage::LastToken => Some(Step::ChangeToken),
             Stage::All => Some(Step::Fingerprint(PositionRange::ALL)),
-            Stage::Confirm => Some(Step::Fingerprint(self.confirming.last()?.range())),
+            Stage::Confirm => Some(self.confirming.last()?.question()),
             _ => None,
         }
     }
@@ -76,12 +83,14 @@ impl Table {
         let stage = self.stage;
         self.stage = self.after(stage);
         match (stage, answer) {
+            (Stage::Scanned, Answer::Scanned(scanned)) => self.scanned = scanned,
+            (Stage::Settled, Answer::Position(settled)) => self.settled = settled,
             (Stage::Max, Answer::Position(max)) => self.local_max = max,
             (Stage::Count | Stage::Recount | Stage::LastCount, Answer::Count(rows)) => {
                 self.local_rows = Some(rows);
             }
             (Stage::Known, Answer::Rejected(rows)) => {
-                rows.into_iter().for_each(|row| self.ledger.note_rejected(row));
+                rows.into_iter().for_each(|row| self.ledger.load_rejected(row));
                 for stale in &self.memory.stale {
                     if self.ledger.is_known(&stale.key_id) {
                         let item = Item { position: stale.position, digest: RowDigest(stale.digest) };
@@ -91,16 +100,22 @@ impl Table {
             }
             (Stage::TailStart, Answer::Position(from)) => {
                 let to = self.tail_top().and_then(|top| top.checked_add(1));
+                // What was not settled at the last run may have come meanwhile.
+                let from =
+                    from.map(|from| self.memory.unsettled.map_or(from, |unsettled| from.min(unsettled)));
                 self.stage = Stage::Tail(PositionRange { from, to });
             }
             (Stage::History, Answer::History(history)) => self.ledger.load_history(history),
+            (Stage::Held, Answer::Reply(Reply::Items(items))) => self.hold(items),
             (Stage::Version | Stage::LastVersion, Answer::Version(version)) => {
-                self.version = version;
+                let hashed = self.input.shape.hashed;
+                let max_position = version.max_position.filter(|_| !hashed);
+                self.version = TableVersion { max_position, ..version };
                 self.version_at = self.changes();
             }
             (Stage::ReadUntil, Answer::Token(token)) => self.read_until(&token),
             (Stage::All, Answer::Fingerprint(remote)) => self.full_read.remote = Some(remote),
-            (Stage::Confirm, Answer::Fingerprint(remote)) => self.checked(&remote),
+            (Stage::Confirm, answer) => return self.checked(&answer),
             (Stage::LastToken, Answer::Token(token)) => self.disturbed |= token != self.token,
             (Stage::MaxAgain | Stage::LastMax, Answer::Position(max)) => {
                 self.disturbed |= max != self.local_max;
@@ -112,8 +127,11 @@ impl Table {
     }
 
     fn task_of(&mut self, stage: Stage, now: i64) -> Task {
+        let hashed = self.input.shape.hashed;
         match stage {
-            Stage::Max | Stage::LastToken => Task::Ask,
+            Stage::Scanned if hashed => Task::Ask,
+            Stage::Settled | Stage::Max if !hashed => Task::Ask,
+            Stage::LastToken => Task::Ask,
             Stage::Count if self.needs_count() => Task::Ask,
             Stage::Known if self.input.rejected > 0 => Task::Ask,
             Stage::Retry if !self.stop => {
@@ -124,26 +142,49 @@ impl Table {
             Stage::TailStart if self.tail_top().is_some() && !self.stop => Task::Ask,
             Stage::Tail(range) => {
                 self.stage = self.after(stage);
+                // Rows that are not settled may be very many, while a transaction goes on for hours.
+                if self.stop || (self.tail_pieces > 0 && now >= self.until.slot) {
+                    self.tail_left = lower(self.tail_left, range.from);
+                    return Task::None;
+                }
+                self.tail_pieces += 1;
                 self.compare(vec![range], Purpose::Tail(range))
             }
-            Stage::Beyond => self.beyond(),
-            Stage::History if self.local_is_ahead() => {
+            Stage::Beyond if !hashed => self.beyond(),
+            Stage::History => {
+                // Where the tail begins next time: what was not settled when this run began, and what was left.
+                let before = self.memory.unsettled.filter(|_| self.stop);
+                let left = lower(self.tail_left, before);
+                self.memory.unsettled =
+                    self.settled.map(|settled| left.map_or(settled, |left| left.min(settled)));
+                if !self.local_is_ahead() {
+                    return Task::None;
+                }
                 self.reading = true;
-                self.cursor = self.reference().map(|position| Cursor { position, key: None });
+                self.cursor = if hashed {
+                    let goes_on = self.reading_goes_on() && !self.rereading;
+                    self.memory.reading.take().filter(|_| goes_on).map(|reading| reading.cursor)
+                } else {
+                    self.reference().map(|position| Cursor { position, key: None })
+                };
                 self.full_read = FullRead::new(now);
                 Task::Ask
             }
+            Stage::Held if self.asks_for_held() => Task::Ask,
             Stage::Upload => self.upload(now),
             Stage::ReadUntil if self.may_be_full_read() => Task::Ask,
             Stage::Version | Stage::LastVersion if self.version_at != self.changes() => Task::Ask,
             Stage::All if self.asks_for_all() => Task::Ask,
             Stage::Recount if self.recount_may_help(self.version_at > 0) => Task::Ask,
             // Rows that arrived meanwhile explain the difference, and the next run sends them.
-            Stage::MaxAgain if self.recount_may_help(self.version_at > 0) => Task::Ask,
+            Stage::MaxAgain if !hashed && self.recount_may_help(self.version_at > 0) => Task::Ask,
             Stage::Weigh => {
                 self.weigh(now);
                 Task::None
             }
+            // Rows that are still to be read in order are missing, and would be found one window after the other.
+            Stage::Windows if hashed && self.unread => Task::None,
+            Stage::Windows if self.scanned => self.pass(now),
             Stage::Windows => self.window(now),
             Stage::Delete => {
                 self.stage = self.after(stage);
@@ -159,7 +200,7 @@ impl Table {
                 task(Send::keys(keys, &mut self.ledger), Task::Waiting)
             }
             Stage::Confirm => self.confirm(now),
-            Stage::LastMax if self.disturbed || self.token.is_none() => Task::Ask,
+            Stage::LastMax if !hashed && (self.disturbed || self.token.is_none()) => Task::Ask,
             Stage::LastCount if self.recount_may_help(self.disturbed) => Task::Ask,
             Stage::Conclude => {
                 self.stage = Stage::Over;
@@ -183,6 +224,9 @@ impl Table {
 
     /// The branch, by highest position alone.
     fn local_is_ahead(&self) -> bool {
+        if self.input.shape.hashed {
+            return self.lacks_most();
+        }
         self.local_max > self.reference()
     }
 
@@ -197,7 +241,8 @@ impl Table {
     fn needs_count(&mut self) -> bool {
         let known = self.memory.seen.as_ref().filter(|seen| match &self.token {
             Some(token) => seen.token.as_ref() == Some(token),
-            None => seen.same_source(None, self.local_max),
+            // Without a token, nothing says that such a table is the same.
+            None => !self.input.shape.hashed && seen.same_source(None, self.local_max),
         });
         self.local_rows = known.and_then(|seen| seen.local_rows);
         self.local_rows.is_none()
@@ -215,6 +260,10 @@ impl Table {
             seen.same_source(self.token.as_deref(), self.local_max) && seen.same_target(&self.input.version)
         };
         self.memory.sweep_quiet &= seen.is_some_and(undisturbed);
+        if self.input.shape.hashed && self.token.is_none() {
+            // Nothing says that the source is as it was.
+            (self.memory.sweep_quiet, self.memory.proof) = (false, None);
+        }
         let rows = self.local_rows.or(self.version.row_count).unwrap_or(0);
         let settings = &self.ledger.settings;
         let until = now.saturating_add_unsigned(self.until.windows);
@@ -223,14 +272,20 @@ impl Table {
         if self.input.on_hold {
             self.windows.hold();
         }
-        if !self.conclude_full_read() && self.must_sweep() {
+        if self.conclude_full_read() {
+            self.memory.sweep_token = self.token.clone();
+            self.remember_sweep(true, now);
+        } else if self.must_sweep(now) {
             self.windows.force(&self.memory, self.until.slot);
         }
     }
 
     /// Whether the whole table is to be compared: equal highest positions with unequal counts, or a digest
     /// sum that someone else changed.
-    fn must_sweep(&self) -> bool {
+    fn must_sweep(&self, now: i64) -> bool {
+        if self.input.shape.hashed {
+            return self.sweep_is_due(now) && !self.input.on_hold;
+        }
         let counts = self.counts();
         let seen = self.memory.seen.as_ref();
         let freed =
@@ -252,7 +307,11 @@ impl Table {
     }
 
     pub(super) fn compare(&mut self, ranges: Vec<PositionRange>, purpose: Purpose) -> Task {
-        let rows = rows_of_window(&self.memory, &self.ledger.settings);
+        let settings = &self.ledger.settings;
+        let rows = match purpose {
+            Purpose::Group => settings.max_window_rows.max(1),
+            _ => rows_of_window(&self.memory, settings),
+        };
         let room = self.room.saturating_sub(self.candidates.len());
         self.window_took = (0, 0);
         Task::Compare(Compare::new(ranges, rows, room), purpose)
@@ -277,28 +336,34 @@ impl Table {
 
     /// The next batch in order; at least one, then until none is left or the time is up.
     fn upload(&mut self, now: i64) -> Task {
-        if let Some(task) =
-            self.remember(TableMemory { skipped_to: self.memory.skipped_to, ..self.saved.clone() })
-        {
+        if let Some(task) = self.remember(TableMemory {
+            skipped_to: self.memory.skipped_to,
+            reading: self.memory.reading.clone(),
+            ..self.saved.clone()
+        }) {
             return task;
         }
-        let late = self.stop || (self.batches > 0 && now >= self.until.upload);
+        // Where it cannot go on later, all is read at once.
+        let at_once = self.input.shape.hashed && self.cursor.is_some() && self.memory.reading.is_none();
+        let late = self.stop || (self.batches > 0 && now >= self.until.upload && !at_once);
         if self.reading && !late {
             return Task::Read(self.ledger.next_batch());
         }
         self.pending |= self.reading;
+        self.unread = self.reading;
         self.reading = false;
         self.stage = self.after(Stage::Upload);
         Task::None
     }
 
     /// Takes rows read in order, and sends them.
-    pub(super) fn read(&mut self, batch: SourceBatch) {
+    pub(super) fn read(&mut self, mut batch: SourceBatch) {
         let last = batch.records.iter().rev().find_map(|record| match record {
             SourceRecord::Row(row) => Some((SourceKey::Encoded(row.key.clone()).id(), row.item.position)),
             SourceRecord::Bad(bad) => Some((bad.key.id(), bad.position?)),
         });
         self.full_read.add(&batch);
+        self.lacking(&mut batch);
         self.batch_end = BatchEnd { last, next: batch.next };
         let send = Send::records(batch.records, &mut self.ledger);
         if send.step().is_some() {
@@ -311,12 +376,14 @@ impl Table {
     /// Moves the cursor on behind a batch that was stored, and its rejections recorded.
     pub(super) fn batch_is_done(&mut self) {
         let end = std::mem::take(&mut self.batch_end);
-        if let Some((_, position)) = end.last.filter(|(id, _)| self.ledger.is_known(id)) {
+        let hashed = self.input.shape.hashed;
+        if let Some((_, position)) = end.last.filter(|(id, _)| !hashed && self.ledger.is_known(id)) {
             self.memory.skipped_to = self.memory.skipped_to.max(Some(position));
         }
         self.batches += 1;
         self.reading = end.next.is_some();
         self.cursor = end.next;
+        self.memory.reading = if hashed { self.reading_left() } else { None };
     }
 
     /// The next window, while there is time, and room for what it may find.
@@ -340,7 +407,7 @@ impl Table {
             self.stage = self.after(Stage::Windows);
             return Task::None;
         }
-        let range = self.windows.begin(&mut self.memory, now);
+        let range = self.begin_sweep(now);
         self.compare(vec![range], Purpose::Window)
     }
 
@@ -357,6 +424,11 @@ impl Table {
     fn remember(&self, memory: TableMemory) -> Option<Task> {
         (memory != self.saved).then(|| Task::Remember(Box::new(memory)))
     }
+}
+
+/// The lower of two positions, where there are any.
+pub(super) fn lower(one: Option<i64>, other: Option<i64>) -> Option<i64> {
+    one.into_iter().chain(other).min()
 }
 
 fn task(send: Send, make: impl FnOnce(Send) -> Task) -> Task {

@@ -52,6 +52,8 @@ pub(super) struct Send {
     tried: HashSet<Vec<u8>>,
     waiting: Vec<(SourceRow, Refusal)>,
     rejections: Vec<Rejection>,
+    /// Rows of a keyless table that were rejected.
+    rejected: HashSet<KeyId>,
     clear: Vec<KeyId>,
     state: State,
     stopping: Option<Failure>,
@@ -70,6 +72,7 @@ impl Send {
     pub fn items(items: Vec<Item>, bad: Vec<BadRow>, ledger: &mut Ledger) -> Self {
         let mut send = Self::empty(Work::Items(items));
         // They stand apart from their neighbours here, so they are none "in a row".
+        bad.iter().for_each(|bad| ledger.note_bad(bad));
         let bad = bad.into_iter().map(|bad| SourceRecord::Bad(Box::new(bad)));
         let new = bad.filter(|record| ledger.unchanged(record).is_none());
         send.rejections.extend(new.filter_map(|record| match record {
@@ -98,6 +101,7 @@ impl Send {
             tried: HashSet::new(),
             waiting: Vec::new(),
             rejections: Vec::new(),
+            rejected: HashSet::new(),
             clear: Vec::new(),
             state: State::Done,
             stopping: None,
@@ -127,7 +131,12 @@ impl Send {
             (State::Keys(keys), Answer::Found(found)) => {
                 let gone = keys.iter().zip(&found).filter(|(_, found)| found.is_none());
                 self.clear.extend(gone.map(|(key, _)| key.id()).filter(|id| ledger.is_known(id)));
-                self.admit(found.into_iter().flatten().collect(), true, ledger);
+                let found: Vec<SourceRecord> = found.into_iter().flatten().collect();
+                found.iter().for_each(|record| ledger.note_found(record));
+                // Which rows of a keyless table the target lacks, and how many of equal ones, windows alone tell.
+                if !ledger.shape.keyless {
+                    self.admit(found, true, ledger);
+                }
             }
             (State::Upload, Answer::Uploaded(uploaded)) => {
                 if let Some(next) = self.uploaded(uploaded, took, ledger) {
@@ -137,6 +146,8 @@ impl Send {
             }
             (State::Holders(_), Answer::Found(found)) => {
                 ledger.holder_gone |= found.iter().any(Option::is_none);
+                // A keyless row never lets go of a value, and would be added once more.
+                let found = if ledger.shape.keyless { Vec::new() } else { found };
                 // A holder whose present content was rejected cannot let go of the value.
                 let movable =
                     |record: &SourceRecord| ledger.unchanged(record).is_none_or(|known| known.waits);
@@ -184,7 +195,13 @@ impl Send {
 
     /// Takes rows up: those whose content was refused before are not sent again.
     fn admit(&mut self, mut records: Vec<SourceRecord>, again: bool, ledger: &Ledger) {
-        records.retain(|record| ledger.unchanged(record).is_none_or(|known| again && known.waits));
+        let untried = |record: &SourceRecord| match record {
+            SourceRecord::Row(row) => ledger.shape.keyless && !ledger.is_refused(&row.item),
+            SourceRecord::Bad(_) => false,
+        };
+        records.retain(|record| {
+            ledger.unchanged(record).is_none_or(|known| known.waits && (again || untried(record)))
+        });
         self.queue = records.into();
     }
 
@@ -198,10 +215,16 @@ impl Send {
             for (row, refusal) in std::mem::take(&mut self.waiting) {
                 let rejection = rejection_of(row, refusal);
                 // One that waits as before is remembered already.
-                if !ledger.knows(&rejection.rejected) {
+                if ledger.knows(&rejection.rejected) {
+                    ledger.note_refused(&rejection.rejected);
+                } else {
                     self.rejections.push(rejection);
                 }
             }
+            // Equal rows without a key are remembered once.
+            let mut ids = HashSet::new();
+            self.rejections.retain(|rejection| ids.insert(rejection.rejected.key_id));
+            self.clear.retain(|id| !ids.contains(id));
             if !self.rejections.is_empty() {
                 State::Reject
             } else if !self.clear.is_empty() {
@@ -231,8 +254,11 @@ impl Send {
         while let Some(record) = self.queue.pop_front() {
             match record {
                 SourceRecord::Bad(bad) => {
-                    self.order.push(false);
-                    self.rejections.push(rejection_of_bad(*bad));
+                    ledger.note_bad(&bad);
+                    if self.is_news(bad.key.id(), ledger) {
+                        self.order.push(false);
+                        self.rejections.push(rejection_of_bad(*bad));
+                    }
                 }
                 SourceRecord::Row(row) => {
                     bytes += row.row.len();
@@ -251,6 +277,11 @@ impl Send {
             }
         }
         &self.batch
+    }
+
+    /// Whether a row that is rejected was not met before: of a keyless table's equal rows one counts.
+    fn is_news(&mut self, row: KeyId, ledger: &Ledger) -> bool {
+        !ledger.shape.keyless || self.rejected.insert(row)
     }
 
     fn count_rejection(&mut self, ledger: &mut Ledger) {
@@ -294,10 +325,11 @@ impl Send {
                 }
                 Some(refusal) if refusal.waits => self.waiting.push((row, refusal)),
                 Some(refusal) => {
-                    if self.round == 0 {
+                    let rejection = rejection_of(row, refusal);
+                    if self.round == 0 && self.is_news(rejection.rejected.key_id, ledger) {
                         self.count_rejection(ledger);
                     }
-                    self.rejections.push(rejection_of(row, refusal));
+                    self.rejections.push(rejection);
                 }
             }
         }

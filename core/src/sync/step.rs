@@ -7,8 +7,9 @@ use crate::manifest::{Item, KeyedItem};
 use crate::reconcile::{self, Question, Reply};
 use crate::short::ShortItem;
 use crate::store::{
-    BatchLimit, BatchRecord, Cursor, Deleted, KeyId, Outcome, PositionRange, Rejected, Rejection, Source,
-    SourceBatch, SourceKey, SourceRecord, SourceRow, SourceWindow, TableId, TableVersion, Target, Uploaded,
+    BatchLimit, BatchRecord, Cursor, Deleted, KeyId, Outcome, PositionRange, RangeHeld, Rejected, Rejection,
+    Source, SourceBatch, SourceKey, SourceRecord, SourceRow, SourceWindow, TableId, TableVersion, Target,
+    Uploaded,
 };
 
 /// What is to be done next. It borrows from the machine that names it, so that naming it again is free:
@@ -49,6 +50,12 @@ pub enum Step<'a> {
         /// About how many rows in all.
         rows: u64,
     },
+    /// Source: what ranges hold, in one pass over all rows.
+    Fingerprints(&'a [PositionRange]),
+    /// Source: whether it finds the rows of a range by reading all rows alone.
+    IsScanned,
+    /// Source: the position below which no row can appear any more.
+    Settled,
     /// Source: the rows that items of a window stand for.
     RowsOf(&'a [Item]),
     /// Source: the rows with these keys.
@@ -93,7 +100,7 @@ pub enum Answer {
     Done,
     /// To [`Step::ChangeToken`].
     Token(Option<Vec<u8>>),
-    /// To [`Step::MaxPosition`] and [`Step::TailStart`].
+    /// To [`Step::MaxPosition`], [`Step::TailStart`] and [`Step::Settled`].
     Position(Option<i64>),
     /// To [`Step::CountRows`].
     Count(u64),
@@ -103,6 +110,10 @@ pub enum Answer {
     Window(SourceWindow),
     /// To [`Step::ReadWindows`].
     Windows(Vec<SourceWindow>),
+    /// To [`Step::Fingerprints`].
+    Held(Vec<RangeHeld>),
+    /// To [`Step::IsScanned`].
+    Scanned(bool),
     /// To [`Step::RowsOf`].
     Rows(Vec<SourceRow>),
     /// To [`Step::Lookup`].
@@ -144,6 +155,9 @@ impl Sides<'_> {
             Step::ReadBatch { after, limit } => Answer::Batch(source.read_batch(table, after, limit)?),
             Step::ReadWindow { range, rows } => Answer::Window(source.window(table, range, rows)?),
             Step::ReadWindows { ranges, rows } => Answer::Windows(source.windows(table, ranges, rows)?),
+            Step::Fingerprints(ranges) => Answer::Held(source.fingerprints(table, ranges)?),
+            Step::IsScanned => Answer::Scanned(source.is_scanned(table)?),
+            Step::Settled => Answer::Position(source.settled(table)?),
             Step::RowsOf(items) => Answer::Rows(source.rows_of(table, items)?),
             Step::Lookup(keys) => Answer::Found(source.lookup(table, keys)?),
             Step::TableVersion => Answer::Version(target.table_version(table)?),

@@ -1,14 +1,16 @@
 //! Comparisons that change nothing, step by step over both sides.
 
-use std::collections::HashMap;
-
 use super::compare::{Compare, Piece};
 use super::ledger::Ledger;
+use super::places::beyond;
 use super::step::{Answer, Sides, Step};
+use super::sweep::Sweep;
 use super::{Event, Settings};
 use crate::manifest::Item;
 use crate::short::ShortItem;
-use crate::store::{Failure, FailureKind, Outcome, PositionRange, SourceKey, SourceRecord, TableId};
+use crate::store::{
+    Failure, FailureKind, Outcome, PositionRange, SourceKey, SourceRecord, TableId, TableShape,
+};
 
 /// Rows whose keys are asked for at once.
 pub(super) const KEYS_AT_ONCE: usize = 1_000;
@@ -25,13 +27,31 @@ pub(super) struct Survey<'a, 'b> {
 /// Rows that differ, with their keys.
 #[derive(Default)]
 pub(super) struct Keyed {
-    pub missing: HashMap<Vec<u8>, i64>,
-    pub excess: HashMap<Vec<u8>, Item>,
+    pub missing: Vec<(Vec<u8>, i64)>,
+    pub excess: Vec<(Vec<u8>, Item)>,
 }
 
 impl<'a, 'b> Survey<'a, 'b> {
-    pub fn new(sides: &'a mut Sides<'b>, settings: &Settings, table: TableId) -> Self {
-        Survey { sides, table, ledger: Ledger::new(settings.clone()), rows: settings.window_rows }
+    pub fn new(sides: &'a mut Sides<'b>, settings: &Settings, (table, shape): (TableId, TableShape)) -> Self {
+        let ledger = Ledger::new(settings.clone(), shape);
+        Survey { sides, table, ledger, rows: settings.window_rows }
+    }
+}
+
+/// What of a table is still to be compared.
+pub(super) enum Rest {
+    /// This, one window after the other.
+    Windows(Option<PositionRange>),
+    /// The ranges that passes over a source without an index on positions found to differ, the first ones last.
+    Groups(Vec<Vec<PositionRange>>),
+}
+
+impl Rest {
+    pub fn is_none(&self) -> bool {
+        match self {
+            Rest::Windows(rest) => rest.is_none(),
+            Rest::Groups(groups) => groups.is_empty(),
+        }
     }
 }
 
@@ -53,8 +73,53 @@ impl Survey<'_, '_> {
         self.sides.carry_out(self.table, step)
     }
 
+    /// Begins a comparison of the whole table: what is to be compared, and how many rows were already.
+    pub fn begin(&mut self) -> Outcome<(Rest, u64)> {
+        let scanned = self.ledger.shape.hashed && self.ask(Step::IsScanned)? == Answer::Scanned(true);
+        if !scanned {
+            return Ok((Rest::Windows(Some(PositionRange::ALL)), 0));
+        }
+        self.rows = self.ledger.settings.max_window_rows.max(1);
+        let Answer::Count(rows) = self.ask(Step::CountRows)? else { return Err(unexpected()) };
+        let Answer::Version(version) = self.ask(Step::TableVersion)? else { return Err(unexpected()) };
+        let mut sweep = Sweep::new(rows.max(version.row_count.unwrap_or(0)), self.rows);
+        while let Some(step) = sweep.step() {
+            let answer = self.ask(step)?;
+            if !sweep.tell(answer, &self.ledger) {
+                return Err(unexpected());
+            }
+            self.stopping()?;
+        }
+        let swept = sweep.finish();
+        let rows = swept.rows.saturating_sub(swept.differing_rows());
+        let mut groups = swept.groups(self.rows);
+        groups.reverse();
+        Ok((Rest::Groups(groups), rows))
+    }
+
+    /// Compares the next stretch; `None` where nothing is left.
+    pub fn next(&mut self, rest: &mut Rest) -> Outcome<Option<Piece>> {
+        match rest {
+            Rest::Windows(None) => Ok(None),
+            Rest::Windows(Some(range)) => {
+                let piece = self.window(*range)?;
+                *rest = Rest::Windows(piece.range.to.map(PositionRange::starting_at));
+                Ok(Some(piece))
+            }
+            Rest::Groups(groups) => {
+                let Some(group) = groups.pop() else { return Ok(None) };
+                let piece = self.piece(group.clone())?;
+                let left = beyond(&group, piece.range.to);
+                groups.extend(Some(left).filter(|left| !left.is_empty()));
+                let (missing, excess) = (piece.missing.len() as u64, piece.excess.len() as u64);
+                self.sides.world.event(self.table, Event::Compared { rows: piece.rows, missing, excess });
+                Ok(Some(piece))
+            }
+        }
+    }
+
     /// Compares the next window, from the beginning of a range.
-    pub fn window(&mut self, range: PositionRange) -> Outcome<Piece> {
+    fn window(&mut self, range: PositionRange) -> Outcome<Piece> {
         let began = self.sides.world.now();
         let piece = self.piece(vec![range])?;
         let took = u64::try_from(self.sides.world.now().saturating_sub(began)).unwrap_or(0);
@@ -86,7 +151,8 @@ impl Survey<'_, '_> {
         }
     }
 
-    /// The keys of the rows that a comparison found; rows that changed meanwhile are left out.
+    /// The keys of the rows that a comparison found, the source's with their positions, the target's with their items;
+    /// rows that changed meanwhile are left out.
     pub fn keys(&mut self, missing: &[Item], excess: &[ShortItem]) -> Outcome<Keyed> {
         let mut keyed = Keyed::default();
         for items in missing.chunks(KEYS_AT_ONCE) {

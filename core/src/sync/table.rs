@@ -1,10 +1,14 @@
 //! The machine of one table in one run: names a step, takes its answer, tries again what failed in passing.
 //! Which task comes next is in `plan`, what the table's status is in `close`.
 
+use std::collections::HashMap;
+
 use super::compare::Piece;
 use super::confirm::Mended;
 use super::full_read::FullRead;
 use super::ledger::Ledger;
+use super::places::beyond;
+use super::plan::lower;
 use super::send::Send;
 use super::step::{Answer, Step};
 use super::task::{BatchEnd, Part, Purpose, Stage, Task, Until};
@@ -32,6 +36,26 @@ pub(super) struct Table {
     pub version_at: u64,
     /// Steps that may have changed the target, and failed: their answer may have been lost.
     lost: u64,
+    /// The position below which no row of the source could appear any more when the run began.
+    pub settled: Option<i64>,
+    /// Where a tail was left, where there was no time or room for the rest of it.
+    pub tail_left: Option<i64>,
+    /// Whether the source reads all rows to find those of a range.
+    pub scanned: bool,
+    /// What the passes of the run found, where it is.
+    pub groups: Option<Vec<Vec<PositionRange>>>,
+    /// The ranges that the comparison under way is about.
+    pub group: Vec<PositionRange>,
+    /// Pieces of the tail that were compared.
+    pub tail_pieces: u32,
+    /// Whether all rows are read in order because a sweep found that most are to be sent.
+    pub rereading: bool,
+    /// Whether rows are left to be read in order by a later run.
+    pub unread: bool,
+    /// Whether rows are passed by that the target has.
+    pub passing_by: bool,
+    /// Rows of a keyless table that the target has, and were not yet met when reading in order.
+    pub passed_by: HashMap<ShortItem, u32>,
     /// The last row read in order.
     pub cursor: Option<Cursor>,
     /// Whether there may be more to read in order.
@@ -75,18 +99,32 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub fn new(input: TableInput, memory: TableMemory, settings: &Settings) -> Self {
+    pub fn new(mut input: TableInput, memory: TableMemory, settings: &Settings) -> Self {
+        if input.shape.hashed {
+            input.version.max_position = None;
+        }
+        let ledger = Ledger::new(settings.clone(), input.shape);
         Table {
             version: input.version,
             input,
             saved: memory.clone(),
             memory,
-            ledger: Ledger::new(settings.clone()),
+            ledger,
             token: None,
             local_max: None,
             local_rows: None,
             version_at: 0,
             lost: 0,
+            settled: None,
+            tail_left: None,
+            scanned: false,
+            groups: None,
+            group: Vec::new(),
+            tail_pieces: 0,
+            rereading: false,
+            unread: false,
+            passing_by: false,
+            passed_by: HashMap::new(),
             cursor: None,
             reading: false,
             batches: 0,
@@ -122,7 +160,7 @@ impl Table {
             return;
         }
         self.stage = match part {
-            Part::Look => Stage::Max,
+            Part::Look => Stage::Scanned,
             Part::Level => {
                 let expected = self.expected_rows();
                 self.ledger.events.push(Event::Started { expected_rows: expected });
@@ -153,6 +191,7 @@ impl Table {
             Task::None => None,
             Task::Ask => self.question(),
             Task::Compare(compare, _) => compare.step(),
+            Task::Sweep(sweep) => sweep.step(),
             Task::Send(send) | Task::Upload(send) | Task::Waiting(send) => send.step(),
             Task::Read(limit) => Some(Step::ReadBatch { after: self.cursor.as_ref(), limit: *limit }),
             Task::Excess(excess) => excess.step(),
@@ -220,7 +259,7 @@ impl Table {
         self.ledger.events.push(Event::Retrying { failure, pause });
         self.pausing = Some(pause);
         if let Task::Excess(excess) = &mut self.task {
-            excess.look_again();
+            excess.look_again(self.ledger.shape);
         }
     }
 
@@ -238,7 +277,17 @@ impl Table {
                     self.task = Task::Compare(compare, purpose);
                     return Ok(understood);
                 }
-                self.compared(compare.finish(), purpose);
+                self.compared(compare.finish(), purpose, now);
+                understood
+            }
+            (Task::Sweep(mut sweep), answer) => {
+                self.memory.sweep_took = self.memory.sweep_took.saturating_add(took);
+                let understood = sweep.tell(answer, &self.ledger);
+                if sweep.step().is_some() {
+                    self.task = Task::Sweep(sweep);
+                    return Ok(understood);
+                }
+                self.swept(sweep.finish());
                 understood
             }
             (Task::Read(_), Answer::Batch(batch)) => {
@@ -298,7 +347,7 @@ impl Table {
     }
 
     /// Takes note of what a comparison found, and sends what the target lacks.
-    fn compared(&mut self, piece: Piece, purpose: Purpose) {
+    fn compared(&mut self, piece: Piece, purpose: Purpose, now: i64) {
         let report = &mut self.ledger.report;
         let (missing, excess) = (piece.missing.len() as u64, piece.excess.len() as u64);
         if purpose != Purpose::Confirm {
@@ -319,10 +368,27 @@ impl Table {
                     self.stage = Stage::Tail(rest);
                 }
                 self.dropped |= !over && full;
+                if !over && full {
+                    self.tail_left = lower(self.tail_left, piece.range.to);
+                }
             }
             Purpose::Window => {
                 self.ledger.report.windows += 1;
+                if self.input.shape.hashed {
+                    self.memory.sweep_took = self.memory.sweep_took.saturating_add(took);
+                }
                 self.windows.done(&piece, &mut self.memory, &settings, took, snapshot);
+                if piece.range.to.is_none() {
+                    self.remember_sweep(true, now);
+                }
+            }
+            Purpose::Group => {
+                self.ledger.report.windows += 1;
+                self.memory.sweep_took = self.memory.sweep_took.saturating_add(took);
+                let rest = beyond(&self.group, piece.range.to);
+                if let Some(groups) = self.groups.as_mut().filter(|_| !rest.is_empty()) {
+                    groups.push(rest);
+                }
             }
             Purpose::Confirm => {}
         }
@@ -343,9 +409,7 @@ impl Table {
         }
         if !piece.excess.is_empty() {
             // Tail and windows overlap; a row counts once, toward the guard too.
-            self.candidates.extend(piece.excess);
-            self.candidates.sort_unstable();
-            self.candidates.dedup();
+            merge(&mut self.candidates, piece.excess);
         }
         let send = Send::items(piece.missing, piece.bad, &mut self.ledger);
         if send.step().is_some() {
@@ -357,5 +421,34 @@ impl Table {
     pub fn changes(&self) -> u64 {
         let report = &self.ledger.report;
         report.inserted + report.updated + report.deleted + self.lost
+    }
+}
+
+/// Puts rows that a comparison found to those found before. Comparisons cover whole positions, so that of equal rows as
+/// many count as one of them found.
+fn merge(known: &mut Vec<ShortItem>, mut found: Vec<ShortItem>) {
+    found.sort_unstable();
+    let (mut merged, mut rest) =
+        (Vec::with_capacity(known.len() + found.len()), found.into_iter().peekable());
+    for item in known.drain(..) {
+        merged.extend(std::iter::from_fn(|| rest.next_if(|other| *other < item)));
+        rest.next_if_eq(&item);
+        merged.push(item);
+    }
+    merged.extend(rest);
+    *known = merged;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_two_comparisons_found_count_once_and_equal_rows_each() {
+        let item = |position: i64| ShortItem { position, digest: [0; 16] };
+        let list = |positions: &[i64]| positions.iter().copied().map(item).collect::<Vec<_>>();
+        let mut known = list(&[1, 3, 3, 5]);
+        merge(&mut known, list(&[7, 3, 3, 3, 1, 2]));
+        assert_eq!(known, list(&[1, 2, 3, 3, 3, 5, 7]));
     }
 }

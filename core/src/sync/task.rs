@@ -4,6 +4,7 @@ use super::TableMemory;
 use super::compare::Compare;
 use super::excess::Excess;
 use super::send::Send;
+use super::sweep::Sweep;
 use crate::store::{BatchLimit, Cursor, KeyId, PositionRange};
 
 /// A part of the run through which all tables go before the next part begins.
@@ -22,6 +23,8 @@ pub(super) enum Part {
 /// What comes next within a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
+    Scanned,
+    Settled,
     Max,
     Count,
     Known,
@@ -30,6 +33,7 @@ pub(super) enum Stage {
     Tail(PositionRange),
     Beyond,
     History,
+    Held,
     Upload,
     ReadUntil,
     Version,
@@ -54,6 +58,8 @@ pub(super) enum Stage {
 pub(super) enum Purpose {
     Tail(PositionRange),
     Window,
+    /// Ranges that a pass over all rows found to differ.
+    Group,
     Confirm,
 }
 
@@ -64,6 +70,7 @@ pub(super) enum Task {
     /// One step whose answer the stage knows what to do with.
     Ask,
     Compare(Compare, Purpose),
+    Sweep(Sweep),
     Send(Send),
     /// Rows read in order; the cursor moves on behind them.
     Upload(Send),

@@ -8,10 +8,10 @@ use super::compare::Piece;
 use super::places::{beyond, joined};
 use super::report::{Difference, DifferenceKind, VerifyReport};
 use super::step::{Answer, Sides, Step};
-use super::survey::{KEYS_AT_ONCE, Survey, unexpected};
+use super::survey::{KEYS_AT_ONCE, Keyed, Survey, unexpected};
 use crate::manifest::Item;
 use crate::short::ShortItem;
-use crate::store::{BadRow, KeyId, Outcome, PositionRange, SourceKey, SourceRecord, TableId};
+use crate::store::{BadRow, KeyId, Outcome, PositionRange, SourceKey, SourceRecord, TableId, TableShape};
 
 /// How long `verify` waits before it reads differences a second time, in microseconds.
 const SECOND_LOOK: u64 = 100_000;
@@ -49,10 +49,18 @@ impl Suspects {
     }
 }
 
-/// What both readings have in common.
-fn both<T: Eq + Hash>(first: Vec<T>, second: &[T]) -> Vec<T> {
-    let second: HashSet<&T> = second.iter().collect();
-    first.into_iter().filter(|item| second.contains(item)).collect()
+/// What both readings have in common; of equal rows as many as both have.
+fn both<T: Eq + Hash>(mut first: Vec<T>, second: &[T]) -> Vec<T> {
+    let mut copies: HashMap<&T, usize> = HashMap::new();
+    second.iter().for_each(|item| *copies.entry(item).or_default() += 1);
+    first.retain(|item| match copies.get_mut(item) {
+        Some(copies) if *copies > 0 => {
+            *copies -= 1;
+            true
+        }
+        _ => false,
+    });
+    first
 }
 
 /// What is told of a comparison.
@@ -74,6 +82,24 @@ impl Telling<'_> {
         }
     }
 
+    /// Tells of the rows of a keyless table, each copy of equal ones: none of them is another one altered.
+    fn tell_keyless(&mut self, bad: Vec<BadRow>, mut keyed: Keyed) {
+        for row in bad {
+            self.tell(DifferenceKind::Rejected, row.position, encoded(row.key), Some(row.key_text));
+        }
+        keyed.missing.sort_unstable_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
+        for (key, position) in keyed.missing {
+            let id = SourceKey::Encoded(key.clone()).id();
+            let rejected = self.rejected.contains(&id);
+            let kind = if rejected { DifferenceKind::Rejected } else { DifferenceKind::Missing };
+            self.tell(kind, Some(position), key, None);
+        }
+        keyed.excess.sort_unstable_by(|a, b| (a.1.position, &a.0).cmp(&(b.1.position, &b.0)));
+        for (key, item) in keyed.excess {
+            self.tell(DifferenceKind::Excess, Some(item.position), key, None);
+        }
+    }
+
     fn tell(&mut self, kind: DifferenceKind, position: Option<i64>, key: Vec<u8>, key_text: Option<String>) {
         match kind {
             DifferenceKind::Missing => self.report.missing += 1,
@@ -85,11 +111,19 @@ impl Telling<'_> {
     }
 }
 
+/// The encoded key; nothing where there is none.
+fn encoded(key: SourceKey) -> Vec<u8> {
+    match key {
+        SourceKey::Encoded(key) => key,
+        SourceKey::Raw(_) => Vec::new(),
+    }
+}
+
 /// Compares all rows of a table.
 pub(super) fn verify(
     sides: &mut Sides<'_>,
     settings: &Settings,
-    table: TableId,
+    table: (TableId, TableShape),
     on_difference: &mut dyn FnMut(Difference),
 ) -> Outcome<VerifyReport> {
     let mut survey = Survey::new(sides, settings, table);
@@ -98,20 +132,16 @@ pub(super) fn verify(
     let (report, told) = (VerifyReport::default(), HashSet::new());
     let mut telling = Telling { report, on_difference, rejected, told };
     let mut suspects = Suspects::default();
-    let mut range = PositionRange::ALL;
+    let (mut rest, rows) = survey.begin()?;
+    telling.report.rows += rows;
     loop {
         survey.stopping()?;
-        let piece = survey.window(range)?;
+        let Some(piece) = survey.next(&mut rest)? else { break };
         telling.report.rows += piece.rows;
-        let rest = piece.range.to;
         suspects.add(piece);
         let full = suspects.places.len() > MOST_PLACES || suspects.rows() > settings.max_excess_rows;
         if full || rest.is_none() {
             survey.look_again(std::mem::take(&mut suspects), &mut telling)?;
-        }
-        match rest {
-            Some(from) => range = PositionRange::starting_at(from),
-            None => break,
         }
     }
     let mut report = telling.report;
@@ -152,20 +182,22 @@ impl Survey<'_, '_> {
     }
 
     fn tell(&mut self, suspects: Suspects, telling: &mut Telling<'_>) -> Outcome<()> {
-        let mut keyed = self.keys(&suspects.missing, &suspects.excess)?;
+        let keyed = self.keys(&suspects.missing, &suspects.excess)?;
+        if self.ledger.shape.keyless {
+            telling.tell_keyless(suspects.bad, keyed);
+            return Ok(());
+        }
+        let mut excess: HashMap<Vec<u8>, Item> = keyed.excess.into_iter().collect();
         for row in suspects.bad {
             telling.is_news(row.key.id());
-            let key = match row.key {
-                SourceKey::Encoded(key) => key,
-                SourceKey::Raw(_) => Vec::new(),
-            };
-            keyed.excess.remove(&key);
+            let key = encoded(row.key);
+            excess.remove(&key);
             telling.tell(DifferenceKind::Rejected, row.position, key, Some(row.key_text));
         }
-        let mut missing: Vec<_> = keyed.missing.into_iter().collect();
+        let mut missing: Vec<_> = keyed.missing;
         missing.sort_unstable_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
         for (key, position) in missing {
-            let altered = keyed.excess.remove(&key).is_some();
+            let altered = excess.remove(&key).is_some();
             let id = SourceKey::Encoded(key.clone()).id();
             if !telling.is_news(id) {
                 continue;
@@ -179,7 +211,7 @@ impl Survey<'_, '_> {
             };
             telling.tell(kind, Some(position), key, None);
         }
-        self.tell_excess(keyed.excess, telling)
+        self.tell_excess(excess, telling)
     }
 
     /// Tells of rows that the target had both times and the source had not, whatever it has of them by now: a row that

@@ -85,6 +85,27 @@ impl Windows {
         (memory.window_from, memory.sweep_started, memory.sweep_clean) = (None, None, false);
     }
 
+    /// Takes note that a sweep which began at the bottom compared all rows, by passes over the source.
+    pub fn swept(&mut self, memory: &mut TableMemory) {
+        self.count += 1;
+        (self.start, self.wrapped) = (None, true);
+        self.swept_for = memory.sweep_counts;
+        let ended = memory.sweep_started.take().filter(|_| memory.sweep_clean);
+        let (quiet, settled) = (memory.sweep_quiet, memory.sweep_settled);
+        self.ended = ended.map(|started| Ended { started, quiet, settled });
+        (memory.window_from, memory.sweep_clean) = (None, false);
+    }
+
+    /// Whether all rows were found equal already.
+    pub fn is_done(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// A sweep was made of what the source has now: no more of it needs to be compared in this run.
+    pub fn relax(&mut self) {
+        self.forced = false;
+    }
+
     /// Whether the whole table was compared because it had to be.
     pub fn forced_sweep_is_done(&self, memory: &TableMemory) -> bool {
         self.forced && self.circled(memory)

@@ -63,6 +63,7 @@ impl Model {
             on_hold: table.hold,
             rejected: table.rejected.len() as u64,
             rank: table.rank,
+            shape: table.shape,
         };
         state.tables.iter().enumerate().map(input).collect()
     }
@@ -104,7 +105,7 @@ impl Model {
             &mut ModelTarget(self.state.clone()),
             &mut ModelWorld(self.state.clone()),
             &self.settings,
-            table,
+            (table, self.with(|state| state.tables[table].shape)),
             &mut |difference| differences.push(difference),
         )
         .expect("verify");

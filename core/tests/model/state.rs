@@ -8,7 +8,7 @@ use plimsoll_core::fingerprint::Fingerprint;
 use plimsoll_core::manifest::Item;
 use plimsoll_core::store::{
     BadRow, BatchRecord, Failure, FailureKind, KeyId, Outcome, PositionRange, Rejected, SourceKey,
-    SourceRecord, SourceRow, TableId, TableVersion,
+    SourceRecord, SourceRow, TableId, TableShape, TableVersion,
 };
 use plimsoll_core::sync::{Event, TableMemory};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -114,6 +114,7 @@ impl RemoteRow {
 #[derive(Debug, Default)]
 pub struct Table {
     pub rank: u32,
+    pub shape: TableShape,
     /// The table that `parent` refers to.
     pub parent: Option<TableId>,
     pub local: BTreeMap<u64, LocalRow>,

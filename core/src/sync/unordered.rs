@@ -1,0 +1,188 @@
+//! What a table does otherwise whose rows stand at a hash. The highest position says nothing, so no tail and nothing
+//! beyond is compared, and what is new is not read behind a cursor: rows are read in an order of the source's own
+//! where the target lacks most of them, and else found by sweeps, which are made when something may have changed.
+
+use super::sweep::{Sweep, Swept};
+use super::table::Table;
+use super::task::{Purpose, Stage, Task};
+use super::{Event, LastSweep, Reading, close};
+use crate::short::ShortItem;
+use crate::store::{SourceBatch, SourceRecord};
+
+/// A sweep is made no sooner than so many times as long after the last one as that one took, unless it was short.
+const REST: u64 = 20;
+/// So many times as many rows as one pass may compare must be about to be sent before all rows are read in order.
+const WORTH_READING: u64 = 4;
+
+impl Table {
+    /// Whether the target lacks so many rows that all are read in order, or an earlier run was not done with that.
+    /// Rows that are not stored would be read for nothing.
+    pub(super) fn lacks_most(&self) -> bool {
+        if self.rereading || self.reading_goes_on() {
+            return true;
+        }
+        let refused = self.input.rejected > 0 || self.ledger.knows_any();
+        let Some((local, remote)) = self.counts().filter(|_| !refused) else { return false };
+        // A keyless table's rows must not be sent once more: those that are there are kept in mind.
+        let few = !self.input.shape.keyless || remote <= self.rows_of_pass();
+        local > 0 && (remote == 0 || (local / 2 > remote && few))
+    }
+
+    /// Whether reading goes on where an earlier run left it. A row of a keyless table would be there twice if the answer
+    /// to its upload was lost, or if others changed the replica.
+    pub(super) fn reading_goes_on(&self) -> bool {
+        self.memory.reading.as_ref().is_some_and(|reading| match self.version.row_count {
+            Some(rows) if self.input.shape.keyless => rows == reading.remote_rows,
+            rows => rows.is_none_or(|rows| rows > 0),
+        })
+    }
+
+    /// Whether the rows that the target has must be known, so that they are not sent once more.
+    pub(super) fn asks_for_held(&self) -> bool {
+        let keyless = self.input.shape.hashed && self.input.shape.keyless;
+        keyless && self.reading && self.cursor.is_none() && self.version.row_count != Some(0) && !self.stop
+    }
+
+    /// Takes the rows that the target has.
+    pub(super) fn hold(&mut self, items: Vec<ShortItem>) {
+        items.into_iter().for_each(|item| *self.passed_by.entry(item).or_default() += 1);
+        self.passing_by = true;
+    }
+
+    /// The rows of a batch that the target has not.
+    pub(super) fn lacking(&mut self, batch: &mut SourceBatch) {
+        if self.passed_by.is_empty() {
+            return;
+        }
+        let held = &mut self.passed_by;
+        batch.records.retain(|record| match record {
+            SourceRecord::Row(row) => match held.get_mut(&ShortItem::from(&row.item)) {
+                Some(copies) if *copies > 0 => {
+                    *copies -= 1;
+                    false
+                }
+                _ => true,
+            },
+            SourceRecord::Bad(_) => true,
+        });
+    }
+
+    /// Where reading goes on in a later run, where it can.
+    pub(super) fn reading_left(&self) -> Option<Reading> {
+        let cursor = self.cursor.clone().filter(|cursor| cursor.key.is_some() && !self.passing_by)?;
+        let report = &self.ledger.report;
+        let rows = self.input.version.row_count.unwrap_or(0);
+        Some(Reading { cursor, remote_rows: (rows + report.inserted).saturating_sub(report.deleted) })
+    }
+
+    /// Rows that one pass may compare one by one.
+    fn rows_of_pass(&self) -> u64 {
+        self.ledger.settings.max_window_rows.max(1)
+    }
+
+    /// Whether a sweep is to be made now: at the latest after `sweep_interval`; sooner where something may have changed,
+    /// but a long one not all the time.
+    pub(super) fn sweep_is_due(&self, now: i64) -> bool {
+        let Some(last) = &self.memory.last_sweep else { return true };
+        let settings = &self.ledger.settings;
+        let age = u64::try_from(now.saturating_sub(last.ended)).unwrap_or(0);
+        if age.saturating_add(settings.run_interval) >= settings.sweep_interval {
+            return true;
+        }
+        let sums = self.memory.seen.as_ref().and_then(|seen| seen.remote_sum).zip(self.input.version.sum);
+        let damaged = sums.is_some_and(|(then, now)| then != now);
+        let differ = !close::counts_agree(self) && self.memory.swept_for != self.counts();
+        let waits = self.input.shape.keyless && self.ledger.counts().1 > 0;
+        let changed = self.token.is_none() || last.token != self.token || damaged || differ || waits;
+        changed && (last.took <= settings.max_snapshot || age >= last.took.saturating_mul(REST))
+    }
+
+    /// Takes note of a sweep that came to its end, whole or with something left out.
+    pub(super) fn remember_sweep(&mut self, whole: bool, now: i64) {
+        if !self.input.shape.hashed {
+            return;
+        }
+        let memory = &mut self.memory;
+        let token = memory.sweep_token.take().filter(|_| whole);
+        memory.last_sweep =
+            Some(LastSweep { ended: now, took: std::mem::take(&mut memory.sweep_took), token });
+        if self
+            .memory
+            .last_sweep
+            .as_ref()
+            .is_some_and(|last| last.token.is_some() && last.token == self.token)
+        {
+            self.windows.relax();
+        }
+    }
+
+    /// The next comparison of a source that reads all rows to find those of a range: first passes that tell which ranges
+    /// differ, then those, as many as one more pass may compare at a time.
+    pub(super) fn pass(&mut self, now: i64) -> Task {
+        loop {
+            let Some(groups) = &mut self.groups else {
+                if self.stop || self.windows.is_done() || !self.sweep_is_due(now) {
+                    self.stage = self.after(Stage::Windows);
+                    return Task::None;
+                }
+                self.memory.window_from = None;
+                self.begin_sweep(now);
+                let rows = self.local_rows.max(self.version.row_count).unwrap_or(0);
+                let sweep = Sweep::new(rows, self.rows_of_pass());
+                if sweep.step().is_some() {
+                    return Task::Sweep(sweep);
+                }
+                self.swept(sweep.finish());
+                continue;
+            };
+            let full = self.candidates.len() >= self.room;
+            let late = self.ledger.report.windows > 0 && now >= self.until.slot;
+            let next = groups.pop();
+            let whole = next.is_none();
+            match next.filter(|_| !self.stop && !full && !late) {
+                Some(group) => {
+                    self.group = group.clone();
+                    return self.compare(group, Purpose::Group);
+                }
+                None if whole => self.windows.swept(&mut self.memory),
+                None => {
+                    self.dropped = true;
+                    (self.memory.sweep_started, self.memory.sweep_clean) = (None, false);
+                }
+            }
+            self.remember_sweep(whole, now);
+            self.stage = self.after(Stage::Windows);
+            return Task::None;
+        }
+    }
+
+    /// Begins a window, at the bottom of the axis a sweep.
+    pub(super) fn begin_sweep(&mut self, now: i64) -> crate::store::PositionRange {
+        if self.memory.window_from.is_none() && self.input.shape.hashed {
+            (self.memory.sweep_token, self.memory.sweep_took) = (self.token.clone(), 0);
+        }
+        self.windows.begin(&mut self.memory, now)
+    }
+
+    /// Takes what the passes found.
+    pub(super) fn swept(&mut self, swept: Swept) {
+        let few = self.rows_of_pass();
+        let report = &mut self.ledger.report;
+        if swept.rows > 0 {
+            let rows = swept.rows.saturating_sub(swept.differing_rows());
+            report.compared_rows += rows;
+            self.ledger.events.push(Event::Compared { rows, missing: 0, excess: 0 });
+        }
+        report.windows += u64::from(swept.differing.is_empty());
+        let sends_most = swept.lacking > WORTH_READING.saturating_mul(few) && swept.lacking > swept.rows / 2;
+        if sends_most && !self.input.shape.keyless && !self.rereading && !self.stop {
+            self.rereading = true;
+            self.memory.proof = None;
+            self.stage = Stage::History;
+            return;
+        }
+        let mut groups = swept.groups(few);
+        groups.reverse();
+        self.groups = Some(groups);
+    }
+}
