@@ -1,6 +1,5 @@
 //! What the engine asks a database for, without any SQL.
 
-use plimsoll_core::row::{put_varint, take_varint};
 use plimsoll_core::store::{PositionRange, TableId};
 
 use super::plan::TablePlan;
@@ -89,28 +88,28 @@ pub struct Query<'q> {
     pub expected: Option<u64>,
 }
 
-/// Appends a value: `class length(varint) bytes`, NULL as its class alone.
-pub fn put_raw(out: &mut Vec<u8>, class: u8, bytes: &[u8]) {
-    out.push(class);
-    if class > 0 {
-        put_varint(out, bytes.len() as u64);
-        out.extend_from_slice(bytes);
-    }
+/// Appends a value: `class length(4) bytes`. `fill` appends the bytes and answers the class.
+#[inline]
+pub fn put_raw(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>) -> u8) {
+    let start = out.len();
+    out.extend_from_slice(&[0; HEAD]);
+    let class = fill(out);
+    // No value of a database has 4 GiB.
+    let length = u32::try_from(out.len() - start - HEAD).unwrap_or(u32::MAX);
+    let [a, b, c, d] = length.to_le_bytes();
+    out[start..start + HEAD].copy_from_slice(&[class, a, b, c, d]);
 }
 
 /// Reads all values; `None` where the bytes are none that [`put_raw`] wrote.
 pub fn read_raw(mut bytes: &[u8]) -> Option<Vec<RawValue>> {
     let mut values = Vec::new();
-    while let Some((class, rest)) = bytes.split_first() {
-        let (value, rest) = match class {
-            0 => (&[][..], rest),
-            _ => {
-                let (length, rest) = take_varint(rest).ok()?;
-                rest.split_at_checked(usize::try_from(length).ok()?)?
-            }
-        };
+    while let Some(([class, length @ ..], rest)) = bytes.split_first_chunk::<HEAD>() {
+        let (value, rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
         values.push(RawValue { class: *class, bytes: value.to_vec() });
         bytes = rest;
     }
-    Some(values)
+    bytes.is_empty().then_some(values)
 }
+
+/// Class and length.
+const HEAD: usize = 5;

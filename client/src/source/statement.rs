@@ -31,7 +31,8 @@ pub trait Dialect {
         plan.version().map(|column| self.quoted(&column.name)).unwrap_or_default()
     }
 
-    /// A condition without which rows that have no position may be among others.
+    /// A condition that keeps out rows whose version is NULL, and others that have no position where that is cheap: for
+    /// queries that no bound keeps them out of.
     fn placed(&self, plan: &TablePlan) -> String {
         format!("{} IS NOT NULL", self.version(plan))
     }
@@ -145,10 +146,13 @@ impl<'q, D: Dialect> Writer<'_, 'q, D> {
                 if let Some(from) = range.from {
                     conditions.push(format!("{version} >= {}", self.add(Parameter::Least(from))));
                 }
-                conditions.push(match range.to {
-                    Some(to) => format!("{version} < {}", self.add(Parameter::Least(to))),
-                    None => self.dialect.placed(self.plan),
-                });
+                if let Some(to) = range.to {
+                    conditions.push(format!("{version} < {}", self.add(Parameter::Least(to))));
+                }
+                // What a bound does not keep out.
+                if conditions.is_empty() {
+                    conditions.push(self.dialect.placed(self.plan));
+                }
                 conditions
             }
             Condition::Key(values) => {
@@ -164,11 +168,7 @@ impl<'q, D: Dialect> Writer<'_, 'q, D> {
                 }
                 steps
                     .extend(self.plan.order.iter().zip(order).map(|(place, value)| self.step(*place, value)));
-                let mut conditions = vec![self.behind(&steps)];
-                if cursor.is_some() {
-                    conditions.push(self.dialect.placed(self.plan));
-                }
-                conditions
+                vec![self.behind(&steps)]
             }
         }
     }

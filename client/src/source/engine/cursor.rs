@@ -8,9 +8,9 @@
 
 use crate::source::kind::LocalRow;
 use crate::source::plan::TablePlan;
-use crate::source::query::{RawValue, read_raw};
+use crate::source::query::{RawValue, put_raw, read_raw};
 
-use super::encode::Encoder;
+use super::encode::put_order;
 
 /// What a cursor says.
 pub struct Place {
@@ -35,11 +35,11 @@ pub fn read(bytes: &[u8], plan: &TablePlan) -> Option<Place> {
 }
 
 /// Writes the cursor of a row in place of what `out` holds.
-pub fn write<R: LocalRow>(out: &mut Vec<u8>, mark: u8, encoder: &mut Encoder, plan: &TablePlan, row: &R) {
+pub fn write<R: LocalRow>(out: &mut Vec<u8>, mark: u8, plan: &TablePlan, row: &R) {
     out.clear();
     out.push(mark);
     if let Some(version) = plan.version_place() {
-        encoder.put_raw(row, version, out);
+        put_raw(out, |out| row.raw(version, out));
     }
-    encoder.put_order(plan, row, out);
+    put_order(plan, row, out);
 }

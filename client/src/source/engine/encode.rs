@@ -152,11 +152,13 @@ impl Encoder {
             let fault = |error| Fault { place, error };
             let of_key = in_key.next_if_eq(&place).is_some();
             let placing_too = placed_by.next_if_eq(&place).is_some();
-            let Some(value) = checked(row, place, column, scratch).map_err(fault)? else {
-                if column.not_null || of_key || version == Some(place) {
+            let value = match checked(row, place, column, scratch) {
+                Ok(Some(value)) => value,
+                Ok(None) if column.not_null || of_key || version == Some(place) => {
                     return Err(fault(Error::new(ErrorKind::Null, "NULL")));
                 }
-                continue;
+                Ok(None) => continue,
+                Err(error) => return Err(fault(error)),
             };
             if version == Some(place) {
                 position = position_of(&value);
@@ -219,7 +221,7 @@ impl Encoder {
             Some(key) => SourceKey::Encoded(key.to_vec()),
             None => {
                 let mut raw = Vec::new();
-                self.put_order(plan, row, &mut raw);
+                put_order(plan, row, &mut raw);
                 SourceKey::Raw(raw)
             }
         }
@@ -245,22 +247,15 @@ impl Encoder {
         }
         self.digester.digest_of_form(&self.form)
     }
+}
 
-    /// Appends the values of the plan's order as the database has them.
-    pub fn put_order<R: LocalRow>(&mut self, plan: &TablePlan, row: &R, out: &mut Vec<u8>) {
-        plan.order.iter().for_each(|place| self.put_raw(row, *place, out));
-    }
-
-    /// Appends a value as the database has it.
-    pub fn put_raw<R: LocalRow>(&mut self, row: &R, place: usize, out: &mut Vec<u8>) {
-        self.raw.clear();
-        let class = row.raw(place, &mut self.raw);
-        put_raw(out, class, &self.raw);
-    }
+/// Appends the values of the plan's order as the database has them.
+pub fn put_order<R: LocalRow>(plan: &TablePlan, row: &R, out: &mut Vec<u8>) {
+    plan.order.iter().for_each(|place| put_raw(out, |out| row.raw(*place, out)));
 }
 
 /// A value that its column stores exactly; `None` is NULL.
-#[inline]
+#[inline(always)]
 fn checked<'v, R: LocalRow>(
     row: &'v R,
     place: usize,

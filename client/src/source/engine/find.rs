@@ -12,10 +12,10 @@ use plimsoll_core::manifest::Item;
 use plimsoll_core::row::Fields;
 use plimsoll_core::store::{PositionRange, SourceKey, SourceRecord, SourceRow};
 
-use super::encode::Encoded;
+use super::encode::{Encoded, put_order};
 use super::{Reader, Step, all_rows};
-use crate::source::kind::Kind;
-use crate::source::query::{Condition, Query, RawValue, Select, read_raw};
+use crate::source::kind::{Kind, LocalRow};
+use crate::source::query::{Condition, Query, RawValue, Select, put_raw, read_raw};
 
 /// The most spellings of one key that are looked up.
 const MOST_SPELLINGS: usize = 16;
@@ -127,7 +127,7 @@ impl<K: Kind> Reader<'_, K> {
         let mut raw = Vec::new();
         self.each(&query, |encoder, row| {
             raw.clear();
-            encoder.put_order(plan, row, &mut raw);
+            put_order(plan, row, &mut raw);
             let record = encoder.record(plan, row);
             let encoded = match &record {
                 SourceRecord::Row(row) => Some(&row.key),
@@ -190,7 +190,7 @@ impl<K: Kind> Reader<'_, K> {
                 let mut raw = Vec::new();
                 for place in &plan.order {
                     let at = places.iter().position(|other| other == place).unwrap_or(0);
-                    encoder.put_raw(row, at, &mut raw);
+                    put_raw(&mut raw, |out| row.raw(at, out));
                 }
                 hits.push((asked, raw));
             }

@@ -10,7 +10,7 @@ use plimsoll_core::digest::RowDigest;
 use plimsoll_core::manifest::Item;
 use plimsoll_core::store::{BatchLimit, Cursor, PositionRange, SourceBatch, SourceRecord, SourceWindow};
 
-use super::encode::{Digests, Encoded, Encoder};
+use super::encode::{Digests, Encoded};
 use super::{Clock, Reader, SNAPSHOT, Step, Trouble, all_rows, cursor};
 use crate::failure::table as refused;
 use crate::source::kind::{Kind, LocalRow, Scratch};
@@ -102,9 +102,9 @@ impl<K: Kind> Reader<'_, K> {
         };
         let mut batch = SourceBatch { records: Vec::with_capacity(limit.rows.min(MOST_ROOM)), next: None };
         let (mut last_place, mut place) = (Vec::new(), Vec::new());
-        let mut shares_place = |encoder: &mut Encoder, row: &K::Row<'_>, last_place: &Vec<u8>| {
+        let mut shares_place = |row: &K::Row<'_>, last_place: &Vec<u8>| {
             shares_places && {
-                cursor::write(&mut place, mark, encoder, plan, row);
+                cursor::write(&mut place, mark, plan, row);
                 place == *last_place
             }
         };
@@ -115,7 +115,7 @@ impl<K: Kind> Reader<'_, K> {
             rows += 1;
             let is_late = clock.is_late();
             let is_full = batch.records.len() >= limit.rows || bytes >= limit.bytes || is_late;
-            if is_full && !batch.records.is_empty() && !shares_place(encoder, row, &last_place) {
+            if is_full && !batch.records.is_empty() && !shares_place(row, &last_place) {
                 is_whole = false;
                 return Ok(ControlFlow::Break(()));
             }
@@ -130,11 +130,11 @@ impl<K: Kind> Reader<'_, K> {
                 SourceRecord::Bad(bad) => (bad.position, bad.key_text.len()),
             };
             let is_too_large = bytes + length > limit.bytes && !batch.records.is_empty();
-            if is_too_large && !shares_place(encoder, row, &last_place) {
+            if is_too_large && !shares_place(row, &last_place) {
                 is_whole = false;
                 return Ok(ControlFlow::Break(()));
             }
-            cursor::write(&mut last_place, mark, encoder, plan, row);
+            cursor::write(&mut last_place, mark, plan, row);
             match position {
                 Some(position) if is_ordered && position < last => return Err(Trouble::Disorder),
                 Some(position) => last = position,

@@ -28,7 +28,7 @@ fn cell<'r>(row: &'r Row<'_>, place: usize) -> ValueRef<'r> {
 }
 
 impl LocalRow for Row<'_> {
-    #[inline]
+    #[inline(always)]
     fn value<'v>(
         &'v self,
         place: usize,
