@@ -36,6 +36,8 @@ pub struct TablePlan {
     pub order: Vec<usize>,
     /// As [`LocalTable::row_id`], in keyless tables alone.
     pub row_id: Option<String>,
+    /// Whether rows may share a place in that order: equal ones, where a keyless table is read in the order of all columns.
+    pub shares_places: bool,
     /// Whether an index leads with the version column, where rows stand at their version.
     pub indexed: bool,
 }
@@ -55,8 +57,9 @@ impl TablePlan {
         let order = match (schema.is_keyless(), &row_id) {
             (false, _) => match_key(local, &schema, &columns, config)?,
             (true, Some(_)) => vec![columns.len()],
-            (true, None) => (0..columns.len()).collect(),
+            (true, None) => own_order(local, &columns).unwrap_or_else(|| (0..columns.len()).collect()),
         };
+        let shares_places = schema.is_keyless() && row_id.is_none() && own_order(local, &columns).is_none();
         if let (true, Some(key)) = (schema.is_keyless(), &config.key) {
             let message = format!("the local key is ({}), the managed table has none", key.join(", "));
             return Err(refused(message)
@@ -83,7 +86,7 @@ impl TablePlan {
             Axis::Hash => false,
         };
         let (table, relation) = (local.name.clone(), local.relation.clone());
-        Ok(TablePlan { table, relation, schema, columns, order, row_id, indexed })
+        Ok(TablePlan { table, relation, schema, columns, order, row_id, shares_places, indexed })
     }
 
     /// The place of the version column, where rows stand at their version.
@@ -113,6 +116,13 @@ impl TablePlan {
         let order: &[usize] = if self.schema.is_keyless() { &[] } else { &self.order };
         order.iter().map(|place| self.columns[*place].name.as_str())
     }
+}
+
+/// The places of the local primary key's columns; `None` where there is none, or not all are sent.
+fn own_order(local: &LocalTable, columns: &[SentColumn]) -> Option<Vec<usize>> {
+    let key = local.primary_key();
+    let place = |column: &&LocalColumn| columns.iter().position(|sent| sent.name == column.name);
+    key.iter().map(place).collect::<Option<Vec<_>>>().filter(|places| !places.is_empty())
 }
 
 fn find<'t>(local: &'t LocalTable, name: &str) -> Outcome<&'t LocalColumn> {

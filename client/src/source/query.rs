@@ -45,6 +45,8 @@ pub enum Condition<'q> {
         version: Option<(i64, &'q RawValue)>,
         /// Its values in the columns of the plan's order. Any may be NULL.
         order: &'q [RawValue],
+        /// Whether those that share its place come too.
+        or_there: bool,
     },
     /// Those whose columns of the plan's order equal these values, in the database's own terms; NULL equals NULL.
     Key(&'q [RawValue]),
@@ -61,8 +63,8 @@ pub enum Order {
     Version,
     /// By version, the highest first.
     VersionDown,
-    /// By version, where rows stand at it, then by the columns of the plan's order: no two rows share a place, but equal
-    /// ones of a keyless table that has no row ids.
+    /// By version, where rows stand at it, then by the columns of the plan's order. No two rows share a place, but those of a
+    /// keyless table without row ids that are the same byte by byte.
     Reading,
 }
 

@@ -47,7 +47,9 @@ pub trait Dialect {
         self.quoted(&plan.columns[place].name)
     }
 
-    /// A column of the plan's order as rows are ordered and compared by it.
+    /// A column of the plan's order as rows are ordered and compared by it: the key's columns as the index compares that
+    /// makes them unique. In keyless tables an expression that tells apart whatever has other bytes, which a
+    /// collation, -0 and 0, or 1.0 and 1.00 may not: rows that the database calls the same would be passed over.
     fn ordered(&self, plan: &TablePlan, place: usize) -> String {
         match plan.columns.get(place) {
             Some(column) => self.quoted(&column.name),
@@ -160,7 +162,7 @@ impl<'q, D: Dialect> Writer<'_, 'q, D> {
                 let steps: Vec<_> = order.map(|(place, value)| self.step(*place, value)).collect();
                 steps.iter().map(|step| self.equal(step)).collect()
             }
-            Condition::Behind { version: cursor, order } => {
+            Condition::Behind { version: cursor, order, or_there } => {
                 let mut steps: Vec<_> = Vec::with_capacity(order.len() + 1);
                 if let Some((position, value)) = cursor {
                     let parameter = Parameter::Version(position, value);
@@ -168,20 +170,21 @@ impl<'q, D: Dialect> Writer<'_, 'q, D> {
                 }
                 steps
                     .extend(self.plan.order.iter().zip(order).map(|(place, value)| self.step(*place, value)));
-                vec![self.behind(&steps)]
+                vec![self.behind(&steps, or_there)]
             }
         }
     }
 
-    /// Behind these values in the order of their columns.
-    fn behind(&mut self, steps: &[Step<'q>]) -> String {
+    /// Behind these values in the order of their columns, or there too.
+    fn behind(&mut self, steps: &[Step<'q>], or_there: bool) -> String {
         let nulls_first = self.dialect.nulls_first();
         let is_plain = |step: &Step<'_>| !step.value.is_null() && (nulls_first || step.never_null);
         let is_usual = |step: &Step<'_>| is_plain(step) && self.operator(step, ">") == ">";
         if self.dialect.compares_rows() && steps.iter().all(is_usual) {
             let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
             let marks: Vec<String> = steps.iter().map(|step| self.add(step.parameter)).collect();
-            return format!("({}) > ({})", names.join(", "), marks.join(", "));
+            let sign = if or_there { ">=" } else { ">" };
+            return format!("({}) {sign} ({})", names.join(", "), marks.join(", "));
         }
         let mut conditions = Vec::new();
         if let Some(first) = steps.first().filter(|step| is_plain(step)) {
@@ -204,6 +207,10 @@ impl<'q, D: Dialect> Writer<'_, 'q, D> {
                 (false, false) => format!("({name} {sign} {} OR {name} IS NULL)", self.add(step.parameter)),
             });
             ways.push(way.join(" AND "));
+        }
+        if or_there {
+            let there: Vec<String> = steps.iter().map(|step| self.equal(step)).collect();
+            ways.push(there.join(" AND "));
         }
         conditions.push(match ways.is_empty() {
             true => "1 = 0".to_owned(),

@@ -71,6 +71,7 @@ impl<K: Kind> Reader<'_, K> {
                     (true, _) => Condition::Behind {
                         version: place.version.as_ref().map(|version| (position, version)),
                         order: &place.order,
+                        or_there: self.plan.shares_places,
                     },
                     // Rows of the position stood in another order then: they all come again.
                     (false, true) => Condition::At(PositionRange::starting_at(position)),
@@ -90,32 +91,28 @@ impl<K: Kind> Reader<'_, K> {
     ) -> Step<SourceBatch> {
         let plan = self.plan;
         let is_ordered = plan.version_place().is_some();
-        // Equal rows of a keyless table without row ids share a place: reading never ends between them.
-        let shares_places = plan.schema.is_keyless() && plan.row_id.is_none();
+        // Of rows that share a place, those read before are passed over.
+        let is_there = matches!(condition, Condition::Behind { or_there: true, .. });
+        let mut place = after.filter(|_| is_there).and_then(|cursor| cursor.key.clone()).unwrap_or_default();
+        let mut copies = cursor::read(&place, plan).map_or(0, |place| place.copies);
         let most = (limit.rows as u64).saturating_add(1);
         let query = Query {
             condition,
             order: Order::Reading,
-            limit: (!shares_places).then_some(most),
+            skip: copies,
+            limit: Some(most),
             expected: Some(most),
             ..all_rows(self.table, plan)
         };
         let mut batch = SourceBatch { records: Vec::with_capacity(limit.rows.min(MOST_ROOM)), next: None };
-        let (mut last_place, mut place) = (Vec::new(), Vec::new());
-        let mut shares_place = |row: &K::Row<'_>, last_place: &Vec<u8>| {
-            shares_places && {
-                cursor::write(&mut place, mark, plan, row);
-                place == *last_place
-            }
-        };
         let mut last = after.map_or(i64::MIN, |cursor| cursor.position);
-        let (mut bytes, mut rows, mut clock, mut is_whole) = (0, 0u64, Clock::start(), true);
+        let (mut before, mut clock) = (Vec::new(), Clock::start());
+        let (mut bytes, mut rows, mut is_whole) = (0, 0u64, true);
         let mut digests = self.encoder.digests();
         self.each(&query, |encoder, row| {
-            rows += 1;
             let is_late = clock.is_late();
             let is_full = batch.records.len() >= limit.rows || bytes >= limit.bytes || is_late;
-            if is_full && !batch.records.is_empty() && !shares_place(row, &last_place) {
+            if is_full && !batch.records.is_empty() {
                 is_whole = false;
                 return Ok(ControlFlow::Break(()));
             }
@@ -129,12 +126,19 @@ impl<K: Kind> Reader<'_, K> {
                 SourceRecord::Row(row) => (Some(row.item.position), row.row.len()),
                 SourceRecord::Bad(bad) => (bad.position, bad.key_text.len()),
             };
-            let is_too_large = bytes + length > limit.bytes && !batch.records.is_empty();
-            if is_too_large && !shares_place(row, &last_place) {
+            if bytes + length > limit.bytes && !batch.records.is_empty() {
                 is_whole = false;
                 return Ok(ControlFlow::Break(()));
             }
-            cursor::write(&mut last_place, mark, plan, row);
+            rows += 1;
+            if plan.shares_places {
+                cursor::set_copies(&mut place, 1);
+                std::mem::swap(&mut before, &mut place);
+                cursor::write(&mut place, mark, plan, row);
+                copies = if place == before { copies + 1 } else { 1 };
+            } else {
+                cursor::write(&mut place, mark, plan, row);
+            }
             match position {
                 Some(position) if is_ordered && position < last => return Err(Trouble::Disorder),
                 Some(position) => last = position,
@@ -150,8 +154,11 @@ impl<K: Kind> Reader<'_, K> {
             Ok(ControlFlow::Continue(()))
         })?;
         add_digests(&mut digests, &mut batch);
-        if !is_whole || query.limit == Some(rows) {
-            batch.next = Some(Cursor { position: last, key: Some(last_place) });
+        if !is_whole || rows >= most {
+            if plan.shares_places {
+                cursor::set_copies(&mut place, copies);
+            }
+            batch.next = Some(Cursor { position: last, key: Some(place) });
         }
         Ok(batch)
     }

@@ -8,10 +8,12 @@
 //! | `axis` | the version column as an axis of positions |
 //! | `convert` | SQLite's values to Postgres' |
 //! | `row` | rows, and SQLite's own values in cursors and keys |
+//! | `collation` | keys that are unique under another collation than their columns' |
 //! | `change` | whether anything was written since |
 
 mod axis;
 mod change;
+mod collation;
 mod convert;
 mod error;
 mod row;
@@ -19,6 +21,7 @@ mod schema;
 mod types;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
@@ -52,8 +55,17 @@ pub struct Sqlite {
     connection: Connection,
     /// Behind the connection: it is closed first.
     files: ChangeFiles,
-    /// How the versions of the run's tables compare, found at the first read.
-    axes: HashMap<TableId, Axis>,
+    /// How the run's tables are ordered, found at the first read.
+    orders: HashMap<TableId, Ordering>,
+}
+
+/// How the rows of a table are ordered.
+#[derive(Debug)]
+struct Ordering {
+    /// How versions compare.
+    axis: Axis,
+    /// Collations of key columns, by their places, where they are not the columns' own.
+    collations: Vec<(usize, String)>,
 }
 
 impl Sqlite {
@@ -81,23 +93,31 @@ impl Sqlite {
             connection.query_row("SELECT count(*) FROM main.sqlite_schema", [], |_| Ok(()))
         };
         set_up().map_err(|error| failure(&error))?;
-        Ok(Sqlite { connection, files, axes: HashMap::new() })
+        Ok(Sqlite { connection, files, orders: HashMap::new() })
     }
 
-    /// How the versions of a table compare.
-    fn axis(&mut self, table: TableId, plan: &TablePlan) -> Outcome<&Axis> {
-        if !self.axes.contains_key(&table) {
-            let axis = match plan.version_place() {
-                None => Axis::Number,
-                Some(place) => {
-                    let kind = VersionKind::of(&plan.schema.columns()[place].column_type);
-                    find_axis(&self.connection, &plan.relation, &plan.columns[place].name, kind)
-                        .map_err(|error| failure(&error))?
-                }
-            };
-            self.axes.insert(table, axis);
+    /// How the rows of a table are ordered.
+    fn ordering(&mut self, table: TableId, plan: &TablePlan) -> Outcome<&Ordering> {
+        match self.orders.entry(table) {
+            Entry::Occupied(found) => Ok(found.into_mut()),
+            Entry::Vacant(vacant) => {
+                let found = Ordering::find(&self.connection, plan).map_err(|error| failure(&error))?;
+                Ok(vacant.insert(found))
+            }
         }
-        self.axes.get(&table).ok_or_else(|| refused("a table outside the run"))
+    }
+}
+
+impl Ordering {
+    fn find(connection: &Connection, plan: &TablePlan) -> rusqlite::Result<Ordering> {
+        let axis = match plan.version_place() {
+            None => Axis::Number,
+            Some(place) => {
+                let kind = VersionKind::of(&plan.schema.columns()[place].column_type);
+                find_axis(connection, &plan.relation, &plan.columns[place].name, kind)?
+            }
+        };
+        Ok(Ordering { axis, collations: collation::of_key(connection, plan)? })
     }
 }
 
@@ -145,8 +165,8 @@ impl LocalDatabase for Sqlite {
     }
 }
 
-/// SQLite's statements, with versions that compare in this way.
-struct Sql<'a>(&'a Axis);
+/// SQLite's statements, for a table whose rows are ordered like this.
+struct Sql<'a>(&'a Ordering);
 
 impl Dialect for Sql<'_> {
     fn quoted(&self, name: &str) -> String {
@@ -158,15 +178,22 @@ impl Dialect for Sql<'_> {
     }
 
     fn version(&self, plan: &TablePlan) -> String {
-        plan.version().map(|column| self.0.expression(&column.name)).unwrap_or_default()
+        plan.version().map(|column| self.0.axis.expression(&column.name)).unwrap_or_default()
     }
 
     fn placed(&self, plan: &TablePlan) -> String {
-        plan.version().map(|column| self.0.placed(&column.name)).unwrap_or_default()
+        plan.version().map(|column| self.0.axis.placed(&column.name)).unwrap_or_default()
     }
 
     fn misplaced(&self, plan: &TablePlan) -> String {
-        plan.version().map(|column| self.0.misplaced(&column.name)).unwrap_or_default()
+        plan.version().map(|column| self.0.axis.misplaced(&column.name)).unwrap_or_default()
+    }
+
+    fn ordered(&self, plan: &TablePlan, place: usize) -> String {
+        let Some(column) = plan.columns.get(place) else { return plan.row_id.clone().unwrap_or_default() };
+        let collation = self.0.collations.iter().find(|(other, _)| *other == place);
+        let collation = collation.map(|(_, name)| format!(" COLLATE {}", quoted(name)));
+        quoted(&column.name) + &collation.unwrap_or_default()
     }
 
     fn compares_rows(&self) -> bool {
@@ -212,10 +239,11 @@ impl Kind for Sqlite {
         query: &Query<'_>,
         each: &mut dyn FnMut(&Row<'_>) -> ControlFlow<()>,
     ) -> Outcome<()> {
-        self.axis(query.table, query.plan)?;
-        let Sqlite { connection, axes, .. } = self;
-        let axis = axes.get(&query.table).unwrap_or(&Axis::Number);
-        let Rendered { sql, parameters } = render(&Sql(axis), query);
+        self.ordering(query.table, query.plan)?;
+        let Sqlite { connection, orders, .. } = self;
+        let ordering = orders.get(&query.table).ok_or_else(|| refused("a table outside the run"))?;
+        let Rendered { sql, parameters } = render(&Sql(ordering), query);
+        let axis = &ordering.axis;
         let stream = || -> rusqlite::Result<()> {
             let mut statement = connection.prepare_cached(&sql)?;
             let bound = parameters.into_iter().map(|parameter| Bound { parameter, axis });
@@ -239,17 +267,18 @@ impl Kind for Sqlite {
     }
 
     fn finds_positions(&mut self, table: TableId, plan: &TablePlan) -> Outcome<bool> {
-        Ok(plan.indexed && *self.axis(table, plan)? != Axis::Computed)
+        Ok(plan.indexed && self.ordering(table, plan)?.axis != Axis::Computed)
     }
 
     /// Rows that share a position come by their spelling where that is what versions compare by.
     fn order_mark(&mut self, table: TableId, plan: &TablePlan) -> Outcome<u8> {
-        Ok(u8::from(*self.axis(table, plan)? == Axis::Computed))
+        Ok(u8::from(self.ordering(table, plan)?.axis == Axis::Computed))
     }
 
     /// The spellings of a version changed: from now on positions are computed.
     fn reorder(&mut self, table: TableId) -> bool {
-        self.axes.insert(table, Axis::Computed) != Some(Axis::Computed)
+        let Some(ordering) = self.orders.get_mut(&table) else { return false };
+        std::mem::replace(&mut ordering.axis, Axis::Computed) != Axis::Computed
     }
 
     fn spellings(&self, plan: &TablePlan, place: usize, value: &Value<'_>) -> (Vec<RawValue>, bool) {

@@ -221,6 +221,22 @@ fn timestamps_are_versions_also_where_their_spellings_are_mixed() {
 }
 
 #[test]
+fn keys_that_only_their_index_tells_apart_are_all_read() {
+    for key in [
+        "k TEXT COLLATE NOCASE, v INTEGER); CREATE UNIQUE INDEX u ON t (k COLLATE BINARY",
+        "k TEXT COLLATE RTRIM, v INTEGER, PRIMARY KEY (k COLLATE BINARY)",
+    ] {
+        let fixture = Fixture::new(&format!("CREATE TABLE t ({key});"));
+        fixture.run("INSERT INTO t VALUES ('a', 1), ('A', 1), ('a ', 1), ('b', 1), ('B', 1), ('b  ', 1)");
+        let mut source = fixture.source("t", &[("k", "text*"), ("v", "int8!")], "v");
+        let all = read_all(&mut source, 100);
+        assert_eq!(all.len(), 6);
+        assert_eq!(read_all(&mut source, 1), all);
+        assert_eq!(read_all(&mut source, 2), all);
+    }
+}
+
+#[test]
 fn odd_names_are_names_like_others() {
     let fixture = Fixture::new(
         "CREATE TABLE \"order \"\"x\"\" lines\" (\"2B\" INTEGER, \"a.b\" TEXT, \"Größe\" REAL, \"select\" INTEGER,
