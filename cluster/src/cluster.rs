@@ -372,7 +372,7 @@ fn make_socket_dir(runner: &Runner, directory: &Path) -> Result<(PathBuf, Option
 }
 
 /// Random bytes from the operating system, in hexadecimal.
-fn random_hex<const N: usize>() -> Result<String> {
+pub(crate) fn random_hex<const N: usize>() -> Result<String> {
     let mut bytes = [0u8; N];
     getrandom::fill(&mut bytes)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())

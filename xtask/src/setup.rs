@@ -36,6 +36,12 @@ pub(crate) const TEST: &[Program] = &[
         "pgbouncer",
         "a pooler between clients and a private server; the service that Debian starts with it is not used",
     ),
+    (
+        "mariadbd",
+        &["--version"],
+        "mariadb-server-core",
+        "private MariaDB servers, for tests of that kind of source",
+    ),
 ];
 
 /// The tools that the benchmarks compare with, where they are asked to.
