@@ -5,6 +5,7 @@ pub mod ahead;
 pub mod engine;
 pub mod kind;
 pub mod local;
+pub mod mysql;
 mod place;
 pub mod plan;
 pub mod postgres;
@@ -14,7 +15,6 @@ pub mod statement;
 
 use plimsoll_core::store::Outcome;
 
-use crate::failure::{Advise, run as no_run};
 use crate::server::address::Address;
 use local::LocalDatabase;
 pub use place::{Password, Place, password_of_environment};
@@ -30,7 +30,6 @@ pub fn open(place: &Place) -> Outcome<Box<dyn LocalDatabase>> {
             let password = password.clone().map(|Password(password)| password);
             Ok(Box::new(postgres::Postgres::open(Address::of_source(url, password)?)?))
         }
-        Place::Mysql { .. } => Err(no_run(format!("this version reads no {} database", place.kind()))
-            .advise("name a SQLite file: sqlite = \"..\" under [source]")),
+        Place::Mysql { url, password } => Ok(Box::new(mysql::Mysql::open(url, password.as_ref())?)),
     }
 }

@@ -73,6 +73,13 @@ pub trait Dialect {
         false
     }
 
+    /// Which index a query is read by, as it stands behind the table's name with a blank in front: for databases that would
+    /// sort all rows to find the first of them.
+    fn index(&self, query: &Query<'_>) -> String {
+        let _ = query;
+        String::new()
+    }
+
     /// Whether NULL comes before all values in ascending order.
     fn nulls_first(&self) -> bool;
 
@@ -96,6 +103,7 @@ pub struct Rendered<'q> {
 pub fn render<'q, D: Dialect>(dialect: &D, query: &Query<'q>) -> Rendered<'q> {
     let mut writer = Writer { dialect, plan: query.plan, parameters: Vec::new() };
     let mut sql = format!("SELECT {} FROM {}", writer.selection(query.select), query.plan.relation);
+    sql.push_str(&dialect.index(query));
     let conditions = writer.conditions(&query.condition);
     if !conditions.is_empty() {
         sql.push_str(" WHERE ");

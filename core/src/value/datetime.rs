@@ -51,6 +51,23 @@ fn days_in_month(year: i64, month: i64) -> i64 {
     }
 }
 
+/// Days since 2000-01-01 of a day given by its year, from 1 to 9999, its month and its place in that; `None` where the
+/// calendar has no such day.
+pub fn day_of(year: u16, month: u8, day: u8) -> Option<i32> {
+    let (year, month, day) = (i64::from(year), i64::from(month), i64::from(day));
+    let is_day = (1..=9999).contains(&year)
+        && (1..=12).contains(&month)
+        && (1..=days_in_month(year, month)).contains(&day);
+    i32::try_from(days_from_civil(year, month, day)).ok().filter(|_| is_day)
+}
+
+/// Year, month and day of the month of a day since 2000-01-01; year 0 is 1 BC.
+pub fn date_of(days: i32) -> (i64, u8, u8) {
+    let (year, month, day) = civil_from_days(i64::from(days));
+    // Both are 1 to 31.
+    (year, month as u8, day as u8)
+}
+
 struct Reader<'a> {
     text: &'a str,
     at: usize,
@@ -302,6 +319,21 @@ pub fn format_timestamp(micros: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn days_are_those_that_their_text_says() {
+        for (year, month, day) in [(1, 1, 1), (1000, 2, 28), (1999, 12, 31), (2000, 2, 29), (9999, 12, 31)] {
+            let days = parse_date(&format!("{year:04}-{month:02}-{day:02}")).expect("a date");
+            assert_eq!(day_of(year, month, day), Some(days));
+            assert_eq!(date_of(days), (i64::from(year), month, day));
+        }
+        for (year, month, day) in
+            [(0, 0, 0), (0, 1, 1), (2024, 0, 1), (2024, 1, 0), (2023, 2, 29), (2024, 4, 31), (10_000, 1, 1)]
+        {
+            assert_eq!(day_of(year, month, day), None, "{year} {month} {day}");
+        }
+        assert_eq!(date_of(DATE_MIN).0, -4713);
+    }
     use proptest::prelude::*;
 
     #[test]

@@ -287,4 +287,4 @@ impl Kind for Sqlite {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::source) mod tests;

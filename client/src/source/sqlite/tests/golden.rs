@@ -2,7 +2,7 @@
 //! what the corpus refuses is refused here with the same code.
 
 #[path = "../../../../../core/tests/golden/corpus.rs"]
-mod corpus;
+pub(in crate::source) mod corpus;
 
 use std::collections::BTreeMap;
 

@@ -2,7 +2,7 @@
 
 mod convert;
 mod find;
-mod golden;
+pub(in crate::source) mod golden;
 mod plan;
 mod read;
 
@@ -84,7 +84,7 @@ pub fn shown(record: &SourceRecord) -> String {
 }
 
 /// Reads everything, in batches of at most so many rows.
-pub fn read_all(source: &mut SqliteSource, rows: usize) -> Vec<SourceRecord> {
+pub fn read_all(source: &mut impl Source, rows: usize) -> Vec<SourceRecord> {
     let mut records = Vec::new();
     let mut after: Option<Cursor> = None;
     loop {

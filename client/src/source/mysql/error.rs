@@ -1,0 +1,63 @@
+//! The errors of MariaDB and MySQL, as a person needs to hear them.
+
+use mysql_async::Error;
+use plimsoll_core::store::{Failure, FailureKind};
+
+use crate::failure::Advise;
+
+/// Codes of the server by what they mean for the run.
+const NO_ACCESS: [u16; 4] = [1044, 1045, 1251, 1698];
+const NO_DATABASE: [u16; 2] = [1046, 1049];
+const NO_TABLE_ACCESS: [u16; 3] = [1142, 1143, 1370];
+/// Too many connections, locks, deadlocks, shutting down, killed, out of time or memory, definitions that changed.
+const PASSING: [u16; 24] = [
+    1021, 1037, 1038, 1040, 1041, 1053, 1077, 1129, 1152, 1158, 1159, 1160, 1161, 1203, 1205, 1213, 1226,
+    1317, 1412, 1615, 1637, 1927, 1969, 3024,
+];
+
+/// What an error of the server, or on the way to it, means for the run.
+pub fn failure(error: &Error) -> Failure {
+    let server = match error {
+        Error::Server(server) => server,
+        Error::Driver(mysql_async::DriverError::PacketTooLarge) => {
+            return told(FailureKind::Table, "a row of the local database exceeds 1 GiB".to_owned());
+        }
+        error => {
+            let message = format!("the connection to the local database: {error}");
+            return told(FailureKind::Passing, message)
+                .advise("check that the server runs, and host and port of mysql = \"..\" under [source]");
+        }
+    };
+    let code = server.code;
+    let kind = if NO_ACCESS.contains(&code) || NO_DATABASE.contains(&code) {
+        FailureKind::Run
+    } else if PASSING.contains(&code) {
+        FailureKind::Passing
+    } else {
+        FailureKind::Table
+    };
+    let failure = told(kind, format!("the local database: {} (error {code})", server.message));
+    let failure = Failure { sqlstate: Some(server.state.clone()), ..failure };
+    match code {
+        code if NO_ACCESS.contains(&code) => failure.advise(
+            "check the user of mysql = \"..\" under [source], and its password in PLIMSOLL_SOURCE_PASSWORD or password_file",
+        ),
+        code if NO_DATABASE.contains(&code) => {
+            failure.advise("check the database of mysql = \"..\" under [source]")
+        }
+        code if NO_TABLE_ACCESS.contains(&code) => {
+            failure.advise("GRANT SELECT on the table to the user of mysql = \"..\" under [source]")
+        }
+        1038 => failure.advise("raise sort_buffer_size, or make the index that the client proposes"),
+        _ => failure,
+    }
+}
+
+/// Whether a statement named an index that is not there.
+pub fn is_no_index(failure: &Failure) -> bool {
+    failure.message.ends_with("(error 1176)")
+}
+
+fn told(kind: FailureKind, message: String) -> Failure {
+    Failure::new(kind, message)
+}

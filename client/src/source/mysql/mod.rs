@@ -1,0 +1,393 @@
+//! A MariaDB or MySQL database as the source. Each call is one snapshot (`START TRANSACTION WITH CONSISTENT SNAPSHOT, READ
+//! ONLY`) over the binary protocol, in which numbers, dates and single-precision floats come as they are stored.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `address` | where the server is, and what sessions are set to |
+//! | `session` | the connection |
+//! | `catalogue` | tables, columns, keys and indexes as the database tells |
+//! | `types` | declared types, and which Postgres types are proposed for them |
+//! | `dialect` | statements, and in which order rows come |
+//! | `convert` | the database's values to Postgres' |
+//! | `raw` | the database's own values in cursors and keys |
+//!
+//! There is no change token: none of the server's counters that a user may read changes exactly when what a snapshot shows
+//! does.
+
+mod address;
+mod catalogue;
+mod convert;
+mod dialect;
+mod error;
+mod raw;
+mod session;
+mod types;
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use mysql_async::{Row, Value as Raw};
+use plimsoll_core::digest::FingerprintKey;
+use plimsoll_core::store::{Outcome, PositionRange, Source, TableId};
+use plimsoll_core::value::{ColumnType, Value};
+use serde_json::Value as Json;
+
+use super::Password;
+use super::engine::Engine;
+use super::kind::{Kind, LocalRow, Scratch};
+use super::local::{LocalColumn, LocalDatabase, LocalTable, Part};
+use super::plan::TablePlan;
+use super::query::{Condition, Order, Query, RawValue, Select};
+use super::statement::{Rendered, render};
+use crate::failure::{Advise, table as refused};
+use catalogue::Index;
+use dialect::{Sql, bounds, local_type, quoted};
+use session::Session;
+use types::{LocalType, postgres_type};
+
+/// Rows that a portion holds beyond those that are expected to be taken.
+const SPARE_ROWS: u64 = 64;
+
+/// An open database.
+#[derive(Debug)]
+pub struct Mysql {
+    session: Session,
+    database: String,
+    /// The indexes of tables that were read, by the table's name.
+    indexes: HashMap<String, Vec<Index>>,
+}
+
+impl Mysql {
+    /// Connects.
+    ///
+    /// # Errors
+    /// A `Run` failure where the url is none, the server lets nobody in by this name and password, or has no such
+    /// database; `Passing` where it cannot be reached.
+    pub fn open(url: &str, password: Option<&Password>) -> Outcome<Self> {
+        let address = address::parse(url, password.map(|password| password.0.as_str()))?;
+        if address.is_open {
+            tracing::warn!(
+                "nothing protects the connection to {}: ssl-mode=verify_identity behind the source's url does",
+                address.opts.ip_or_hostname()
+            );
+        }
+        Ok(Mysql {
+            session: Session::open(address.opts)?,
+            database: address.database,
+            indexes: HashMap::new(),
+        })
+    }
+
+    /// Whether some row of the table meets a condition.
+    fn has(&mut self, table: &LocalTable, condition: &str) -> Outcome<bool> {
+        let sql = format!("SELECT 1 FROM {} WHERE {condition} LIMIT 1", table.relation);
+        Ok(!self.session.rows(&sql, &[])?.is_empty())
+    }
+
+    /// Runs a query as it is. Answers how many rows there were, and whether `each` broke.
+    fn run(
+        &mut self,
+        query: &Query<'_>,
+        types: &[LocalType],
+        each: &mut dyn FnMut(&MysqlRow<'_>) -> ControlFlow<()>,
+    ) -> Outcome<(u64, bool)> {
+        let table = &query.plan.table;
+        if !self.indexes.contains_key(table) {
+            let found = catalogue::read_indexes(&mut self.session, table)?;
+            self.indexes.insert(table.clone(), found);
+        }
+        let indexes = self.indexes.get(table).map(Vec::as_slice).unwrap_or_default();
+        let Rendered { sql, parameters } = render(&Sql(indexes), query);
+        let values = parameters.iter().map(|parameter| dialect::value(query.plan, parameter)).collect();
+        // Few rows have one key.
+        let is_bounded = query.limit.is_some() || matches!(query.condition, Condition::Key(_));
+        let outcome =
+            self.session.stream(&sql, values, is_bounded, &mut |row| each(&MysqlRow { row, types }));
+        match outcome {
+            // An index that was dropped, or may not be used.
+            Err(failure) if error::is_no_index(&failure) && !indexes.is_empty() => {
+                self.indexes.insert(table.clone(), Vec::new());
+                self.run(query, types, each)
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+/// The local types of the columns that a query selects.
+fn selected_types(query: &Query<'_>) -> Vec<LocalType> {
+    let plan = query.plan;
+    let places: Vec<usize> = match query.select {
+        Select::Row => (0..plan.columns.len()).collect(),
+        Select::Key => plan.schema.key_indexes().to_vec(),
+        Select::Version => plan.version_place().into_iter().collect(),
+    };
+    places.into_iter().map(|place| local_type(plan, place)).collect()
+}
+
+/// A range without the ends that lie outside the positions there can be; `None` where nothing is in it.
+fn within(range: PositionRange, plan: &TablePlan) -> Option<PositionRange> {
+    let Some((first, beyond)) = bounds(plan) else { return Some(range) };
+    if range.from.is_some_and(|from| from >= beyond) || range.to.is_some_and(|to| to <= first) {
+        return None;
+    }
+    Some(PositionRange {
+        from: range.from.filter(|from| *from > first),
+        to: range.to.filter(|to| *to < beyond),
+    })
+}
+
+/// Whether rows can be read in order at all.
+fn check_order(plan: &TablePlan) -> Outcome<()> {
+    if let (Some(place), Some(version)) = (plan.version_place(), plan.schema.version()) {
+        let local = local_type(plan, place);
+        if !local.places(&version.column_type) {
+            return Err(refused(format!(
+                "column \"{}\" of the local table \"{}\" is {}: as a version of type {} it orders no rows",
+                plan.columns[place].name,
+                plan.table,
+                local.shown(),
+                version.column_type
+            ))
+            .advise("take an integer, DATETIME, TIMESTAMP or BINARY column, or manage the table without a version"));
+        }
+    }
+    for place in plan.order.iter().copied().filter(|_| !plan.schema.is_keyless()) {
+        match local_type(plan, place) {
+            LocalType::Text(text) if !text.is_lossless() => {
+                return Err(refused(format!(
+                    "key column \"{}\" of the local table \"{}\" has the character set {}",
+                    plan.columns[place].name, plan.table, text.charset
+                ))
+                .advise("keys may be in utf8mb4, utf8mb3, latin1 and ascii: ALTER TABLE ... CONVERT TO CHARACTER SET utf8mb4"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+impl LocalDatabase for Mysql {
+    fn kind(&self) -> &'static str {
+        if self.session.is_mariadb() { "MariaDB" } else { "MySQL" }
+    }
+
+    fn table_names(&mut self) -> Outcome<Vec<String>> {
+        catalogue::table_names(&mut self.session)
+    }
+
+    fn table(&mut self, name: &str) -> Outcome<LocalTable> {
+        let (table, engine) = catalogue::read_table(&mut self.session, name)?;
+        if let Some(engine) = engine {
+            tracing::warn!(
+                "\"{}\" of {} is a table of {engine}, which has no snapshots: rows that change while they are read may be \
+                 taken for differences; ALTER TABLE {} ENGINE = InnoDB",
+                table.name,
+                self.database,
+                table.relation
+            );
+        }
+        Ok(table)
+    }
+
+    fn quoted(&self, name: &str) -> String {
+        quoted(name)
+    }
+
+    fn proposed_type(
+        &mut self,
+        table: &LocalTable,
+        column: &LocalColumn,
+        part: Part,
+    ) -> Outcome<Option<String>> {
+        let (local, name) = (LocalType::parse(&column.declared), quoted(&column.name));
+        let Some(proposed) = postgres_type(&local) else {
+            let message = format!(
+                "column \"{}\" of \"{}\" is {}, which is not supported",
+                column.name,
+                table.name,
+                local.shown()
+            );
+            return Err(refused(message)
+                .advise(format!("leave it out: leave_out = [\"{}\"] in the configuration", column.name)));
+        };
+        Ok(match (part, &local) {
+            (Part::Modified, LocalType::Datetime(_) | LocalType::Timestamp(_)) => Some(proposed),
+            (Part::Modified, _) => None,
+            (Part::Version, LocalType::Integer { .. } | LocalType::Decimal(_, 0)) => {
+                Some("bigint".to_owned())
+            }
+            // What BOOLEAN means, unless other numbers are there.
+            (_, LocalType::Integer { name: integer, width: Some(1), .. }) if integer == "tinyint" => {
+                let others = self.has(table, &format!("{name} NOT IN (0, 1)"))?;
+                Some(if others { proposed } else { "boolean".to_owned() })
+            }
+            // A time of day, unless there are others.
+            (_, LocalType::Time(digits)) => {
+                let others = self.has(table, &format!("{name} < '00:00:00' OR {name} > '24:00:00'"))?;
+                Some(if others { format!("interval({digits})") } else { proposed })
+            }
+            _ => Some(proposed),
+        })
+    }
+
+    fn highest_position(&mut self, plan: &TablePlan) -> Outcome<Option<i64>> {
+        let Some(version) = plan.version_place().and_then(|_| plan.schema.version()) else { return Ok(None) };
+        let query = Query {
+            table: 0,
+            plan,
+            select: Select::Version,
+            condition: Condition::At(PositionRange::ALL),
+            order: Order::VersionDown,
+            skip: 0,
+            limit: None,
+            expected: Some(1),
+        };
+        let (mut position, mut scratch) = (None, Scratch::default());
+        self.begin()?;
+        let outcome = self.stream(&query, &mut |row| {
+            position = row.position(0, &version.column_type, &mut scratch);
+            if position.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        self.end();
+        outcome.map(|()| position)
+    }
+
+    fn into_source(self: Box<Self>, tables: Vec<TablePlan>, key: FingerprintKey) -> Box<dyn Source + Send> {
+        Box::new(Engine::new(*self, tables, key))
+    }
+}
+
+/// A row of a query.
+pub struct MysqlRow<'r> {
+    row: &'r Row,
+    types: &'r [LocalType],
+}
+
+impl MysqlRow<'_> {
+    fn cell(&self, place: usize) -> (&Raw, &LocalType) {
+        const MISSING: LocalType = LocalType::Year;
+        (self.row.as_ref(place).unwrap_or(&Raw::NULL), self.types.get(place).unwrap_or(&MISSING))
+    }
+}
+
+impl LocalRow for MysqlRow<'_> {
+    fn value<'v>(
+        &'v self,
+        place: usize,
+        column_type: &ColumnType,
+        scratch: &'v mut Scratch,
+    ) -> plimsoll_core::Result<Option<Value<'v>>> {
+        let (raw, local) = self.cell(place);
+        convert::convert(raw, local, column_type, scratch)
+    }
+
+    fn raw(&self, place: usize, bytes: &mut Vec<u8>) -> u8 {
+        let (raw, local) = self.cell(place);
+        raw::put(raw, local, bytes)
+    }
+
+    fn shown(&self, place: usize) -> Json {
+        let (raw, local) = self.cell(place);
+        raw::shown(raw, local)
+    }
+}
+
+impl Kind for Mysql {
+    type Row<'r> = MysqlRow<'r>;
+
+    fn change_token(&mut self) -> Outcome<Option<Vec<u8>>> {
+        Ok(None)
+    }
+
+    fn begin(&mut self) -> Outcome<()> {
+        self.session.begin()
+    }
+
+    fn end(&mut self) {
+        self.session.end();
+    }
+
+    /// Rows that are not all taken are asked for in portions: with a limit the server finds them by an index instead of
+    /// sorting them all, and little is left to be read when `each` breaks.
+    fn stream(
+        &mut self,
+        query: &Query<'_>,
+        each: &mut dyn FnMut(&MysqlRow<'_>) -> ControlFlow<()>,
+    ) -> Outcome<()> {
+        let mut query = *query;
+        if query.condition != Condition::All || query.order != Order::Any {
+            check_order(query.plan)?;
+        }
+        if let Condition::At(range) = query.condition {
+            match within(range, query.plan) {
+                Some(range) => query.condition = Condition::At(range),
+                None => return Ok(()),
+            }
+        }
+        if !self.session.is_open() {
+            // It was closed on a query before that was left half-way.
+            self.session.begin()?;
+        }
+        let types = selected_types(&query);
+        let (None, Some(expected)) = (query.limit, query.expected) else {
+            return self.run(&query, &types, each).map(drop);
+        };
+        if query.order == Order::Version {
+            // In the same order again: rows that share a version would else come as they like.
+            query.order = Order::Reading;
+        }
+        let mut portion = expected.saturating_add(SPARE_ROWS);
+        loop {
+            query.limit = Some(portion);
+            let (rows, broke) = self.run(&query, &types, each)?;
+            if broke || rows < portion {
+                return Ok(());
+            }
+            query.skip = query.skip.saturating_add(rows);
+            portion = portion.saturating_mul(2);
+        }
+    }
+
+    fn count(&mut self, _: TableId, plan: &TablePlan) -> Outcome<u64> {
+        let rows = self.session.rows(&format!("SELECT count(*) FROM {}", plan.relation), &[])?;
+        let count = rows.first().and_then(|row| row.get_opt::<u64, _>(0)).and_then(Result::ok);
+        count.ok_or_else(|| refused(format!("the rows of \"{}\" cannot be counted", plan.table)))
+    }
+
+    fn spellings(&self, plan: &TablePlan, place: usize, value: &Value<'_>) -> (Vec<RawValue>, bool) {
+        let local = local_type(plan, place);
+        let one = |raw: Raw| (vec![raw::made(&raw)], true);
+        match (value, &local) {
+            (Value::Bool(value), _) => one(Raw::Int(i64::from(*value))),
+            (Value::Int(number), _) => one(Raw::Int(*number)),
+            (Value::Float(number), _) => one(Raw::Double(*number)),
+            (Value::Text(text) | Value::Enum(text), _) => one(Raw::from(*text)),
+            (Value::Bytea(bytes), LocalType::Bit(_)) => one(Raw::UInt(convert::bit_number(bytes))),
+            (Value::Bytea(bytes), _) => one(Raw::from(*bytes)),
+            (Value::Uuid(bytes), LocalType::Binary { .. }) => one(Raw::from(&bytes[..])),
+            (Value::Uuid(bytes), LocalType::Uuid) => {
+                one(Raw::from(uuid::Uuid::from_bytes(*bytes).to_string()))
+            }
+            (Value::Uuid(bytes), _) => {
+                let text = uuid::Uuid::from_bytes(*bytes).to_string();
+                let capitals = raw::made(&Raw::from(text.to_uppercase()));
+                (vec![raw::made(&Raw::from(text)), capitals], false)
+            }
+            (Value::Date(days), _) => one(raw::moment(
+                i64::from(*days).saturating_mul(plimsoll_core::value::datetime::MICROSECONDS_PER_DAY),
+            )),
+            (Value::Timestamp(micros) | Value::Timestamptz(micros), _) => one(raw::moment(*micros)),
+            (Value::Time(micros) | Value::Interval(0, 0, micros), _) => one(raw::time(*micros)),
+            (Value::Other(text), LocalType::Bit(_)) => match u64::from_str_radix(text, 2) {
+                Ok(number) => one(Raw::UInt(number)),
+                Err(_) => (Vec::new(), false),
+            },
+            (Value::Other(text), _) => one(Raw::from(*text)),
+            _ => (Vec::new(), false),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
