@@ -9,6 +9,13 @@ pub mod state {
     /// An SQLSTATE.
     pub type Code = super::PgSqlErrorCode;
 
+    /// Its five characters.
+    pub fn text(code: Code) -> String {
+        // Six bits a character, the first one lowest.
+        let code = code as i32 as u32;
+        (0..5).map(|i| char::from(((code >> (6 * i)) & 0x3f) as u8 + b'0')).collect()
+    }
+
     /// Not your database, or none.
     pub const NOT_AUTHORISED: Code = Code::ERRCODE_INSUFFICIENT_PRIVILEGE;
     /// Wrong token, or a suspended database.
@@ -25,6 +32,8 @@ pub mod state {
     pub const NOT_IN_STATE: Code = Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
     /// Bytes that break their format.
     pub const MALFORMED: Code = Code::ERRCODE_INVALID_BINARY_REPRESENTATION;
+    /// A value that would be stored as another.
+    pub const WOULD_CHANGE: Code = Code::ERRCODE_DATA_EXCEPTION;
     /// An argument that makes no sense.
     pub const BAD_ARGUMENT: Code = Code::ERRCODE_INVALID_PARAMETER_VALUE;
     /// An argument that must be given.
@@ -66,6 +75,11 @@ impl Problem {
     /// Its SQLSTATE.
     pub fn code(&self) -> PgSqlErrorCode {
         self.code
+    }
+
+    /// Its SQLSTATE as five characters.
+    pub fn sqlstate(&self) -> String {
+        state::text(self.code)
     }
 
     /// The same problem under another SQLSTATE.

@@ -8,7 +8,7 @@ use plimsoll_core::manifest::{Item, ItemsWriter};
 use plimsoll_core::row::{Fields, key_of, position_in};
 use plimsoll_core::schema::{TableSchema, position_of};
 use plimsoll_core::store::PositionRange;
-use plimsoll_core::value::{NumericKind, Value, datetime};
+use plimsoll_core::value::{NumericKind, Value, datetime, literal};
 
 use crate::access::{Database, authorise};
 use crate::argument::required;
@@ -42,9 +42,23 @@ pub fn shown_key(row: &[u8], schema: &TableSchema) -> Answer<String> {
     Ok(shortened(key_json(row, schema)?).to_string())
 }
 
+/// The value of a column as people are shown it in a message; nothing where it is NULL.
+pub fn shown_value(row: &[u8], number: u32) -> Answer<String> {
+    const SHOWN: usize = 60;
+    for field in Fields::new(row) {
+        let field = field?;
+        if field.number == number {
+            return Ok(literal::shown(&field.value, SHOWN));
+        }
+    }
+    Ok(String::new())
+}
+
 fn shortened(value: serde_json::Value) -> serde_json::Value {
     use serde_json::Value as Json;
     match value {
+        // No jsonb holds it.
+        Json::String(text) if text.contains('\0') => shortened(Json::from(text.replace('\0', "\u{fffd}"))),
         Json::String(text) if text.len() > SHOWN => {
             let beginning: String = text.chars().take(SHOWN).collect();
             Json::from(beginning + "…")
@@ -85,11 +99,12 @@ fn value_json(value: &Value<'_>) -> serde_json::Value {
         Value::Time(micros) | Value::Timetz(micros, _) => Json::from(datetime::format_time(*micros)),
         Value::Timestamp(micros) => Json::from(datetime::format_timestamp(*micros)),
         Value::Timestamptz(micros) => Json::from(format!("{}Z", datetime::format_timestamp(*micros))),
-        Value::Interval(months, days, micros) => Json::from(format!("{months} mons {days} days {micros} us")),
         Value::Array(array) => {
             Json::Array(array.elements().map(|e| e.map_or(Json::Null, |value| value_json(&value))).collect())
         }
-        Value::Range(_) | Value::Multirange(_) | Value::Composite(_) => Json::from("(composite)"),
+        Value::Interval(..) | Value::Range(_) | Value::Multirange(_) | Value::Composite(_) => {
+            Json::from(literal::to_text(value))
+        }
     }
 }
 

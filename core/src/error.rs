@@ -41,6 +41,19 @@ impl ErrorKind {
             ErrorKind::InvalidSchema => "42611",
         }
     }
+
+    /// What a person can do about a value that is refused for this reason.
+    pub fn advice(self) -> &'static str {
+        match self {
+            ErrorKind::OutOfRange | ErrorKind::TooLong => "widen the managed column, or correct the value",
+            ErrorKind::WouldChange => {
+                "widen the managed column, correct the value, or name a conversion in the client's configuration"
+            }
+            ErrorKind::WrongType => "leave the column out, or correct the value or the managed column's type",
+            ErrorKind::TooLarge => "leave the column out, or shorten the value",
+            _ => "correct the value",
+        }
+    }
 }
 
 /// An error of the core: a kind, the byte it was found at where bytes were read, and a sentence.

@@ -23,28 +23,90 @@ struct Bench {
     uploaded: Registered,
 }
 
-/// The type as CREATE TABLE takes it; `None` where the extension refuses such columns, or this server has no
-/// such type.
-fn sql_type(column_type: &ColumnType, server_version: i32, enums: &mut Vec<Vec<String>>) -> Option<String> {
-    Some(match column_type {
-        ColumnType::Range(_) | ColumnType::Multirange(_) | ColumnType::Composite(_) => return None,
-        ColumnType::Numeric(Some((precision, scale))) if server_version < 150_000 => {
-            if *scale < 0 || i32::from(*scale) > i32::from(*precision) {
-                return None;
+/// Types that the corpus needs and that have to be created, each with its statements.
+#[derive(Default)]
+struct Created {
+    types: Vec<(ColumnType, String, String)>,
+}
+
+impl Created {
+    /// The name of such a type, created by what `statements` makes of its name.
+    fn named(&mut self, of: &ColumnType, statements: impl FnOnce(&str) -> String) -> String {
+        if let Some((_, name, _)) = self.types.iter().find(|(known, ..)| known == of) {
+            return name.clone();
+        }
+        let name = format!("public.made_{}", self.types.len());
+        let sql = statements(&name);
+        self.types.push((of.clone(), name.clone(), sql));
+        name
+    }
+
+    /// The type as CREATE TABLE takes it; `None` where this server has no such type.
+    fn sql_type(&mut self, column_type: &ColumnType, server_version: i32) -> Option<String> {
+        let text = |text: &str| text.replace('\'', "''");
+        Some(match column_type {
+            ColumnType::Numeric(Some((precision, scale))) if server_version < 150_000 => {
+                if *scale < 0 || i32::from(*scale) > i32::from(*precision) {
+                    return None;
+                }
+                column_type.to_string()
             }
-            column_type.to_string()
-        }
-        ColumnType::Array(element) => format!("{}[]", sql_type(element, server_version, enums)?),
-        ColumnType::Enum(labels) => {
-            let found = enums.iter().position(|known| known == labels).unwrap_or_else(|| {
-                enums.push(labels.clone());
-                enums.len() - 1
-            });
-            format!("public.label_{found}")
-        }
-        ColumnType::Other(name) => name.clone(),
-        other => other.to_string(),
-    })
+            ColumnType::Array(element) => {
+                let inner = self.sql_type(element, server_version)?;
+                match **element {
+                    // An array's elements are arrays where a domain says so.
+                    ColumnType::Array(_) => {
+                        let domain = |name: &str| format!("CREATE DOMAIN {name} AS {inner}");
+                        format!("{}[]", self.named(element, domain))
+                    }
+                    _ => format!("{inner}[]"),
+                }
+            }
+            ColumnType::Enum(labels) => self.named(column_type, |name| {
+                let labels: Vec<String> = labels.iter().map(|label| format!("'{}'", text(label))).collect();
+                format!("CREATE TYPE {name} AS ENUM ({})", labels.join(", "))
+            }),
+            ColumnType::Range(bound) => match &**bound {
+                ColumnType::Int4 => "int4range".to_owned(),
+                ColumnType::Int8 => "int8range".to_owned(),
+                ColumnType::Numeric(None) => "numrange".to_owned(),
+                ColumnType::Date => "daterange".to_owned(),
+                ColumnType::Timestamp(6) => "tsrange".to_owned(),
+                ColumnType::Timestamptz(6) => "tstzrange".to_owned(),
+                bound => {
+                    let bound = self.sql_type(bound, server_version)?;
+                    self.named(column_type, |name| format!("CREATE TYPE {name} AS RANGE (subtype = {bound})"))
+                }
+            },
+            ColumnType::Multirange(bound) => {
+                let range = self.sql_type(&ColumnType::Range(bound.clone()), server_version)?;
+                range.strip_suffix("range").expect("one that is there").to_owned() + "multirange"
+            }
+            ColumnType::Composite(attributes) => {
+                // Attributes that are not there were, and were dropped.
+                let last = attributes.last().map_or(0, |attribute| attribute.number);
+                let (mut columns, mut drops) = (Vec::new(), String::new());
+                let mut there = attributes.iter().peekable();
+                for number in 1..=last {
+                    match there.next_if(|attribute| attribute.number == number) {
+                        Some(attribute) => {
+                            let sql = self.sql_type(&attribute.column_type, server_version)?;
+                            columns.push(format!("\"{}\" {sql}", attribute.name.replace('"', "\"\"")));
+                        }
+                        None => {
+                            columns.push(format!("gone_{number} text"));
+                            drops += &format!("; ALTER TYPE %I DROP ATTRIBUTE gone_{number}");
+                        }
+                    }
+                }
+                self.named(column_type, |name| {
+                    format!("CREATE TYPE {name} AS ({}){}", columns.join(", "), drops.replace("%I", name))
+                })
+            }
+            ColumnType::Other(name) => name.clone(),
+            other => other.to_string(),
+        })
+    }
 }
 
 /// The entries of each column type that this server can have, under the table's name.
@@ -62,20 +124,25 @@ fn bench() -> (Bench, Tables) {
     client
         .execute("UPDATE plimsoll.database_record SET fingerprint_key = $1", &[&fingerprint_key().as_slice()])
         .expect("the key is set");
-    client.batch_execute("CREATE EXTENSION citext; SET timezone = 'Asia/Kolkata'").expect("a type");
+    // Settings that text depends on.
+    client
+        .batch_execute(
+            "CREATE EXTENSION citext; CREATE EXTENSION hstore; CREATE EXTENSION cube; CREATE EXTENSION ltree;
+             SET timezone = 'Asia/Kolkata'; SET extra_float_digits = -10; SET datestyle = 'German';
+             SET intervalstyle = 'sql_standard'; SET bytea_output = 'escape'",
+        )
+        .expect("types");
     client.batch_execute(&format!("GRANT ALL ON SCHEMA public TO {owner}")).expect("a grant");
     let (mut tables, mut names) = (Tables::new(), BTreeMap::new());
-    let mut enums = Vec::new();
+    let mut created = Created::default();
     for entry in entries() {
-        let Some(sql) = sql_type(&entry.column_type, version, &mut enums) else { continue };
+        let Some(sql) = created.sql_type(&entry.column_type, version) else { continue };
         let count = names.len();
         let table = names.entry(sql.clone()).or_insert_with(|| format!("t{count}")).clone();
         tables.entry(table).or_insert_with(|| (sql, Vec::new())).1.push(entry);
     }
-    for (i, labels) in enums.iter().enumerate() {
-        let labels: Vec<String> = labels.iter().map(|l| format!("'{}'", l.replace('\'', "''"))).collect();
-        let sql = format!("CREATE TYPE public.label_{i} AS ENUM ({})", labels.join(", "));
-        client.batch_execute(&sql).expect("an enum");
+    for (_, name, sql) in &created.types {
+        client.batch_execute(sql).unwrap_or_else(|error| panic!("{name}: {error:?}"));
     }
     for (table, (sql, _)) in &tables {
         let sql = format!(
@@ -100,11 +167,21 @@ impl Bench {
 
     /// The rows of a tenant by id: what was downloaded, the digest in the manifest, the value as text.
     fn rows(&mut self, table: &str, tenant: &Registered) -> Vec<(Vec<u8>, Vec<u8>, Option<String>)> {
+        self.rows_with(table, tenant, "value::text")
+    }
+
+    /// The same, with another text.
+    fn rows_with(
+        &mut self,
+        table: &str,
+        tenant: &Registered,
+        text: &str,
+    ) -> Vec<(Vec<u8>, Vec<u8>, Option<String>)> {
         let relation = format!("public.{table}");
         let texts = self
             .client
             .query(
-                &format!("SELECT value::text FROM public.{table} WHERE database_id = $1 ORDER BY id"),
+                &format!("SELECT {text} FROM public.{table} WHERE database_id = $1 ORDER BY id"),
                 &[&tenant.id],
             )
             .expect("values");
@@ -195,8 +272,11 @@ fn stored_values_are_handed_out_and_taken_with_the_bytes_of_the_corpus() {
             bench.client.query(&alone, &[&&fingerprint_key()[..], &bench.plain.id]).expect("fingerprints");
         assert_eq!(alone.len(), accepted.len(), "{table}");
         for (entry, found) in accepted.iter().zip(&alone) {
-            let found: (Vec<u8>, Vec<u8>) = (found.get(0), found.get(1));
-            assert_eq!(found, (entry.digest.clone(), entry.digest.clone()), "{}: aggregate", entry.name);
+            assert_eq!(found.get::<_, Vec<u8>>(1), entry.digest, "{}: within a row", entry.name);
+            // A composite alone is a whole row.
+            if !matches!(entry.column_type, ColumnType::Composite(_)) {
+                assert_eq!(found.get::<_, Vec<u8>>(0), entry.digest, "{}: alone", entry.name);
+            }
         }
         let sql = "SELECT inserted, rejected::text FROM plimsoll.upload($1, $2, $3::bytea)";
         let answer = bench
@@ -211,7 +291,7 @@ fn stored_values_are_handed_out_and_taken_with_the_bytes_of_the_corpus() {
             compared += 1;
         }
     }
-    assert!(compared > 180, "only {compared} values were compared");
+    assert!(compared > 270, "only {compared} values were compared");
 }
 
 #[test]
@@ -280,23 +360,38 @@ fn what_breaks_the_grammar_is_refused_with_nothing_stored() {
 }
 
 #[test]
-fn types_without_an_encoding_are_refused() {
+fn types_without_an_encoding_are_refused_with_the_column_and_what_to_do() {
     let (mut bench, _) = bench();
-    bench.client.batch_execute("CREATE EXTENSION cube").expect("a type");
-    for sql in [
-        "int4range",
-        "int4multirange",
-        "money",
-        "regclass",
-        "point",
-        "circle[]",
-        "public.pair",
-        "public.cube",
+    bench
+        .client
+        .batch_execute(
+            "CREATE TYPE public.priced AS (name text, price money);
+             CREATE TYPE public.classes AS RANGE (subtype = regclass);
+             CREATE DOMAIN public.cash AS money;
+             DO $$ BEGIN
+                 CREATE TYPE public.deep_1 AS (a int4);
+                 FOR i IN 2 .. 33 LOOP
+                     EXECUTE format('CREATE TYPE public.deep_%s AS (a public.deep_%s)', i, i - 1);
+                 END LOOP;
+             END $$",
+        )
+        .expect("types");
+    for (sql, reason, remedy) in [
+        ("money", "lc_monetary", "numeric"),
+        ("money[]", "lc_monetary", "numeric"),
+        ("public.cash", "lc_monetary", "numeric"),
+        ("public.priced", "lc_monetary", "numeric"),
+        ("regclass", "not immutable", "text"),
+        ("regtype[]", "not immutable", "text"),
+        ("aclitem", "not immutable", "text"),
+        ("public.classes", "not immutable", "text"),
+        ("bpchar", "without a length", "char(n)"),
+        ("interval day to hour", "some fields", "interval"),
+        ("int2vector", "system catalogue", "server_columns"),
+        ("pg_node_tree", "system catalogue", "server_columns"),
+        ("public.deep_33", "more than 32", "server_columns"),
     ] {
         let owner = &bench.owner;
-        if sql == "public.pair" {
-            bench.client.batch_execute("CREATE TYPE public.pair AS (a int4, b text)").expect("a type");
-        }
         let create = format!(
             "CREATE TABLE public.odd (client_id text NOT NULL, database_id uuid NOT NULL,
                  id int8 NOT NULL, v int8 NOT NULL, value {sql},
@@ -306,8 +401,19 @@ fn types_without_an_encoding_are_refused() {
         bench.client.batch_execute(&create).expect("a table");
         let manage = "SELECT plimsoll.manage_table('public.odd', version_column => 'v')";
         let error = bench.client.batch_execute(manage).expect_err(sql);
-        assert_eq!(error.code().map(|code| code.code()), Some("0A000"), "{sql}: {error:?}");
-        bench.client.batch_execute("DROP TABLE public.odd").expect("the table goes");
+        let error = error.as_db_error().expect("an error of the server");
+        assert_eq!(error.code().code(), "0A000", "{sql}: {error:?}");
+        assert!(error.message().contains("column \"value\""), "{sql}: {error:?}");
+        assert!(error.message().contains(reason), "{sql}: {error:?}");
+        let hint = error.hint().unwrap_or_default();
+        assert!(hint.contains(remedy) && hint.contains("server_columns"), "{sql}: {error:?}");
+        let with_hint =
+            "SELECT plimsoll.manage_table('public.odd', version_column => 'v', server_columns => '{value}')";
+        bench.client.batch_execute(with_hint).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        bench
+            .client
+            .batch_execute("SELECT plimsoll.unmanage_table('public.odd'); DROP TABLE public.odd")
+            .expect(sql);
     }
 }
 
@@ -402,4 +508,149 @@ fn text_that_its_type_refuses_rejects_its_row_alone_in_the_key_too() {
         .collect();
     assert_eq!(found, [(Some(1), Some("22P02")), (Some(2), Some("22P02"))], "{rejected}");
     assert_eq!(answer.get::<_, i64>(0), 1);
+}
+
+/// A value that its type takes and keeps as another, and what is said of it.
+const KEPT_OTHERWISE: [(&str, &str, &str, &str); 15] = [
+    ("inet", "other('inet')", "10.0.0.1/32", "writes it as \"10.0.0.1\""),
+    ("cidr", "other('cidr')", "10", "writes it as \"10.0.0.0/8\""),
+    ("jsonpath", "other('jsonpath')", "$.a", "writes it as \"$.\\\"a\\\"\""),
+    ("point", "other('point')", "(1.50,2)", "writes it as \"(1.5,2)\""),
+    (
+        "name",
+        "other('name')",
+        "0123456789012345678901234567890123456789012345678901234567890123",
+        "writes it as",
+    ),
+    ("\"char\"", "other('\"char\"')", "xy", "writes it as \"x\""),
+    ("xid", "other('xid')", "-1", "writes it as \"4294967295\""),
+    ("bit(3)", "other('bit')", "10", "does not match type bit(3)"),
+    ("public.hstore", "other('public.hstore')", "a=>1", "writes it as \"\\\"a\\\"=>\\\"1\\\"\""),
+    ("int4range", "range(int4)", "[1,9]", "canonical form"),
+    ("numrange", "range(numeric)", "[1,1)", "canonical form"),
+    ("numrange", "range(numeric)", "[2,1]", "lower bound must be less"),
+    ("int4multirange", "multirange(int4)", "{[3,4),[1,2)}", "not in order"),
+    ("int4multirange", "multirange(int4)", "{[1,3),[3,5)}", "touch"),
+    ("int4range[]", "array(range(int4))", "{\"[1,9]\"}", "canonical form"),
+];
+
+#[test]
+fn values_that_their_types_keep_as_others_are_rejected_with_column_value_and_what_to_do() {
+    let (mut bench, _) = bench();
+    let owner = bench.owner.clone();
+    for (i, (sql, core_type, text, expected)) in KEPT_OTHERWISE.into_iter().enumerate() {
+        let table = format!("kept_{i}");
+        let create = format!(
+            "CREATE TABLE public.{table} (client_id text NOT NULL, database_id uuid NOT NULL,
+                 id int8 NOT NULL, v int8 NOT NULL, value {sql},
+                 PRIMARY KEY (client_id, database_id, id));
+             ALTER TABLE public.{table} OWNER TO {owner};
+             SELECT plimsoll.manage_table('public.{table}', version_column => 'v')"
+        );
+        bench.client.batch_execute(&create).expect("a table");
+        let numbers = numbers(&mut bench, &table);
+        let (column_type, mut buffer) = (core_type.parse::<ColumnType>().expect("a type"), Vec::new());
+        let value = plimsoll_core::value::literal::parse(text, &column_type, &mut buffer).expect(text);
+        let mut field = Vec::new();
+        RowWriter::new(&mut field).field(1, &value);
+        let mut upload = BatchWriter::new();
+        upload.push(&row(1, numbers, &[]));
+        upload.push(&row(2, numbers, &field));
+        upload.push(&row(3, numbers, &[]));
+        let sql = "SELECT inserted, rejected FROM plimsoll.upload($1, $2, $3::bytea)";
+        let answer = bench
+            .client
+            .query_one(sql, &[&bench.uploaded.id, &format!("public.{table}"), &upload.finish()])
+            .unwrap_or_else(|error| panic!("{text}: {error:?}"));
+        let rejected: serde_json::Value = answer.get(1);
+        let message = rejected[0]["message"].as_str().unwrap_or_default();
+        assert_eq!(
+            (answer.get::<_, i64>(0), rejected[0]["ordinal"].as_u64()),
+            (2, Some(1)),
+            "{text}: {rejected}"
+        );
+        assert_eq!(rejected[0]["column"], "value", "{text}: {rejected}");
+        let shown: String = text.chars().take(40).collect();
+        let shown = shown.replace('"', "\"");
+        assert!(message.starts_with("column \"value\": "), "{text}: {message}");
+        assert!(message.contains(&expected.replace("\\\"", "\"")), "{text}: {message}");
+        assert!(message.contains(&shown) && message.contains("correct the value"), "{text}: {message}");
+    }
+}
+
+#[test]
+fn values_of_composites_nested_to_the_limit_travel_both_ways() {
+    let (mut bench, _) = bench();
+    let owner = &bench.owner;
+    let create = format!(
+        "CREATE DOMAIN public.counted AS int4 NOT NULL CHECK (VALUE > 0);
+         DO $$ BEGIN
+             CREATE TYPE public.deep_1 AS (gone text, a int4, b public.counted);
+             ALTER TYPE public.deep_1 DROP ATTRIBUTE gone;
+             FOR i IN 2 .. 31 LOOP
+                 EXECUTE format('CREATE TYPE public.deep_%s AS (a public.deep_%s, b text)', i, i - 1);
+             END LOOP;
+         END $$;
+         CREATE TABLE public.deep (client_id text NOT NULL, database_id uuid NOT NULL,
+             id int8 NOT NULL, v int8 NOT NULL, value public.deep_31[],
+             PRIMARY KEY (client_id, database_id, id));
+         ALTER TABLE public.deep OWNER TO {owner};
+         SELECT plimsoll.manage_table('public.deep', version_column => 'v', keep_manifest => true)"
+    );
+    bench.client.batch_execute(&create).expect("a table");
+    let numbers = numbers(&mut bench, "deep");
+    let field = |counted: Option<i64>| {
+        let mut inner = Vec::new();
+        let mut writer = RowWriter::new(&mut inner);
+        writer.field(2, &Value::Int(7));
+        if let Some(counted) = counted {
+            writer.field(3, &Value::Int(counted));
+        }
+        let mut value = tagged(19, &inner);
+        for _ in 2..=31 {
+            let mut attributes = vec![1];
+            attributes.extend_from_slice(&value);
+            value = tagged(19, &attributes);
+        }
+        let mut array = vec![1, 1, 0, 0, 0, 1, 0, 0, 0];
+        array.extend_from_slice(&value);
+        let mut field = vec![1];
+        field.extend_from_slice(&tagged(16, &array));
+        field
+    };
+    let good = row(1, numbers, &field(Some(5)));
+    let mut upload = BatchWriter::new();
+    upload.push(&good);
+    upload.push(&row(2, numbers, &field(Some(-5))));
+    upload.push(&row(3, numbers, &field(None)));
+    let sql = "SELECT inserted, rejected FROM plimsoll.upload($1, $2, $3::bytea)";
+    let answer = bench.client.query_one(sql, &[&bench.uploaded.id, &"public.deep", &upload.finish()]);
+    let answer = answer.expect("an upload");
+    let rejected: serde_json::Value = answer.get(1);
+    let states: Vec<_> =
+        rejected.as_array().expect("a list").iter().map(|row| row["sqlstate"].as_str()).collect();
+    assert_eq!((answer.get::<_, i64>(0), states), (1, vec![Some("23514"), Some("23502")]), "{rejected}");
+    let uploaded = bench.uploaded.clone();
+    // Its text would be longer than Postgres has room for.
+    assert_eq!(bench.rows_with("deep", &uploaded, "NULL")[0].0, good);
+    // An attribute that comes, and one that goes, while the trigger knows the type by heart: what was counted before
+    // is not trusted any more, and what is counted from then on is right.
+    for change in ["ADD ATTRIBUTE late text", "DROP ATTRIBUTE b"] {
+        let id = bench.uploaded.id;
+        bench.client.batch_execute(&format!("ALTER TYPE public.deep_1 {change}")).expect(change);
+        let rebuilt = "SELECT plimsoll.rebuild_manifest($1, 'public.deep')";
+        bench.client.execute(rebuilt, &[&id]).expect("a manifest");
+        bench.client.batch_execute("UPDATE public.deep SET v = v + 1").expect("a change");
+        let wrong = "SELECT FROM plimsoll.check_manifest($1, 'public.deep')";
+        assert!(bench.client.query(wrong, &[&id]).expect("a check").is_empty(), "{change}");
+        bench.rows_with("deep", &uploaded, "NULL");
+    }
+}
+
+/// A value of these bytes with its tag.
+fn tagged(tag: u8, payload: &[u8]) -> Vec<u8> {
+    let mut value = vec![tag];
+    put_varint(&mut value, payload.len() as u64);
+    value.extend_from_slice(payload);
+    value
 }

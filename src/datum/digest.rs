@@ -7,6 +7,7 @@ use pgrx::varlena::{varatt_is_1b_e, varatt_is_4b_c, varlena_to_byte_slice};
 use plimsoll_core::row::RowWriter;
 use plimsoll_core::value::{ColumnType, Value};
 
+use super::nested::Inner;
 use super::{Codec, Row, numeric};
 use crate::error::{Answer, Problem, state};
 
@@ -81,11 +82,12 @@ impl Codec {
                 }
                 ColumnType::Float8 => row.digest_float(number, f64::from_bits(datum.value() as u64)),
                 ColumnType::Bytea => with_bytes(datum, |bytes| row.bytea(number, bytes)),
-                ColumnType::Array(_) => {
-                    let array = self.array_of(datum, true)?;
-                    row.field(number, &Value::Array(array.array()));
-                }
-                _ => return Ok(self.with_value(datum, |value| row.digest_field(number, value))??),
+                _ => match &mut self.inner {
+                    Inner::Array(element) => {
+                        row.field(number, &Value::Array(element.read(datum, true)?.array()));
+                    }
+                    _ => return Ok(self.with_value(datum, |value| row.digest_field(number, value))??),
+                },
             }
         }
         Ok(())

@@ -11,6 +11,8 @@
 //! | `numeric` | Postgres' packed numeric |
 //! | `jsonb` | how long the text of a jsonb will be, and arrays of many items |
 //! | `array` | lists of positions as parameters |
+//! | `nested` | arrays, ranges, multiranges and composites, part by part |
+//! | `catalogue` | the core's type of a column's type, and which types are refused |
 //! | `bulk` | rows written without a statement |
 //! | `release` | what differs between releases of Postgres |
 //! | `statement` | statements with typed parameters, row by row |
@@ -27,12 +29,14 @@ mod aggregate;
 mod answer;
 mod array;
 mod bulk;
+mod catalogue;
 mod dependency;
 mod digest;
 mod held;
 mod invalidation;
 mod jsonb;
 mod name;
+mod nested;
 mod numeric;
 mod plan;
 mod read;
@@ -64,7 +68,10 @@ pub use transition::{Event, Fired, insert_row};
 use std::ffi::CString;
 
 use pgrx::pg_sys::{self, Oid};
+use plimsoll_core::row::MAX_DEPTH;
 use plimsoll_core::value::ColumnType;
+
+use nested::{Inner, Part};
 
 use crate::error::{Answer, Problem, state};
 
@@ -79,7 +86,7 @@ pub struct Codec {
     input: pg_sys::FmgrInfo,
     input_parameter: Oid,
     output: pg_sys::FmgrInfo,
-    element: Option<Box<Element>>,
+    inner: Inner,
 }
 
 /// What a codec is for.
@@ -89,17 +96,6 @@ enum Purpose {
     Columns,
     /// Values of any query, of which only digests are made.
     Digests,
-}
-
-struct Element {
-    codec: Codec,
-    /// The elements' type itself, which may be a domain.
-    type_oid: Oid,
-    /// What `domain_check` keeps from call to call.
-    domain: *mut core::ffi::c_void,
-    length: i16,
-    by_value: bool,
-    alignment: core::ffi::c_char,
 }
 
 /// Whether values that a collation calls equal are the same bytes.
@@ -162,134 +158,48 @@ impl Codec {
             pg_sys::fmgr_info(input_oid, &mut input);
             pg_sys::fmgr_info(output_oid, &mut output);
         }
-        // SAFETY: looks the type up; the answer is InvalidOid where it is no array.
-        let element_oid = unsafe { pg_sys::get_element_type(type_oid) };
-        let element = if element_oid == pg_sys::InvalidOid {
-            None
-        } else {
-            let codec = Codec::with_purpose(element_oid, typmod, purpose)?;
-            let domain = std::ptr::null_mut();
-            let mut element =
-                Element { codec, type_oid: element_oid, domain, length: 0, by_value: false, alignment: 0 };
-            // SAFETY: the type comes from the catalogue, the pointers are to a local.
-            unsafe {
-                pg_sys::get_typlenbyvalalign(
-                    element_oid,
-                    &mut element.length,
-                    &mut element.by_value,
-                    &mut element.alignment,
-                );
-            }
-            Some(Box::new(element))
+        let inner = Inner::of(type_oid, typmod, purpose)?;
+        let column_type = match inner.column_type() {
+            Some(column_type) => column_type,
+            None => catalogue::scalar_type(type_oid, typmod, output_oid, purpose)?,
         };
-        let column_type = match &element {
-            Some(element) => ColumnType::Array(Box::new(element.codec.column_type.clone())),
-            None => scalar_type(type_oid, typmod, output_oid, purpose)?,
-        };
-        Ok(Codec { column_type, type_oid, typmod, input, input_parameter, output, element })
+        if column_type.depth() > MAX_DEPTH {
+            let what = format!("it nests more than {MAX_DEPTH} types in each other");
+            return Err(catalogue::unsupported(type_oid, &what));
+        }
+        Ok(Codec { column_type, type_oid, typmod, input, input_parameter, output, inner })
     }
 
     /// The codec of an array's elements.
     pub fn element(&mut self) -> Option<&mut Codec> {
-        self.element.as_mut().map(|element| &mut element.codec)
-    }
-}
-
-/// Digits of a second, from a type modifier.
-fn fraction(typmod: i32) -> u8 {
-    u8::try_from(typmod).map_or(6, |digits| digits.min(6))
-}
-
-fn scalar_type(type_oid: Oid, typmod: i32, output: Oid, purpose: Purpose) -> Answer<ColumnType> {
-    // Lengths and precisions are stored with the length of a varlena header added.
-    let limit = u32::try_from(typmod - pg_sys::VARHDRSZ as i32).ok();
-    Ok(match type_oid {
-        pg_sys::BOOLOID => ColumnType::Bool,
-        pg_sys::INT2OID => ColumnType::Int2,
-        pg_sys::INT4OID => ColumnType::Int4,
-        pg_sys::INT8OID => ColumnType::Int8,
-        pg_sys::XID8OID => ColumnType::Xid8,
-        pg_sys::NUMERICOID => ColumnType::Numeric(limit.map(|packed| {
-            // Eleven bits of scale, with a sign since version 15.
-            let scale = ((packed & 0x7ff) ^ 1024) as i16 - 1024;
-            ((packed >> 16) as u16, scale)
-        })),
-        pg_sys::FLOAT4OID => ColumnType::Float4,
-        pg_sys::FLOAT8OID => ColumnType::Float8,
-        pg_sys::TEXTOID => ColumnType::Text,
-        pg_sys::VARCHAROID => ColumnType::Varchar(limit),
-        pg_sys::BPCHAROID => match limit {
-            Some(limit) => ColumnType::Char(limit),
-            None if purpose == Purpose::Digests => ColumnType::Char(u32::MAX),
-            None => return Err(unsupported(type_oid, "a char without a length")),
-        },
-        pg_sys::BYTEAOID => ColumnType::Bytea,
-        pg_sys::UUIDOID => ColumnType::Uuid,
-        pg_sys::DATEOID => ColumnType::Date,
-        pg_sys::TIMEOID => ColumnType::Time(fraction(typmod)),
-        pg_sys::TIMETZOID => ColumnType::Timetz(fraction(typmod)),
-        pg_sys::TIMESTAMPOID => ColumnType::Timestamp(fraction(typmod)),
-        pg_sys::TIMESTAMPTZOID => ColumnType::Timestamptz(fraction(typmod)),
-        pg_sys::INTERVALOID if typmod < 0 || purpose == Purpose::Digests => ColumnType::Interval(6),
-        pg_sys::INTERVALOID => return Err(unsupported(type_oid, "an interval with restricted fields")),
-        pg_sys::JSONOID => ColumnType::Json,
-        pg_sys::JSONBOID => ColumnType::Jsonb,
-        pg_sys::POINTOID
-        | pg_sys::LINEOID
-        | pg_sys::LSEGOID
-        | pg_sys::BOXOID
-        | pg_sys::PATHOID
-        | pg_sys::POLYGONOID
-        | pg_sys::CIRCLEOID => {
-            // The catalogue calls their output immutable all the same.
-            return Err(unsupported(type_oid, "its text output depends on extra_float_digits"));
+        match &mut self.inner {
+            Inner::Array(element) => Some(&mut element.part.codec),
+            _ => None,
         }
-        _ => return other_type(type_oid, output, purpose),
-    })
-}
+    }
 
-fn unsupported(type_oid: Oid, what: &str) -> Problem {
-    let name = type_name(type_oid);
-    Problem::new(state::UNSUPPORTED, format!("type {name} has no encoding: {what}"))
-        .hint("Name the column among server_columns, so that it is neither sent nor compared.")
-}
+    /// Whether some values that the core takes for ones of the type are none, or would be kept as another value.
+    pub fn is_particular(&self) -> bool {
+        match &self.inner {
+            Inner::None => matches!(self.column_type, ColumnType::Other(_)),
+            Inner::Array(element) => element.part.is_particular(),
+            Inner::Range(_) | Inner::Multirange(_) => true,
+            Inner::Composite(row) => row.parts().any(Part::is_particular),
+        }
+    }
 
-fn other_type(type_oid: Oid, output: Oid, purpose: Purpose) -> Answer<ColumnType> {
-    // SAFETY: looks the type up in the catalogue.
-    let kind = unsafe { pg_sys::get_typtype(type_oid) } as u8;
-    match kind {
-        b'e' if purpose == Purpose::Digests => Ok(ColumnType::Enum(Vec::new())),
-        b'e' => enum_labels(type_oid).map(ColumnType::Enum),
-        b'b' => {
-            let name = type_name(type_oid);
-            if name.ends_with(".citext") || name == "citext" {
-                return Ok(ColumnType::Citext);
-            }
-            if name.ends_with(".cube") || name == "cube" {
-                // As of the geometric types: the catalogue calls its output immutable all the same.
-                return Err(unsupported(type_oid, "its text output depends on extra_float_digits"));
-            }
-            // SAFETY: looks the function up in the catalogue.
-            let volatility = unsafe { pg_sys::func_volatile(output) } as u8;
-            if volatility == b'i' {
-                Ok(ColumnType::Other(name))
-            } else {
-                Err(unsupported(type_oid, "its text output is not immutable"))
+    /// Appends the relations of the composite types that values of the type are made of.
+    pub fn row_types(&self, found: &mut Vec<Oid>) {
+        match &self.inner {
+            Inner::None => {}
+            Inner::Array(element) => element.part.codec.row_types(found),
+            Inner::Range(range) | Inner::Multirange(range) => range.part.codec.row_types(found),
+            Inner::Composite(row) => {
+                found.push(row.relation);
+                row.parts().for_each(|part| part.codec.row_types(found));
             }
         }
-        b'r' | b'm' => Err(unsupported(type_oid, "ranges come with a later version")),
-        b'c' => Err(unsupported(type_oid, "composite types come with a later version")),
-        _ => Err(unsupported(type_oid, "a pseudo-type")),
     }
-}
-
-fn enum_labels(type_oid: Oid) -> Answer<Vec<String>> {
-    let labels: Option<Vec<String>> = pgrx::Spi::connect(|client| {
-        let sql = "SELECT pg_catalog.array_agg(e.enumlabel::pg_catalog.text ORDER BY e.enumsortorder)
-             FROM pg_catalog.pg_enum e WHERE e.enumtypid OPERATOR(pg_catalog.=) $1";
-        client.select(sql, Some(1), &[type_oid.into()])?.first().get_one()
-    })?;
-    Ok(labels.unwrap_or_default())
 }
 
 fn c_string(text: &str) -> Answer<CString> {

@@ -4,8 +4,9 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys::{self, Datum};
 use plimsoll_core::row::RowWriter;
-use plimsoll_core::value::{ArrayBuilder, ColumnType, Value};
+use plimsoll_core::value::{ColumnType, Value};
 
+use super::nested::Inner;
 use super::{Codec, numeric};
 use crate::error::{Answer, Problem, state};
 
@@ -29,6 +30,33 @@ unsafe fn text_of<'a>(datum: Datum) -> Answer<&'a str> {
     std::str::from_utf8(bytes).map_err(|_| Problem::new(state::INTERNAL, "stored text is not UTF-8"))
 }
 
+/// Makes the doubles within a text the shortest that are read as the same number, whatever the caller set: geometric
+/// types and some of extensions are known by their text alone.
+struct FloatDigits(i32);
+
+impl FloatDigits {
+    fn begin() -> Self {
+        // SAFETY: a variable of the backend that output functions read; `drop` sets it back.
+        FloatDigits(unsafe { std::ptr::replace(&raw mut pg_sys::extra_float_digits, 1) })
+    }
+}
+
+impl Drop for FloatDigits {
+    fn drop(&mut self) {
+        // SAFETY: as in `begin`.
+        unsafe { pg_sys::extra_float_digits = self.0 };
+    }
+}
+
+/// A copy of a text in the current context.
+fn leaked<'a>(text: &str) -> &'a str {
+    // SAFETY: the copy is as long as the text, and as valid.
+    unsafe {
+        let copy = pg_sys::pnstrdup(text.as_ptr().cast(), text.len());
+        std::str::from_utf8_unchecked(std::slice::from_raw_parts(copy.cast(), text.len()))
+    }
+}
+
 impl Codec {
     /// Appends a column that is not NULL to a row.
     ///
@@ -44,7 +72,21 @@ impl Codec {
     /// # Safety
     /// As [`write_field`](Self::write_field).
     pub unsafe fn with_value<T>(&mut self, datum: Datum, take: impl FnOnce(&Value<'_>) -> T) -> Answer<T> {
-        // SAFETY: each arm reads the datum as what its column type says it is, by the caller's promise.
+        // SAFETY: each arm reads the datum as what its type says it is, by the caller's promise.
+        unsafe {
+            match &mut self.inner {
+                Inner::None => {}
+                Inner::Array(element) => {
+                    return Ok(take(&Value::Array(element.read(datum, false)?.array())));
+                }
+                Inner::Range(range) => return Ok(take(&Value::Range(range.read_range(datum)?.range()))),
+                Inner::Multirange(range) => {
+                    return Ok(take(&Value::Multirange(range.read_multirange(datum)?.multirange())));
+                }
+                Inner::Composite(row) => return Ok(take(&Value::Composite(row.read(datum)?.composite()))),
+            }
+        }
+        // SAFETY: as above.
         let value = unsafe {
             match &self.column_type {
                 ColumnType::Bool => Value::Bool(datum.value() != 0),
@@ -80,82 +122,36 @@ impl Codec {
                 }
                 ColumnType::Jsonb => Value::Jsonb(self.text_output(datum)?),
                 ColumnType::Enum(_) => Value::Enum(self.text_output(datum)?),
-                ColumnType::Array(_) => {
-                    let array = self.array_of(datum, false)?;
-                    return Ok(take(&Value::Array(array.array())));
-                }
                 _ => Value::Other(self.text_output(datum)?),
             }
         };
         Ok(take(&value))
     }
 
+    /// As [`with_value`](Self::with_value), without another copy of the code for each `take`: values nest.
+    ///
+    /// # Safety
+    /// As [`write_field`](Self::write_field).
+    pub(super) unsafe fn hand_value(
+        &mut self,
+        datum: Datum,
+        take: &mut dyn FnMut(&Value<'_>) -> plimsoll_core::Result<()>,
+    ) -> Answer<plimsoll_core::Result<()>> {
+        // SAFETY: by the caller's promise.
+        unsafe { self.with_value(datum, take) }
+    }
+
     /// # Safety
     /// As [`write_field`](Self::write_field).
     pub(super) unsafe fn text_output<'a>(&mut self, datum: Datum) -> Answer<&'a str> {
+        if self.type_oid == pg_sys::CHAROID && datum.value() as u8 >= 0x80 {
+            // Not UTF-8 in the text of older releases.
+            return Ok(leaked(&format!("\\{:03o}", datum.value() as u8)));
+        }
+        let _digits = FloatDigits::begin();
         // SAFETY: the output function is the type's own; it answers a NUL-terminated string in the
         // current context.
         let text = unsafe { CStr::from_ptr(pg_sys::OutputFunctionCall(&mut self.output, datum)) };
         text.to_str().map_err(|_| Problem::new(state::INTERNAL, "stored text is not UTF-8"))
-    }
-
-    /// The array in wire form or in digest form.
-    ///
-    /// # Safety
-    /// As [`write_field`](Self::write_field), of an array type.
-    pub(super) unsafe fn array_of(&mut self, datum: Datum, digest_form: bool) -> Answer<ArrayBuilder> {
-        let Some(element) = &mut self.element else {
-            return Err(Problem::new(state::INTERNAL, "an array type without elements"));
-        };
-        let (mut items, mut nulls) = (std::ptr::null_mut(), std::ptr::null_mut());
-        let mut count = 0;
-        // SAFETY: the datum is an array of the element type, by the caller's promise; the answers are
-        // `count` long. Dimensions and lower bounds follow the array's header, `ndim` of each.
-        let (items, nulls, dimensions) = unsafe {
-            let array = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
-            pg_sys::deconstruct_array(
-                array,
-                element.type_oid,
-                i32::from(element.length),
-                element.by_value,
-                element.alignment,
-                &mut items,
-                &mut nulls,
-                &mut count,
-            );
-            let ndim = (*array).ndim as usize;
-            let bounds = array.add(1).cast::<i32>();
-            let dimensions: Vec<(u32, i32)> =
-                (0..ndim).map(|i| (*bounds.add(i) as u32, *bounds.add(ndim + i))).collect();
-            let count = count as usize;
-            if count == 0 {
-                (&[][..], &[][..], dimensions)
-            } else {
-                (
-                    std::slice::from_raw_parts(items, count),
-                    std::slice::from_raw_parts(nulls, count),
-                    dimensions,
-                )
-            }
-        };
-        let mut builder = ArrayBuilder::new(&dimensions);
-        for (item, null) in items.iter().zip(nulls) {
-            if *null {
-                builder.push(None);
-                continue;
-            }
-            // As a trait object: an array's elements must not make a new type of this function.
-            let mut push = |value: &Value<'_>| {
-                if digest_form {
-                    return builder.push_digest_form(Some(value));
-                }
-                builder.push(Some(value));
-                Ok(())
-            };
-            let push: &mut dyn FnMut(&Value<'_>) -> plimsoll_core::Result<()> = &mut push;
-            // SAFETY: an element of the array, of the element type.
-            unsafe { element.codec.with_value(*item, push) }??;
-        }
-        Ok(builder)
     }
 }

@@ -233,3 +233,77 @@ pub unsafe fn after_row_update(
         }
     }
 }
+
+/// A range between bounds, in its type's canonical form.
+///
+/// # Safety
+/// `cache` is that of a range type, and the bounds are of its own.
+pub unsafe fn make_range(
+    cache: *mut pg_sys::TypeCacheEntry,
+    lower: &mut pg_sys::RangeBound,
+    upper: &mut pg_sys::RangeBound,
+    empty: bool,
+) -> *mut pg_sys::RangeType {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        return pg_sys::make_range(cache, lower, upper, empty);
+        #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+        pg_sys::make_range(cache, lower, upper, empty, std::ptr::null_mut())
+    }
+}
+
+/// What the bindings leave out.
+mod unbound {
+    use pgrx::pg_sys::{Oid, RangeType, TypeCacheEntry, varlena};
+
+    unsafe extern "C-unwind" {
+        pub fn multirange_deserialize(
+            ranges: *mut TypeCacheEntry,
+            multirange: *const varlena,
+            count: *mut i32,
+            found: *mut *mut *mut RangeType,
+        );
+        pub fn make_multirange(
+            multirange: Oid,
+            ranges: *mut TypeCacheEntry,
+            count: i32,
+            given: *mut *mut RangeType,
+        ) -> *mut varlena;
+    }
+}
+
+/// The ranges of a multirange, in the current context.
+///
+/// # Safety
+/// `multirange` is one of ranges of the type that `cache` is of, and neither compressed nor stored elsewhere.
+pub unsafe fn ranges_of<'a>(
+    cache: *mut pg_sys::TypeCacheEntry,
+    multirange: *const pg_sys::varlena,
+) -> &'a [*mut pg_sys::RangeType] {
+    let (mut count, mut ranges) = (0, std::ptr::null_mut());
+    // SAFETY: by the caller's promise; the other pointers are to locals, and the answer is `count` long.
+    unsafe {
+        pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            unbound::multirange_deserialize(cache, multirange, &mut count, &mut ranges);
+        });
+        if ranges.is_null() { &[] } else { std::slice::from_raw_parts(ranges, count as usize) }
+    }
+}
+
+/// A multirange of these ranges, in order and joined where they touch.
+///
+/// # Safety
+/// `ranges` are of the type that `cache` is of, of which `multirange` is the type of multiranges.
+pub unsafe fn make_multirange(
+    multirange: pg_sys::Oid,
+    cache: *mut pg_sys::TypeCacheEntry,
+    ranges: &mut [*mut pg_sys::RangeType],
+) -> *mut pg_sys::varlena {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            unbound::make_multirange(multirange, cache, ranges.len() as i32, ranges.as_mut_ptr())
+        })
+    }
+}

@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use pgrx::pg_sys::panic::CaughtError;
 
-use crate::error::Answer;
+use crate::error::{Answer, state};
 
 /// An ERROR that was raised within [`attempt`].
 #[derive(Debug)]
@@ -35,9 +35,7 @@ impl Caught {
 
     /// The five characters of its SQLSTATE.
     pub fn sqlstate(&self) -> String {
-        // Six bits a character, the first one lowest.
-        let code = self.code as i32 as u32;
-        (0..5).map(|i| char::from(((code >> (6 * i)) & 0x3f) as u8 + b'0')).collect()
+        state::text(self.code)
     }
 
     /// Raises it again, as it was.

@@ -5,7 +5,8 @@ use pgrx::pg_sys::{self, Datum};
 use plimsoll_core::row::canonical_json;
 use plimsoll_core::value::{ColumnType, Value};
 
-use super::{Codec, c_string, numeric};
+use super::nested::{Inner, kept_otherwise};
+use super::{Codec, c_string, numeric, type_name};
 use crate::error::{Answer, Problem, state};
 
 /// The most that Postgres allocates for one value.
@@ -58,7 +59,8 @@ impl Codec {
     /// The datum of a value that `self.column_type` accepts.
     ///
     /// # Errors
-    /// A value of another type, or text that its type's input function takes for malformed.
+    /// A value of another type, or one that its type would keep as another (`WOULD_CHANGE`). What the type's own
+    /// functions and the constraints of domains inside the value do not take is raised.
     pub fn make_datum(&mut self, value: &Value<'_>) -> Answer<Datum> {
         Ok(match (&self.column_type, value) {
             (_, Value::Bool(value)) => Datum::from(*value),
@@ -95,12 +97,20 @@ impl Codec {
                 canonical_json(text, &mut Vec::new())?;
                 self.text_input(text)?
             }
-            (_, Value::Json(text) | Value::Enum(text) | Value::Other(text)) => self.text_input(text)?,
-            (_, Value::Array(array)) => self.array_datum(array)?,
-            _ => {
-                let message = format!("not a value of type {}", self.column_type);
-                return Err(Problem::new(state::MALFORMED, message));
-            }
+            (_, Value::Json(text) | Value::Enum(text)) => self.text_input(text)?,
+            (_, Value::Other(text)) => self.exact_input(text)?,
+            (_, value) => match (&mut self.inner, value) {
+                (Inner::Array(element), Value::Array(array)) => element.make(array)?,
+                (Inner::Range(kind), Value::Range(range)) => kind.make_range(range)?,
+                (Inner::Multirange(kind), Value::Multirange(ranges)) => {
+                    kind.make_multirange(ranges, self.type_oid)?
+                }
+                (Inner::Composite(row), Value::Composite(composite)) => row.make(composite)?,
+                _ => {
+                    let message = format!("not a value of type {}", self.column_type);
+                    return Err(Problem::new(state::MALFORMED, message));
+                }
+            },
         })
     }
 
@@ -119,61 +129,27 @@ impl Codec {
         Ok(datum)
     }
 
+    /// As [`text_input`](Self::text_input), of text that stands for the value as the type writes it.
+    ///
+    /// # Errors
+    /// `WOULD_CHANGE` where the type writes the value otherwise: it would be known by another text than was sent.
+    fn exact_input(&mut self, text: &str) -> Answer<Datum> {
+        let datum = self.text_input(text)?;
+        // SAFETY: the datum was just made by the type's own input function.
+        let written = unsafe { self.text_output(datum) }?;
+        if written == text {
+            return Ok(datum);
+        }
+        let shown: String = written.chars().take(200).collect();
+        Err(kept_otherwise(&format!("{} writes it as \"{shown}\"", type_name(self.type_oid))))
+    }
+
     /// As [`text_input`](Self::text_input), without the column's limits: nothing is rounded or cut.
     pub fn unlimited_input(&mut self, text: &str) -> Answer<Datum> {
         let typmod = std::mem::replace(&mut self.typmod, -1);
         let datum = self.text_input(text);
         self.typmod = typmod;
         datum
-    }
-
-    fn array_datum(&mut self, array: &plimsoll_core::value::Array<'_>) -> Answer<Datum> {
-        let Some(element) = &mut self.element else {
-            return Err(Problem::new(state::MALFORMED, "an array for a column that is none"));
-        };
-        let (mut items, mut nulls) = (Vec::new(), Vec::new());
-        // A domain's constraint holds for elements too, and no cast will check it: the array is built here.
-        let is_domain = element.type_oid != element.codec.type_oid;
-        for item in array.elements() {
-            let null = item.is_none();
-            let datum = match item {
-                Some(value) => element.codec.make_datum(&value)?,
-                None => Datum::from(0usize),
-            };
-            if is_domain {
-                // SAFETY: a value of the domain's base type; what is kept lives as long as the codec's
-                // other state.
-                unsafe {
-                    pg_sys::domain_check(
-                        datum,
-                        null,
-                        element.type_oid,
-                        &mut element.domain,
-                        element.codec.input.fn_mcxt,
-                    );
-                }
-            }
-            nulls.push(null);
-            items.push(datum);
-        }
-        let (mut lengths, mut bounds): (Vec<i32>, Vec<i32>) =
-            array.dimensions().map(|(length, lower)| (length as i32, lower)).unzip();
-        // SAFETY: items and nulls are as many as the product of the lengths, which the core has checked;
-        // all pointers are to locals, copied by the call.
-        let built = unsafe {
-            pg_sys::construct_md_array(
-                items.as_mut_ptr(),
-                nulls.as_mut_ptr(),
-                lengths.len() as i32,
-                lengths.as_mut_ptr(),
-                bounds.as_mut_ptr(),
-                element.type_oid,
-                i32::from(element.length),
-                element.by_value,
-                element.alignment,
-            )
-        };
-        Ok(Datum::from(built))
     }
 }
 

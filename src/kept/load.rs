@@ -135,9 +135,23 @@ pub fn load(relation: Oid) -> Answer<Option<Mapping>> {
             sent.zip(codecs.iter()).map(|(a, codec)| (a.number.unwrap_or(0), a.name.as_str(), codec)),
         )
     });
+    let mut row_types = Vec::new();
+    if let Some(columns) = &columns {
+        columns.codecs.borrow().iter().for_each(|codec| codec.row_types(&mut row_types));
+    }
     let tenant = tenant.iter().map(|attribute| (attribute.place, attribute.type_oid)).collect();
     let tenants = RefCell::new(HashMap::new());
-    Ok(Some(Mapping { table_id, root, columns, tenant, only_database, described, tenants, _memory: memory }))
+    Ok(Some(Mapping {
+        table_id,
+        root,
+        columns,
+        tenant,
+        only_database,
+        row_types,
+        described,
+        tenants,
+        _memory: memory,
+    }))
 }
 
 impl Attribute {

@@ -45,6 +45,8 @@ pub struct Mapping {
     pub(super) tenant: Vec<(usize, Oid)>,
     /// The one database of a table without tenant columns.
     pub(super) only_database: Option<Uuid>,
+    /// The relations of composite types that its columns are made of.
+    pub(super) row_types: Vec<Oid>,
     /// What [`stamp`] hashes.
     pub(super) described: Vec<u8>,
     pub(super) tenants: RefCell<HashMap<Vec<u8>, Option<Rc<Tenant>>>>,
@@ -267,9 +269,10 @@ fn forget_changed() {
             let is_own =
                 |oid: &Oid| own.is_some_and(|own| [own.delta, own.database, own.table].contains(oid));
             MAPPINGS.with_borrow_mut(|mappings| {
-                for relation in &relations {
-                    mappings.remove(relation);
-                }
+                mappings.retain(|relation, mapping| {
+                    let row_types = mapping.iter().flat_map(|mapping| &mapping.row_types);
+                    !row_types.chain([relation]).any(|known| relations.contains(known))
+                });
             });
             relations.iter().any(is_own)
         }

@@ -5,7 +5,6 @@ use plimsoll_core::row::{Fields, examine_each};
 use plimsoll_core::value::ColumnType;
 
 use super::IncomingRow;
-use super::readable::is_parsed;
 use crate::access::Database;
 use crate::datum::{BulkInsert, BulkUpdate, Codec, FixedColumn, Sent, Witness, is_deterministic};
 use crate::error::{Answer, Problem, state};
@@ -25,12 +24,6 @@ pub struct Sorted<'u> {
     pub others: Vec<IncomingRow<'u>>,
 }
 
-/// Whether values are stored exactly as they are sent, so that no row must be read back: an input function
-/// may write `10.0.0.1/32` as `10.0.0.1`.
-fn is_exact(table: &ManagedTable) -> bool {
-    !table.schema.columns().iter().any(|column| is_parsed(&column.column_type))
-}
-
 /// Whether keys that the index calls equal are the same value: citext says so of `A` and `a`.
 fn has_exact_keys(table: &ManagedTable) -> bool {
     table.schema.key_indexes().iter().all(|place| {
@@ -39,10 +32,11 @@ fn has_exact_keys(table: &ManagedTable) -> bool {
     })
 }
 
-/// Whether values of a type that are equal have the same digest. A month and 30 days are equal intervals.
+/// Whether values of a type that are equal have the same digest. A month and 30 days are equal intervals, and what
+/// other types call equal is their own matter.
 fn has_exact_equality(column_type: &ColumnType) -> bool {
     match column_type {
-        ColumnType::Citext | ColumnType::Interval(_) => false,
+        ColumnType::Citext | ColumnType::Interval(_) | ColumnType::Other(_) => false,
         ColumnType::Array(inner) | ColumnType::Range(inner) | ColumnType::Multirange(inner) => {
             has_exact_equality(inner)
         }
@@ -87,7 +81,7 @@ fn begin_update(
     table: &ManagedTable,
     witness: Option<Box<dyn Witness>>,
 ) -> Answer<Option<BulkUpdate>> {
-    if !is_exact(table) || !has_exact_keys(table) {
+    if !has_exact_keys(table) {
         return Ok(None);
     }
     let key = table.schema.key_indexes();
@@ -117,9 +111,6 @@ pub fn one_exists(database: &Database, table: &mut ManagedTable, rows: &[&[u8]])
 }
 
 fn begin_insert(database: &Database, table: &ManagedTable) -> Answer<Option<BulkInsert>> {
-    if !is_exact(table) {
-        return Ok(None);
-    }
     let fixed = tenant_columns(database, table);
     BulkInsert::begin(table.oid, &sent_columns(table), &fixed, kept::witness(database, table)?)
 }

@@ -37,7 +37,7 @@ use crate::access::Database;
 use crate::argument::{Members, required};
 use crate::datum::{Answers, Call, Sent, with_json_array};
 use crate::error::{Answer, OrRaise, Problem, state};
-use crate::manifest::{hex, shown_key};
+use crate::manifest::{hex, shown_key, shown_value};
 use crate::run::shortened;
 use crate::table::{self, ManagedTable};
 use crate::{kept, run, setting};
@@ -238,10 +238,16 @@ fn refused_value(
     error: &plimsoll_core::Error,
     table: &ManagedTable,
 ) -> Answer<RefusedRow> {
-    let message = shortened(&match &column {
-        Some(column) => format!("column \"{column}\": {}", error.message()),
+    let named = column.as_deref().and_then(|name| table.schema.columns().iter().find(|c| c.name == name));
+    let message = match named {
+        Some(column) if error.kind() != plimsoll_core::ErrorKind::Null => {
+            let (name, shown) = (&column.name, shown_value(row, column.number)?);
+            format!("column \"{name}\": {}: {shown}; {}", error.message(), error.kind().advice())
+        }
+        Some(column) => format!("column \"{}\": {}", column.name, error.message()),
         None => error.message().to_owned(),
-    });
+    };
+    let message = shortened(&message);
     let key = shown_key(row, &table.schema)?;
     let sqlstate = error.kind().sqlstate().to_owned();
     Ok(RefusedRow { ordinal, waits: false, holder: None, sqlstate, column, key, message })

@@ -1,34 +1,26 @@
-//! Keys that reach their type by its input function: text which that refuses must reject its own row, and not
-//! stop the probe that looks up all keys at once.
+//! Values that reach their type by its own functions: what those refuse, or would keep as another value, must
+//! reject its own row, and not stop the rows around it.
 
 use plimsoll_core::row::Fields;
-use plimsoll_core::value::ColumnType;
 
 use super::store::fault;
 use super::{IncomingRow, RefusedRow, Report};
-use crate::datum::{Scratch, attempt};
-use crate::error::Answer;
+use crate::datum::{Caught, Scratch, attempt};
+use crate::error::{Answer, Problem, state};
 use crate::identity::as_owner;
-use crate::manifest::shown_key;
+use crate::manifest::{shown_key, shown_value};
 use crate::run::shortened;
 use crate::table::ManagedTable;
 
-/// Whether values of the type are made by an input function that refuses some texts the core takes.
-pub fn is_parsed(column_type: &ColumnType) -> bool {
-    match column_type {
-        ColumnType::Other(_) => true,
-        ColumnType::Array(element) => is_parsed(element),
-        _ => false,
-    }
-}
-
-/// The rows whose keys are values of their columns' types; the others are refused in the report.
-pub fn with_readable_keys<'u>(
+/// The rows whose values their columns' types take as they are; the others are refused in the report.
+pub fn with_readable_values<'u>(
     table: &mut ManagedTable,
     rows: Vec<IncomingRow<'u>>,
     report: &mut Report,
 ) -> Answer<Vec<IncomingRow<'u>>> {
-    if !table.schema.key().any(|column| is_parsed(&column.column_type)) {
+    let particular: Vec<usize> =
+        (0..table.codecs.len()).filter(|place| table.codecs[*place].is_particular()).collect();
+    if particular.is_empty() {
         return Ok(rows);
     }
     let mut readable = Vec::with_capacity(rows.len());
@@ -36,51 +28,88 @@ pub fn with_readable_keys<'u>(
     let mut groups = vec![rows];
     while let Some(mut group) = groups.pop() {
         pgrx::check_for_interrupts!();
-        let owner = table.owner;
-        let caught = match attempt(|| as_owner(owner, || read_keys(table, &group))) {
-            Ok(answer) => {
-                answer?;
-                readable.append(&mut group);
-                continue;
-            }
-            Err(caught) => caught,
-        };
-        if fault(&caught).is_none() {
-            caught.raise();
-        }
-        if group.len() > 1 {
+        if read(table, &group, &particular)?.is_none() {
+            readable.append(&mut group);
+        } else if group.len() > 1 {
             let rest = group.split_off(group.len() / 2);
             groups.extend([rest, group]);
-            continue;
-        }
-        for row in &group {
-            report.refused.push(RefusedRow {
-                ordinal: row.ordinal,
-                waits: false,
-                holder: None,
-                sqlstate: caught.sqlstate(),
-                column: None,
-                key: shown_key(row.row, &table.schema)?,
-                message: shortened(&caught.message),
-            });
+        } else {
+            for row in &group {
+                report.refused.push(refused(table, row, &particular)?);
+            }
         }
     }
     Ok(readable)
 }
 
-/// Makes each key's values once, and forgets them.
-fn read_keys(table: &mut ManagedTable, rows: &[IncomingRow<'_>]) -> Answer<()> {
+/// Why a value was not taken.
+struct Refusal {
+    sqlstate: String,
+    message: String,
+}
+
+impl Refusal {
+    fn of_problem(problem: &Problem) -> Self {
+        Refusal { sqlstate: problem.sqlstate(), message: problem.message().to_owned() }
+    }
+
+    fn of_error(caught: &Caught) -> Self {
+        Refusal { sqlstate: caught.sqlstate(), message: caught.message.clone() }
+    }
+}
+
+/// Makes the values at these places once, and forgets them; why one could not be made.
+fn read(table: &mut ManagedTable, rows: &[IncomingRow<'_>], places: &[usize]) -> Answer<Option<Refusal>> {
+    let owner = table.owner;
+    match attempt(|| as_owner(owner, || make_values(table, rows, places))) {
+        Ok(Ok(())) => Ok(None),
+        Ok(Err(problem)) if problem.code() == state::WOULD_CHANGE => Ok(Some(Refusal::of_problem(&problem))),
+        Ok(Err(problem)) => Err(problem),
+        Err(caught) if fault(&caught).is_none() => caught.raise(),
+        Err(caught) => Ok(Some(Refusal::of_error(&caught))),
+    }
+}
+
+fn make_values(table: &mut ManagedTable, rows: &[IncomingRow<'_>], places: &[usize]) -> Answer<()> {
     let scratch = Scratch::new();
     for row in rows {
         scratch.reset();
+        let mut wanted = places.iter().copied().peekable();
         for field in Fields::new(row.row) {
             let field = field?;
-            let place = table.schema.columns().iter().position(|column| column.number == field.number);
-            let Some(place) = place.filter(|place| table.schema.key_indexes().contains(place)) else {
-                continue;
-            };
-            scratch.within(|| table.codecs[place].make_datum(&field.value))?;
+            let columns = table.schema.columns();
+            while wanted.next_if(|place| columns[*place].number < field.number).is_some() {}
+            if let Some(place) = wanted.next_if(|place| columns[*place].number == field.number) {
+                scratch.within(|| table.codecs[place].make_datum(&field.value))?;
+            }
         }
     }
     Ok(())
+}
+
+/// Tells the first column of a row whose value is not taken, and why.
+fn refused(table: &mut ManagedTable, row: &IncomingRow<'_>, places: &[usize]) -> Answer<RefusedRow> {
+    let mut found = None;
+    for place in places {
+        if let Some(refusal) = read(table, std::slice::from_ref(row), &[*place])? {
+            found = Some((*place, refusal));
+            break;
+        }
+    }
+    // It was refused a moment ago.
+    let gone = || Problem::new(state::NOT_IN_STATE, format!("types of {} change meanwhile", table.name));
+    let (place, refusal) = found.ok_or_else(gone)?;
+    let column = &table.schema.columns()[place];
+    let shown = shown_value(row.row, column.number)?;
+    let (name, why) = (&column.name, refusal.message);
+    let message = shortened(&format!("column \"{name}\": {why}: {shown}; correct the value"));
+    Ok(RefusedRow {
+        ordinal: row.ordinal,
+        waits: false,
+        holder: None,
+        sqlstate: refusal.sqlstate,
+        column: Some(column.name.clone()),
+        key: shown_key(row.row, &table.schema)?,
+        message,
+    })
 }

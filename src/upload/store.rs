@@ -7,7 +7,7 @@ use plimsoll_core::row::{Fields, key_of, position_in};
 
 use super::fresh::{Prospect, store_first};
 use super::read_back::{Difference, ReadBack};
-use super::readable::with_readable_keys;
+use super::readable::with_readable_values;
 use super::waiting::Waiting;
 use super::{IncomingRow, RefusedRow, Report, bulk, holder};
 use crate::access::Database;
@@ -52,7 +52,7 @@ pub fn store<'u>(
 ) -> Answer<()> {
     let owner = table.owner;
     let may_replace = !holder::has_cascading_references(table)?;
-    let rows = with_readable_keys(table, rows, report)?;
+    let rows = with_readable_values(table, rows, report)?;
     let rows = store_first(database, table, rows, prospect, report)?;
     if rows.is_empty() {
         return Ok(());

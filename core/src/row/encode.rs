@@ -88,6 +88,11 @@ pub(crate) fn put_tagged(out: &mut Vec<u8>, value: Option<&Value<'_>>) {
     }
 }
 
+/// Appends the tag and the payload of an array, range, multirange or composite.
+pub(crate) fn put_tagged_bytes(out: &mut Vec<u8>, tag: Tag, payload: &[u8]) {
+    sized(out, tag, payload);
+}
+
 pub(super) fn sized(out: &mut Vec<u8>, tag: Tag, bytes: &[u8]) {
     out.push(tag as u8);
     put_bytes(out, bytes);

@@ -7,6 +7,7 @@ mod check;
 mod column_type;
 pub mod datetime;
 mod from_number;
+pub mod literal;
 mod nested;
 mod numeric;
 

@@ -105,6 +105,11 @@ impl ArrayBuilder {
         }
     }
 
+    /// The payload, as far as it is built.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
     /// The array.
     pub fn array(&self) -> Array<'_> {
         Array(&self.0)
@@ -155,22 +160,33 @@ impl RangeBuilder {
 
     /// A range between two bounds, `None` for open; each with whether it belongs to the range.
     pub fn new(lower: Option<(&Value<'_>, bool)>, upper: Option<(&Value<'_>, bool)>) -> Self {
-        let mut flags = 0;
-        match lower {
-            None => flags |= range_flags::LOWER_INFINITE,
-            Some((_, true)) => flags |= range_flags::LOWER_INCLUSIVE,
-            Some((_, false)) => {}
-        }
-        match upper {
-            None => flags |= range_flags::UPPER_INFINITE,
-            Some((_, true)) => flags |= range_flags::UPPER_INCLUSIVE,
-            Some((_, false)) => {}
-        }
-        let mut bytes = vec![flags];
+        let included = |bound: Option<(&Value<'_>, bool)>| bound.map(|(_, included)| included);
+        let mut builder = RangeBuilder::between(included(lower), included(upper));
         for (bound, _) in [lower, upper].into_iter().flatten() {
-            put_tagged(&mut bytes, Some(bound));
+            builder.push(bound);
         }
-        RangeBuilder(bytes)
+        builder
+    }
+
+    /// A range whose bounds are still to be pushed, lower first: of each whether it belongs to the range,
+    /// `None` for open.
+    pub fn between(lower: Option<bool>, upper: Option<bool>) -> Self {
+        let lower = match lower {
+            None => range_flags::LOWER_INFINITE,
+            Some(true) => range_flags::LOWER_INCLUSIVE,
+            Some(false) => 0,
+        };
+        let upper = match upper {
+            None => range_flags::UPPER_INFINITE,
+            Some(true) => range_flags::UPPER_INCLUSIVE,
+            Some(false) => 0,
+        };
+        RangeBuilder(vec![lower | upper])
+    }
+
+    /// The next bound.
+    pub fn push(&mut self, bound: &Value<'_>) {
+        put_tagged(&mut self.0, Some(bound));
     }
 
     /// The range.

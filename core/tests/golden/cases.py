@@ -1,5 +1,17 @@
 """The cases of the golden corpus, for generate.py."""
 
+
+
+def nested(depth):
+    """Arrays in each other, as a row."""
+    value = b"\1\1"
+    for _ in range(depth):
+        inner = b"\1\1\0\0\0\1\0\0\0" + value
+        size = bytes([len(inner)]) if len(inner) < 128 else bytes([len(inner) % 128 + 128, len(inner) // 128])
+        value = b"\x10" + size + inner
+    return b"\1" + value
+
+
 # (name, column type, SQL text; None is NULL)
 ACCEPTED = [
     ("null", "text", None),
@@ -202,6 +214,81 @@ ACCEPTED = [
     ("composite of NULL", "composite(1 'a' int4,2 'b' text)", "(,)"),
     ("composite empty text", "composite(1 'a' int4,2 'b' text)", "(,\"\")"),
     ("composite of numeric", "composite(1 'a' numeric,4 'b' float8)", "(1.50,-0)"),
+    ("numeric longest", "numeric", "9" * 131072 + "." + "9" * 16383),
+    ("numeric -0.00", "numeric", "-0.00"),
+    ("numeric(1000,-1000)", "numeric(3,-1000)", "123e1000"),
+    ("float8 -1e-307", "float8", "-1e-307"),
+    ("timestamptz minus infinity", "timestamptz", "-infinity"),
+    ("timestamptz first", "timestamptz", "4714-11-24 00:00:00+00 BC"),
+    ("timestamptz last", "timestamptz", "294276-12-31 23:59:59.999999+00"),
+    ("timestamptz zone of seconds", "timestamptz", "1890-01-01 00:00:00+05:53:28"),
+    ("timestamptz before a leap second", "timestamptz", "2016-12-31 23:59:59.999999+00"),
+    ("timetz zone of seconds west", "timetz", "10:00:00-00:01:15"),
+    ("interval zero", "interval", "00:00:00"),
+    ("interval longest", "interval", "2147483647 mons 2147483647 days 2562047788:00:54.775807"),
+    ("interval shortest", "interval", "-2147483648 mons -2147483648 days -2562047788:00:54.775807"),
+    ("interval(3)", "interval(3)", "1 day 00:00:01.123"),
+    ("bytea with a quote", "bytea", "\\x275c22"),
+    ("array of arrays", "array(array(int4))", "{\"{1,2}\",\"{}\",NULL}"),
+    ("array of composites", "array(composite(1 'a' int4,2 'b' text))", "{\"(1,\\\"a b\\\")\",NULL,\"(,)\"}"),
+    ("array of ranges", "array(range(int4))", "{\"[1,10)\",empty,NULL}"),
+    ("array of timestamps", "array(timestamp)", "{\"2000-01-01 00:00:00\",\"0044-03-15 12:00:00 BC\",infinity}"),
+    ("array lower bound highest", "array(int4)", "[2147483645:2147483646]={1,2}"),
+    ("array lower bound lowest", "array(int4)", "[-2147483648:-2147483648]={1}"),
+    ("array of NULL alone", "array(text)", "{NULL}"),
+    ("range(int8)", "range(int8)", "[-9223372036854775808,9223372036854775807)"),
+    ("range(date)", "range(date)", "[0044-03-15 BC,2024-02-29)"),
+    ("range(date) to infinity", "range(date)", "[2000-01-01,infinity)"),
+    ("range(timestamp)", "range(timestamp)", "(-infinity,\"294276-12-31 23:59:59.999999\"]"),
+    ("range of numeric NaN", "range(numeric)", "[1.0,NaN]"),
+    ("range of one number", "range(numeric)", "[1.0,1.00]"),
+    ("range of float8", "range(float8)", "[-0,NaN)"),
+    ("range of text", "range(text)", "[\"\",\"a\"\"b,c\")"),
+    ("range of enum", "range(enum('draft','it''s'))", "[draft,it's]"),
+    ("range of jsonb", "range(jsonb)", "[1.0,\"{\"\"bb\"\":1,\"\"a\"\":2}\"]"),
+    ("multirange of dates", "multirange(date)", "{[2000-01-01,2000-02-01),[2001-01-01,infinity)}"),
+    ("multirange of timestamptz", "multirange(timestamptz)",
+     "{(,\"2000-01-01 00:00:00+00\"],[\"2001-01-01 00:00:00+00\",\"2002-01-01 00:00:00+00\")}"),
+    ("multirange of all", "multirange(int8)", "{(,)}"),
+    ("composite in composite", "composite(1 'a' composite(1 'x' int4,2 'y' text),2 'b' bool)",
+     "(\"(1,\"\"a \"\"\"\"q\"\"\"\"\"\")\",t)"),
+    ("composite with array", "composite(1 'a' array(int4),2 'b' range(numeric))", "(\"{1,NULL}\",\"[1.50,2)\")"),
+    ("composite with limits", "composite(2 'price' numeric(5,2),3 'code' char(3),5 'at' timestamp(0))",
+     "(1.5,ab,\"2024-06-01 12:00:00\")"),
+    ("composite with jsonb", "composite(1 'doc' jsonb)", "(\"{\"\"bb\"\":1.0,\"\"a\"\":2}\")"),
+    ("composite quotes in names", "composite(1 'it''s \"x\"' int4)", "(7)"),
+    ("point", "other('point')", "(1.5,-2)"),
+    ("point with 17 digits", "other('point')", "(0.30000000000000004,1e+300)"),
+    ("point without place", "other('point')", "(NaN,Infinity)"),
+    ("line", "other('line')", "{1,-1,0.1}"),
+    ("lseg", "other('lseg')", "[(0,0),(1,1.1)]"),
+    ("box", "other('box')", "(1,1),(0,0)"),
+    ("path open", "other('path')", "[(0,0),(1,1)]"),
+    ("path closed", "other('path')", "((0,0),(1,1))"),
+    ("polygon", "other('polygon')", "((0,0),(1,0),(0,1))"),
+    ("circle", "other('circle')", "<(0,0),1.5>"),
+    ("array of points", "array(other('point'))", "{\"(1,2)\",\"(0.1,0.2)\"}"),
+    ("bit", "other('bit')", "1"),
+    ("bit(3)", "other('bit(3)')", "101"),
+    ("varbit empty", "other('varbit')", ""),
+    ("oid", "other('oid')", "4294967295"),
+    ("xid", "other('xid')", "4294967295"),
+    ("cid", "other('cid')", "7"),
+    ("tid", "other('tid')", "(4294967295,65535)"),
+    ("name", "other('name')", "aé b"),
+    ("one byte char", "other('\"char\"')", "x"),
+    ("one byte char empty", "other('\"char\"')", ""),
+    ("xml", "other('xml')", "<a b=\"1\">x &amp; y</a>"),
+    ("tsquery", "other('tsquery')", "'fat' & ( 'cat':AB | 'rat':* )"),
+    ("jsonpath", "other('jsonpath')", "$.\"a\"[*]?(@ > 1)"),
+    ("macaddr8", "other('macaddr8')", "08:00:2b:01:02:03:04:05"),
+    ("pg_snapshot", "other('pg_snapshot')", "10:20:10,14,15"),
+    ("txid_snapshot", "other('txid_snapshot')", "10:20:10,14,15"),
+    ("refcursor", "other('refcursor')", "c 1"),
+    ("hstore", "other('public.hstore')", "\"a\"=>\"1\", \"b\"=>NULL"),
+    ("hstore NULL in quotes", "other('public.hstore')", "\"a\"=>\"NULL\""),
+    ("cube", "other('public.cube')", "(0.30000000000000004, 2)"),
+    ("ltree", "other('public.ltree')", "top.science"),
 ]
 
 # (name, column type, text, kind of error, how it comes on the wire: True as the text, a value, hex; None where
@@ -271,6 +358,11 @@ REFUSED = [
     ("refused range element", "range(int4)", "[1,2147483648)", "OutOfRange", True),
     ("refused range flags", "range(int4)", "empty", "Malformed", "01110103"),
     ("refused composite attribute", "composite(1 'a' int4)", "(1)", "WrongType", ("composite", [(2, ("int", 1))])),
+    ("refused composite limits", "composite(1 'a' numeric(5,2))", "(1.005)", "WouldChange", True),
+    ("refused multirange with empty", "multirange(int4)", "{empty}", "Malformed", "01120411020101"),
+    ("refused nesting", "array(int4)", "33 arrays in each other", "Malformed", nested(33).hex()),
+    ("refused range of too much", "range(date)", "[5874898-01-01,)", "OutOfRange", ("range", 4 + 8, [("date", 2145031949)])),
+    ("refused bool text", "bool", "", "Malformed", "0101"),
     ("refused composite order", "composite(1 'a' bool,2 'b' bool)", "(t,t)", "Malformed", "011306" + "020101" + "010101"),
     ("refused varint", "text", "", "Malformed", "010580" + "00"),
     ("refused column 0", "bool", "true", "Malformed", "000101"),

@@ -12,12 +12,15 @@ import json
 import pathlib
 import re
 import struct
+import sys
 import uuid
 from decimal import Decimal
 
 from blake3 import blake3
 
 from cases import ACCEPTED, REFUSED
+
+sys.set_int_max_str_digits(0)
 
 HERE = pathlib.Path(__file__).resolve().parent
 KEY = bytes(range(32))
@@ -40,16 +43,30 @@ def sized(data):
 # ---- types: ("array", inner), ("numeric", 5, 2), ("enum", labels), ("composite", [(1, type)]) ...
 
 def parse_type(text):
-    kind, _, rest = text.partition("(")
-    rest = rest[:-1]
+    column_type, rest = take_type(text)
+    assert not rest, text
+    return column_type
+
+
+def take_type(text):
+    """The type in front, and what is behind it."""
+    kind, rest = re.fullmatch(r"([a-z0-9]+)(.*)", text, re.S).groups()
     if kind in ("array", "range", "multirange"):
-        return (kind, parse_type(rest))
+        inner, rest = take_type(rest[1:])
+        return (kind, inner), rest[1:]
     if kind == "composite":
-        parts = re.findall(r"(\d+) '[^']*' ([a-z0-9]+(?:\([^)]*\))?)", rest)
-        return (kind, [(int(number), parse_type(inner)) for number, inner in parts])
-    if kind in ("enum", "other") or not rest:
-        return (kind,)
-    return (kind, *map(int, rest.split(",")))
+        attributes, rest = [], rest[1:]
+        while True:
+            number, rest = re.fullmatch(r"(\d+) '(?:[^']|'')*' (.*)", rest, re.S).groups()
+            inner, rest = take_type(rest)
+            attributes.append((int(number), inner))
+            if rest[0] == ")":
+                return (kind, attributes), rest[1:]
+            rest = rest[1:]
+    if kind in ("enum", "other"):
+        return (kind,), re.fullmatch(r"\((?:'(?:[^']|'')*',?)*\)(.*)", rest, re.S).group(1)
+    limits, rest = re.fullmatch(r"(\([-\d,]+\))?(.*)", rest, re.S).groups()
+    return (kind, *map(int, limits[1:-1].split(","))) if limits else (kind,), rest
 
 
 # ---- texts to values: (tag, payload parts)
@@ -152,7 +169,10 @@ def split(text, opening="{", closing="}"):
     while i < len(text):
         char = text[i]
         if in_quotes:
-            if char == "\\":
+            if not opening and text[i:i + 2] == '""':
+                i += 1
+                current += char
+            elif char == "\\":
                 i += 1
                 current += ("\\" if depth else "") + text[i]
             elif char == '"':
@@ -198,7 +218,7 @@ def array(text, element):
 def range_value(text, bound):
     if text == "empty":
         return ("range", 1, [])
-    (lower, lower_quoted), (upper, upper_quoted) = split(text[1:-1])
+    (lower, lower_quoted), (upper, upper_quoted) = split(text[1:-1], "", "")
     open_lower, open_upper = not (lower or lower_quoted), not (upper or upper_quoted)
     flags = 2 * open_lower + 4 * open_upper + 8 * (text[0] == "[") + 16 * (text[-1] == "]")
     ends = [(lower, open_lower), (upper, open_upper)]
@@ -208,7 +228,7 @@ def range_value(text, bound):
 def value(text, column_type):
     kind = column_type[0]
     if kind == "bool":
-        return ("bool", text == "true")
+        return ("bool", text in ("true", "t"))
     if kind in ("int2", "int4", "int8", "xid8"):
         return ("int", int(text))
     if kind == "numeric":
@@ -240,10 +260,10 @@ def value(text, column_type):
     if kind == "range":
         return range_value(text, column_type[1])
     if kind == "multirange":
-        pieces = re.findall(r"[\[(][^\])]*[\])]", text)
+        pieces = re.findall(r'[\[(](?:[^\])"]|"[^"]*")*[\])]', text)
         return ("multirange", [range_value(piece, column_type[1]) for piece in pieces])
     if kind == "composite":
-        items = zip(column_type[1], split(text[1:-1]))
+        items = zip(column_type[1], split(text[1:-1], "", ""))
         return ("composite", [(n, value(t, inner)) for (n, inner), (t, quoted) in items if t or quoted])
     return (kind, text)
 
@@ -360,16 +380,22 @@ SHORT = {"\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t"}
 
 def stored(item, column_type):
     """What Postgres hands out after it took the value."""
-    while column_type[0] in ("array", "range", "multirange"):
-        column_type = column_type[1]
-
-    def change(item):
-        if item[0] == "numeric" and len(column_type) == 3 and item[1] < 2:
-            return (*item[:2], max(column_type[2], 0), *item[3:])
-        if item[0] == "jsonb":
-            return ("jsonb", dump_json(load_json(item[1]), plain_number, lambda t: escape(t, SHORT), ", ", ": "))
-        return item
-    return rewrite(item, change)
+    if item is None:
+        return None
+    kind, inner = item[0], column_type[1] if len(column_type) > 1 else None
+    if kind == "array":
+        return (kind, item[1], [stored(element, inner) for element in item[2]])
+    if kind == "range":
+        return (kind, item[1], [stored(bound, inner) for bound in item[2]])
+    if kind == "multirange":
+        return (kind, [stored(piece, column_type) for piece in item[1]])
+    if kind == "composite":
+        return (kind, [(number, stored(part, dict(inner)[number])) for number, part in item[1]])
+    if kind == "numeric" and len(column_type) == 3 and item[1] < 2:
+        return (*item[:2], max(column_type[2], 0), *item[3:])
+    if kind == "jsonb":
+        return ("jsonb", dump_json(load_json(item[1]), plain_number, lambda t: escape(t, SHORT), ", ", ": "))
+    return item
 
 
 def normal(item):

@@ -13,7 +13,7 @@ pub type Take<'t> = &'t mut dyn FnMut(&Value<'_>);
 pub fn with_value(text: &str, column_type: &ColumnType, take: Take<'_>) -> Result<()> {
     use ColumnType as T;
     let value = match column_type {
-        T::Bool => Value::Bool(text == "true"),
+        T::Bool => Value::Bool(["true", "t"].contains(&text)),
         T::Int2 | T::Int4 | T::Int8 | T::Xid8 => Value::Int(text.parse().expect("a whole number")),
         T::Float4 => Value::Float(f64::from(text.parse::<f32>().expect("a number"))),
         T::Float8 => Value::Float(text.parse().expect("a number")),
@@ -64,13 +64,35 @@ fn interval(text: &str) -> Result<Value<'static>> {
             "mon" | "mons" => months = number(),
             "day" | "days" => days = number(),
             time if time.contains(':') => {
-                let size = datetime::parse_time(time.trim_start_matches('-'))?;
+                // As many hours as there are.
+                let (hours, rest) = time.trim_start_matches('-').split_once(':').expect("hours");
+                let size = hours.parse::<i64>().expect("hours") * 3_600_000_000
+                    + datetime::parse_time(&format!("00:{rest}"))?;
                 micros = if time.starts_with('-') { -size } else { size };
             }
             _ => {}
         }
     }
     Ok(Value::Interval(months, days, micros))
+}
+
+/// The parts of a range or composite, and whether each was quoted; a quote in quotes is doubled.
+fn parts(text: &str) -> Vec<(String, bool)> {
+    let mut items = vec![(String::new(), false)];
+    let (mut quotes, mut chars) = (false, text.chars().peekable());
+    while let Some(char) = chars.next() {
+        let item = items.last_mut().expect("never empty");
+        match char {
+            '"' if quotes && chars.peek() == Some(&'"') => item.0.extend(chars.next()),
+            '"' => {
+                quotes = !quotes;
+                item.1 = true;
+            }
+            ',' if !quotes => items.push((String::new(), false)),
+            char => item.0.push(char),
+        }
+    }
+    items
 }
 
 /// The pieces between commas outside quotes and brackets, and whether each was quoted.
@@ -159,7 +181,7 @@ fn range(text: &str, bound: &ColumnType, take: Take<'_>) -> Result<()> {
         return Ok(());
     }
     let inclusive = (text.starts_with('['), text.ends_with(']'));
-    let ends = split(&text[1..text.len() - 1]);
+    let ends = parts(&text[1..text.len() - 1]);
     // Bounds are encoded one by one into arrays of one element, which own them until the range is built.
     let owned = |(text, quoted): &(String, bool)| -> Result<Option<ArrayBuilder>> {
         if text.is_empty() && !quoted {
@@ -184,7 +206,12 @@ fn multirange(text: &str, bound: &ColumnType, take: Take<'_>) -> Result<()> {
     let mut builder = MultirangeBuilder::default();
     let mut rest = &text[1..text.len() - 1];
     while !rest.is_empty() {
-        let end = rest.find([')', ']']).expect("an end") + 1;
+        let mut quotes = false;
+        let is_end = |char: char| {
+            quotes ^= char == '"';
+            !quotes && [')', ']'].contains(&char)
+        };
+        let end = rest.find(is_end).expect("an end") + 1;
         range(&rest[..end], bound, &mut |value| match value {
             Value::Range(range) => builder.push(*range),
             other => panic!("no range: {other:?}"),
@@ -197,7 +224,7 @@ fn multirange(text: &str, bound: &ColumnType, take: Take<'_>) -> Result<()> {
 
 fn composite(text: &str, attributes: &[Attribute], take: Take<'_>) -> Result<()> {
     let mut builder = CompositeBuilder::default();
-    for (attribute, (text, quoted)) in attributes.iter().zip(split(&text[1..text.len() - 1])) {
+    for (attribute, (text, quoted)) in attributes.iter().zip(parts(&text[1..text.len() - 1])) {
         if quoted || !text.is_empty() {
             let Attribute { number, column_type, .. } = attribute;
             with_value(&text, column_type, &mut |value| builder.push(*number, value))?;
