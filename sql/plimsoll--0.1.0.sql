@@ -165,6 +165,16 @@ CREATE TABLE plimsoll.column_record (
     UNIQUE (table_id, column_name)
 );
 
+-- Where the numbered columns stand in the table with this oid: a column that is renamed stays where it is. A dump
+-- leaves them out: after a restore the names say which is which.
+CREATE TABLE plimsoll.column_place (
+    table_id integer NOT NULL REFERENCES plimsoll.table_record ON DELETE CASCADE,
+    column_number integer NOT NULL,
+    relation_oid oid NOT NULL,
+    attribute_number smallint NOT NULL,
+    PRIMARY KEY (table_id, column_number)
+);
+
 -- One row a database: the lease of the run under way, and the little that an idle run changes.
 CREATE TABLE plimsoll.lease_record (
     database_id uuid PRIMARY KEY REFERENCES plimsoll.database_record ON DELETE CASCADE,
@@ -752,11 +762,11 @@ COMMENT ON FUNCTION plimsoll.download(uuid, text, int8range, integer, bytea) IS
     'Encoded rows of a range in (version, key) order, and where to go on';
 
 CREATE FUNCTION plimsoll.upload(database_id uuid, relation text, rows bytea, run_id bigint DEFAULT NULL,
-        OUT inserted bigint, OUT updated bigint, OUT unchanged bigint, OUT fingerprint bytea, OUT held bigint,
+        schema_stamp bigint DEFAULT NULL, absent_columns integer[] DEFAULT NULL, OUT inserted bigint, OUT updated bigint, OUT unchanged bigint, OUT fingerprint bytea, OUT held bigint,
         OUT rejected jsonb) RETURNS SETOF record
     LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'upload_wrapper';
-COMMENT ON FUNCTION plimsoll.upload(uuid, text, bytea, bigint) IS
+COMMENT ON FUNCTION plimsoll.upload(uuid, text, bytea, bigint, bigint, integer[]) IS
     'Stores encoded rows as they were sent, or says row by row why not';
 
 CREATE FUNCTION plimsoll.upload(database_id uuid, relation text, rows jsonb, run_id bigint DEFAULT NULL,
@@ -1113,7 +1123,7 @@ GRANT EXECUTE ON FUNCTION
     plimsoll.packed_sketch(uuid, text, bytea, integer, integer),
     plimsoll.sketch(uuid, text, int8multirange, integer, integer),
     plimsoll.download(uuid, text, int8range, integer, bytea),
-    plimsoll.upload(uuid, text, bytea, bigint), plimsoll.upload(uuid, text, jsonb, bigint),
+    plimsoll.upload(uuid, text, bytea, bigint, bigint, integer[]), plimsoll.upload(uuid, text, jsonb, bigint),
     plimsoll.delete_rows(uuid, text, bytea, bigint, bigint), plimsoll.delete_rows(uuid, text, jsonb, bigint),
     plimsoll.delete_range(uuid, text, int8range, bigint), plimsoll.delete_all(uuid, text, bigint),
     plimsoll.rebuild_manifest(uuid, text), plimsoll.fold_manifest(uuid, text), plimsoll.check_manifest(uuid, text)

@@ -30,6 +30,8 @@ pub mod state {
     pub const IN_USE: Code = Code::ERRCODE_OBJECT_IN_USE;
     /// The run is over, or its lease passed on; the table is not as it was registered.
     pub const NOT_IN_STATE: Code = Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+    /// Rows for other columns than the table has now.
+    pub const OTHER_SCHEMA: Code = Code::ERRCODE_DATATYPE_MISMATCH;
     /// Bytes that break their format.
     pub const MALFORMED: Code = Code::ERRCODE_INVALID_BINARY_REPRESENTATION;
     /// A value that would be stored as another.

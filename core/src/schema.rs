@@ -4,6 +4,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::value::ColumnType;
 
 mod position;
+mod stamp;
 
 pub use position::{Axis, hash_position, least_version_bytes, position_of};
 

@@ -29,6 +29,8 @@ pub struct Held {
 /// A column of a table.
 #[derive(Debug, Clone)]
 pub struct Attribute {
+    /// Its number, which it keeps when it is renamed.
+    pub number: i16,
     /// Its name.
     pub name: String,
     /// Its type.
@@ -123,6 +125,7 @@ impl Held {
                 .map(|place| &*release::attribute(descriptor, place))
                 .filter(|attribute| !attribute.attisdropped)
                 .map(|attribute| Attribute {
+                    number: attribute.attnum,
                     name: CStr::from_ptr(attribute.attname.data.as_ptr()).to_string_lossy().into_owned(),
                     type_oid: attribute.atttypid,
                     typmod: attribute.atttypmod,

@@ -81,22 +81,44 @@ pub fn load(relation: Oid) -> Answer<Option<Mapping>> {
     let Some((table_id, root, only_database, tenant_columns)) = registered else { return Ok(None) };
     let mut attributes = Vec::new();
     read_planned(
+        // A column is known by the place where it stands in the table itself, of which the relation may be a partition;
+        // else by its name. The registration names it as it was called when it was last seen there.
         "SELECT a.attnum::pg_catalog.int8, a.attname::pg_catalog.text, a.atttypid, a.atttypmod::pg_catalog.int8,
-                c.column_number::pg_catalog.int8,
-                pg_catalog.array_position(t.tenant_columns, a.attname)::pg_catalog.int8,
-                a.attname OPERATOR(pg_catalog.=) ANY (t.server_columns),
-                a.attname OPERATOR(pg_catalog.=) t.version_column,
-                COALESCE(a.attname OPERATOR(pg_catalog.=) t.modified_column, false),
+                COALESCE(k.column_number, c.column_number)::pg_catalog.int8,
+                pg_catalog.array_position(t.tenant_columns, COALESCE(k.column_name, a.attname))::pg_catalog.int8,
+                COALESCE(k.column_name, a.attname) OPERATOR(pg_catalog.=) ANY (t.server_columns)
+                    OR a.attgenerated OPERATOR(pg_catalog.<>) '',
+                COALESCE(k.column_name, a.attname) OPERATOR(pg_catalog.=) t.version_column,
+                COALESCE(COALESCE(k.column_name, a.attname) OPERATOR(pg_catalog.=) t.modified_column, false),
                 COALESCE((SELECT l.collisdeterministic FROM pg_catalog.pg_collation l
                           WHERE l.oid OPERATOR(pg_catalog.=) a.attcollation), true)
          FROM plimsoll.table_record t
          JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) $1
               AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped
+         LEFT JOIN (
+              SELECT p.table_id, c.column_number, c.column_name, r.attname
+              FROM plimsoll.column_place p
+              JOIN plimsoll.column_record c ON c.table_id OPERATOR(pg_catalog.=) p.table_id
+                   AND c.column_number OPERATOR(pg_catalog.=) p.column_number
+              JOIN pg_catalog.pg_attribute r ON r.attrelid OPERATOR(pg_catalog.=) p.relation_oid
+                   AND r.attnum OPERATOR(pg_catalog.=) p.attribute_number AND NOT r.attisdropped
+              WHERE p.table_id OPERATOR(pg_catalog.=) $2 AND p.relation_oid OPERATOR(pg_catalog.=) $3) k
+              ON k.attname OPERATOR(pg_catalog.=) a.attname
          LEFT JOIN plimsoll.column_record c ON c.table_id OPERATOR(pg_catalog.=) t.table_id
-              AND c.column_name OPERATOR(pg_catalog.=) a.attname
+              AND c.column_name OPERATOR(pg_catalog.=) a.attname AND k.column_number IS NULL
+              AND NOT EXISTS (
+                  SELECT FROM plimsoll.column_place p
+                  JOIN pg_catalog.pg_attribute r ON r.attrelid OPERATOR(pg_catalog.=) p.relation_oid
+                       AND r.attnum OPERATOR(pg_catalog.=) p.attribute_number AND NOT r.attisdropped
+                  WHERE p.table_id OPERATOR(pg_catalog.=) $2 AND p.relation_oid OPERATOR(pg_catalog.=) $3
+                    AND p.column_number OPERATOR(pg_catalog.=) c.column_number)
          WHERE t.table_id OPERATOR(pg_catalog.=) $2
-         ORDER BY c.column_number",
-        &[oid(relation), Parameter { type_oid: pg_sys::INT4OID, datum: Some(Datum::from(table_id)) }],
+         ORDER BY COALESCE(k.column_number, c.column_number)",
+        &[
+            oid(relation),
+            Parameter { type_oid: pg_sys::INT4OID, datum: Some(Datum::from(table_id)) },
+            oid(root),
+        ],
         &mut |row| {
             attributes.push(Attribute {
                 place: row.int8(0).unwrap_or(1) as usize - 1,

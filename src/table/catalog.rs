@@ -1,12 +1,16 @@
 //! Registrations, and what the catalogue says of the tables they name. Runs with the extension's rights.
 
+use std::collections::HashMap;
+
 use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
 use pgrx::spi::{Spi, SpiHeapTupleData};
 use plimsoll_core::schema::Column;
 
-use super::{ManagedTable, PhysicalColumn, TenantColumn, numbers, schema_of};
-use crate::datum::{Codec, Held, hold, hold_by_name, may_write, qualified, quoted, select_planned};
+use super::{ManagedTable, PhysicalColumn, TenantColumn, numbers, register, schema_of};
+use crate::datum::{
+    Attribute, Codec, Held, hold, hold_by_name, may_write, qualified, quoted, select_planned,
+};
 use crate::error::{Answer, Problem, state};
 use crate::identity;
 
@@ -32,6 +36,17 @@ impl Registration {
     /// Schema and table, quoted where needed.
     pub fn name(&self) -> String {
         qualified(&self.schema_name, &self.table_name)
+    }
+
+    /// Gives the columns that it names the names that they have now.
+    fn rename(&mut self, renamed: &HashMap<&str, &str>) {
+        let lists = [&mut self.tenant_columns, &mut self.key_columns, &mut self.server_columns];
+        let single = std::iter::once(&mut self.version_column).chain(&mut self.modified_column);
+        for name in lists.into_iter().flatten().chain(single) {
+            if let Some(now) = renamed.get(name.as_str()) {
+                *name = (*now).to_owned();
+            }
+        }
     }
 }
 
@@ -151,19 +166,22 @@ pub fn load(registration: &Registration) -> Answer<ManagedTable> {
         )
         .hint("ALTER TABLE ... OWNER TO a role without superuser rights, then plimsoll.manage_table."));
     }
-    let mut numbers = numbers::of(registration.table_id)?;
     let found = held.attributes();
     if oid != registration.relation_oid && may_write() {
         remember_oid(registration, oid)?;
     }
-    if may_write() && !found.iter().all(|a| numbers.iter().any(|(_, column)| *column == a.name)) {
-        // A column that was added since gets its number at the first call that meets it.
-        numbers::complete(registration.table_id, oid)?;
-        numbers = numbers::of(registration.table_id)?;
-    }
+    let (registration, numbers) = follow(registration, oid, &found)?;
+    let registration = &registration;
     let missing = |column: &str| {
-        Problem::new(state::NO_COLUMN, format!("managed table {name} has no column \"{column}\" any more"))
-            .hint("Add the column again, or run plimsoll.manage_table with the columns it has.")
+        let problem = Problem::new(
+            state::NO_COLUMN,
+            format!("managed table {name} has no column \"{column}\" any more"),
+        );
+        problem.hint(format!(
+            "ALTER TABLE {name} ADD COLUMN {} ... NOT NULL; or SELECT plimsoll.manage_table('{name}', ...) with the key, \
+             version and tenant columns that it has.",
+            quoted(column)
+        ))
     };
     let attribute = |column: &str| found.iter().find(|a| a.name == column).ok_or_else(|| missing(column));
     let tenant = registration.tenant_columns.iter().map(|column| {
@@ -180,8 +198,10 @@ pub fn load(registration: &Registration) -> Answer<ManagedTable> {
     for (number, column) in numbers {
         let sent =
             !registration.server_columns.contains(&column) && !registration.tenant_columns.contains(&column);
-        let Some(attribute) = found.iter().find(|a| a.name == column).filter(|_| sent) else { continue };
-        let codec = Codec::new(attribute.type_oid, attribute.typmod)?;
+        let attribute = found.iter().find(|a| a.name == column).filter(|a| sent && !a.generated);
+        let Some(attribute) = attribute else { continue };
+        let codec = Codec::new(attribute.type_oid, attribute.typmod)
+            .map_err(|problem| problem.in_column(&column, &name))?;
         let equality =
             equalities.iter().find(|(key, _)| *key == column).map(|(_, equality)| equality.clone());
         columns.push(Column {
@@ -219,6 +239,26 @@ pub fn load(registration: &Registration) -> Answer<ManagedTable> {
         keep_manifest: registration.keep_manifest,
         only_database: registration.only_database,
     })
+}
+
+/// The registration with the names that columns have now, and the numbers of the columns that are there. What is
+/// recorded follows at the first call that may write: renamed columns, and numbers of new ones.
+fn follow(
+    registration: &Registration,
+    oid: Oid,
+    attributes: &[Attribute],
+) -> Answer<(Registration, Vec<(u32, String)>)> {
+    let mut numbers = numbers::of(registration.table_id, oid, attributes)?;
+    let mut now = registration.clone();
+    now.rename(&numbers::renamed(&numbers));
+    if may_write() && !numbers::are_settled(&numbers, attributes) {
+        numbers::rename(registration.table_id, &numbers)?;
+        numbers::complete(registration.table_id, oid)?;
+        register::write_names(&now)?;
+        numbers = numbers::of(registration.table_id, oid, attributes)?;
+    }
+    let there = numbers.into_iter().filter_map(|column| Some((column.number, column.name?)));
+    Ok((now, there.collect()))
 }
 
 /// The table that a registration names, locked so that it stays what it is until the transaction ends.

@@ -351,6 +351,8 @@ fn manage(user: Oid, oid: Oid, wish: Wish) -> Answer<()> {
             access::check_registered(database_id)?;
         }
         let table_id = register::register(&registration, &wish.version_scope, &identity::role_name(user))?;
+        // The wish names columns as they are called now.
+        numbers::rename(table_id, &numbers::of(table_id, oid, &relation.attributes())?)?;
         numbers::take(table_id, &relation.shown(), &wish.column_numbers)?;
         numbers::complete(table_id, oid)?;
         Ok(table_id)

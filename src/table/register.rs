@@ -61,6 +61,28 @@ pub fn register(registration: &Registration, version_scope: &str, user: &str) ->
     table_id.ok_or_else(|| Problem::new(state::INTERNAL, "the registration was not written"))
 }
 
+/// Writes the names that a registration's columns have now.
+pub fn write_names(registration: &Registration) -> Answer<()> {
+    Ok(Spi::run_with_args(
+        "UPDATE plimsoll.table_record t
+         SET tenant_columns = $2::pg_catalog.name[], key_columns = $3::pg_catalog.name[],
+             version_column = $4::pg_catalog.name, modified_column = $5::pg_catalog.name,
+             server_columns = $6::pg_catalog.name[]
+         WHERE t.table_id OPERATOR(pg_catalog.=) $1
+           AND (t.tenant_columns, t.key_columns, t.version_column, t.modified_column, t.server_columns)
+               IS DISTINCT FROM ($2::pg_catalog.name[], $3::pg_catalog.name[], $4::pg_catalog.name,
+                                 $5::pg_catalog.name, $6::pg_catalog.name[])",
+        &[
+            registration.table_id.into(),
+            registration.tenant_columns.clone().into(),
+            registration.key_columns.clone().into(),
+            registration.version_column.as_str().into(),
+            registration.modified_column.clone().into(),
+            registration.server_columns.clone().into(),
+        ],
+    )?)
+}
+
 /// Creates the index by which rows are read in position order, unless one leads with these columns.
 ///
 /// Ours is partial on a condition that always holds and that every range of positions implies: a look-up

@@ -20,9 +20,11 @@ mod json;
 mod keys;
 mod read_back;
 mod readable;
+mod sender;
 mod store;
 mod waiting;
 
+use pgrx::Array;
 use pgrx::datum::AnyElement;
 use pgrx::pg_sys::Datum;
 use pgrx::prelude::*;
@@ -120,6 +122,8 @@ fn upload(
     relation: Option<&str>,
     rows: Option<&[u8]>,
     run_id: Option<i64>,
+    schema_stamp: Option<i64>,
+    absent_columns: Option<Array<i32>>,
     call: Call,
 ) {
     let answer = |answers: &mut Answers| {
@@ -127,7 +131,10 @@ fn upload(
         let rows = setting::check_bytes(&database, required(rows, "rows")?, "rows")?;
         let rows = BatchReader::new(rows)?;
         setting::check_upload_rows(&database, rows.rows_left() as usize)?;
-        take(&database, &mut table, rows, run_id)?.answer(answers)
+        sender::check_stamp(&table, schema_stamp)?;
+        let absent: Vec<i32> = absent_columns.iter().flat_map(|numbers| numbers.iter().flatten()).collect();
+        let absent = sender::absent_places(&table, &absent)?;
+        take(&database, &mut table, rows, run_id, &absent)?.answer(answers)
     };
     call.answer(answer).or_raise();
 }
@@ -144,17 +151,18 @@ fn upload_json(
         let (database, mut table) = table::open(database_id, relation)?;
         let encoded = json::encode_rows(&database, required(rows, "rows")?, &mut table)?;
         let rows = encoded.iter().map(|row| Ok(row.as_slice()));
-        take(&database, &mut table, rows, run_id)?.answer(answers)
+        take(&database, &mut table, rows, run_id, &[])?.answer(answers)
     };
     call.answer(answer).or_raise();
 }
 
-/// Stores rows in wire form.
+/// Stores rows in wire form, of a source that does not have the columns at the `absent` places.
 fn take<'u>(
     database: &Database,
     table: &mut ManagedTable,
     rows: impl Iterator<Item = plimsoll_core::Result<&'u [u8]>> + Clone,
     run_id: Option<i64>,
+    absent: &[usize],
 ) -> Answer<Report> {
     let run_id = run::renew(run_id, database)?;
     crate::datum::set_constraints_immediate();
@@ -162,6 +170,7 @@ fn take<'u>(
     let prospect = fresh::prospect(database, table, rows.clone())?;
     if !fresh::store_unseen(database, table, rows.clone(), prospect, &mut report)? {
         let incoming = check(database, table, rows, &mut report)?;
+        let incoming = sender::without_losses(database, table, incoming, absent, &mut report)?;
         if !incoming.is_empty() {
             store::store(database, table, incoming, prospect, &mut report)?;
         }

@@ -118,7 +118,7 @@ fn probe(
 }
 
 /// Rows as a table of which only the key columns are filled.
-fn key_rows<'a>(
+pub fn key_rows<'a>(
     table: &mut ManagedTable,
     rows: impl Iterator<Item = &'a IncomingRow<'a>>,
 ) -> Answer<IncomingRows> {

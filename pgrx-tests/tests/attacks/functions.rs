@@ -112,7 +112,11 @@ const CALLS: [(&str, &str, Expect); 65] = [
     ("table_versions(uuid)", "'{B}'", DENIED),
     ("unmanage_table(regclass)", "(SELECT oid FROM pg_class WHERE relname = 'customer')::regclass", DENIED),
     ("unmanage_table(text)", "'shop.customer'::text", DENIED),
-    ("upload(uuid,text,bytea,bigint)", "'{B}', 'shop.customer', '\\x00'::bytea, {run}", DENIED),
+    (
+        "upload(uuid,text,bytea,bigint,bigint,integer[])",
+        "'{B}', 'shop.customer', '\\x00'::bytea, {run}",
+        DENIED,
+    ),
     (
         "upload(uuid,text,jsonb,bigint)",
         "'{B}', 'shop.customer', '[{\"id\": 1, \"version\": 99}]'::jsonb, {run}",
