@@ -125,5 +125,5 @@ pub fn find(local: &mut Server, remote: &mut Server) -> Result<Found> {
 
 /// A list of one table.
 fn replica(table: &str) -> Vec<Replica> {
-    vec![Replica { relation: table.to_owned() }]
+    vec![Replica { relation: table.to_owned(), ..Replica::default() }]
 }

@@ -98,7 +98,7 @@ fn find_tables(local: &mut dyn LocalDatabase, arguments: &InitArgs) -> Outcome<F
             key,
             version: Some(found.version.to_owned()),
             modified: found.modified.map(str::to_owned),
-            leave_out: Vec::new(),
+            ..TableConfig::default()
         });
     }
     Ok((tables, left_out, indexes))

@@ -3,9 +3,10 @@
 use std::fmt::Write;
 
 use plimsoll_core::store::Outcome;
+use plimsoll_core::value::adapt::Conversion;
 
 use crate::cli::SchemaArgs;
-use crate::config::{Config, TableConfig};
+use crate::config::{Config, Constant, TableConfig};
 use crate::discover::discover;
 use crate::failure::{Advise, run as no_run};
 use crate::names::{Relation, identifier};
@@ -94,12 +95,13 @@ fn table_sql(
             None => None,
         };
     let (schema, remote) = names(config, arguments);
+    let managed = |local: &str| config.renamed(local).unwrap_or(local).to_owned();
     let relation = format!("{}.{}", identifier(&schema), identifier(&remote));
     let mut sql = format!(
         "\nCREATE TABLE {relation} (\n    client_id text NOT NULL,\n    database_id uuid NOT NULL,\n"
     );
     for column in &table.columns {
-        if config.leave_out.iter().any(|left| same_name(left, &column.name)) {
+        if config.leaves_out(&column.name) {
             continue;
         }
         let needed = column.not_null
@@ -111,14 +113,21 @@ fn table_sql(
             () if modified.is_some_and(|name| same_name(name, &column.name)) => Part::Modified,
             () => Part::Plain,
         };
-        let column_type = local.proposed_type(table, column, part)?.unwrap_or_else(|| "text".to_owned());
+        let column_type = match config.conversion(&column.name) {
+            Some(Conversion::UnixSeconds | Conversion::UnixMilliseconds | Conversion::JulianDay) => None,
+            _ => Some(local.proposed_type(table, column, part)?.unwrap_or_else(|| "text".to_owned())),
+        };
+        let column_type = column_type.as_deref().unwrap_or("timestamptz");
         let null = if needed { " NOT NULL" } else { "" };
-        let _ = writeln!(sql, "    {} {column_type}{null},", identifier(&column.name));
+        let _ = writeln!(sql, "    {} {column_type}{null},", identifier(&managed(&column.name)));
     }
-    let list: Vec<String> = key.iter().map(|name| identifier(name)).collect();
+    for (name, value) in &config.constants {
+        let _ = writeln!(sql, "    {} {} NOT NULL,", identifier(name), type_of_constant(value));
+    }
+    let list: Vec<String> = key.iter().map(|name| identifier(&managed(name))).collect();
     let _ = write!(sql, "    PRIMARY KEY (client_id, database_id, {})\n);\n", list.join(", "));
     let index = identifier(&format!("{remote}_position"));
-    let version_name = identifier(discovered.version);
+    let version_name = identifier(&managed(discovered.version));
     // Partial on what always holds, so that look-ups by key never choose it while the table has no statistics.
     let _ = writeln!(
         sql,
@@ -132,13 +141,23 @@ fn table_sql(
         sql,
         "SELECT plimsoll.manage_table({}, version_column => {}",
         name(&relation),
-        name(discovered.version)
+        name(&managed(discovered.version))
     );
     if let Some(modified) = modified {
-        let _ = write!(sql, ", modified_column => {}", name(modified));
+        let _ = write!(sql, ", modified_column => {}", name(&managed(modified)));
     }
     sql.push_str(");\n");
     Ok(Ok(sql))
+}
+
+/// A type for a column that holds the same in all rows.
+fn type_of_constant(value: &Constant) -> &'static str {
+    match value {
+        Constant::Bool(_) => "boolean",
+        Constant::Whole(_) => "bigint",
+        Constant::Number(_) => "numeric",
+        Constant::Text(_) => "text",
+    }
 }
 
 /// Schema and name of the managed table.

@@ -25,6 +25,9 @@ struct Memory {
     /// What is remembered of each managed table.
     #[serde(default)]
     tables: BTreeMap<String, TableMemory>,
+    /// Numbers of the columns of each managed table that were sent.
+    #[serde(default)]
+    sent: BTreeMap<String, Vec<u32>>,
 }
 
 /// The agent's memory, locked against other processes.
@@ -50,12 +53,18 @@ impl State {
                     path.display()
                 );
             }
-            Memory { agent_id: Uuid::new_v4(), database_id: None, tables: BTreeMap::new() }
+            Memory {
+                agent_id: Uuid::new_v4(),
+                database_id: None,
+                tables: BTreeMap::new(),
+                sent: BTreeMap::new(),
+            }
         });
         let mut state = State { path: path.to_owned(), memory, _lock: lock };
         if state.memory.database_id != Some(database_id) {
             state.memory.database_id = Some(database_id);
             state.memory.tables.clear();
+            state.memory.sent.clear();
         }
         state.save()?;
         Ok(state)
@@ -69,6 +78,24 @@ impl State {
     /// What is remembered of a managed table.
     pub fn table(&self, relation: &str) -> TableMemory {
         self.memory.tables.get(relation).cloned().unwrap_or_default()
+    }
+
+    /// Numbers of the columns of a managed table that were sent in earlier runs.
+    pub fn sent(&self, relation: &str) -> Vec<u32> {
+        self.memory.sent.get(relation).cloned().unwrap_or_default()
+    }
+
+    /// Remembers which columns are sent, durably.
+    ///
+    /// # Errors
+    /// `Passing` where the file cannot be written.
+    pub fn remember_sent<'r>(&mut self, tables: impl Iterator<Item = (&'r String, Vec<u32>)>) -> Outcome<()> {
+        let mut changed = false;
+        for (relation, numbers) in tables {
+            changed |= self.memory.sent.get(relation) != Some(&numbers);
+            self.memory.sent.insert(relation.clone(), numbers);
+        }
+        if changed { self.save() } else { Ok(()) }
     }
 
     /// Remembers, durably.

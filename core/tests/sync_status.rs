@@ -33,6 +33,34 @@ fn level_needs_a_whole_sweep_and_nothing_changed_since() {
 }
 
 #[test]
+fn under_another_plan_all_is_compared_anew_and_rejected_rows_are_tried_again() {
+    let model = model(300, 100);
+    model.with(|state| {
+        state.tables[0].local.insert(500, LocalRow { kind: Kind::Poison, ..LocalRow::new(500, 1) });
+    });
+    model.run();
+    assert_eq!(model.run().tables[0].status, Status::LevelExcept(1));
+    // What its rows are changes, and neither side says so.
+    model.with(|state| state.tables[0].local.get_mut(&50).unwrap().value += 1);
+    let sent = |model: &Model| {
+        model.with(|state| {
+            let uploads = state.log.drain(..).filter(|call| call.operation == "upload");
+            uploads.flat_map(|call| call.keys).collect::<Vec<_>>()
+        })
+    };
+    sent(&model);
+    assert_eq!(model.run().tables[0].status, Status::LevelExcept(1));
+    assert!(sent(&model).is_empty(), "nothing changed that anybody knows of");
+    model.with(|state| state.tables[0].plan = Some(2));
+    model.run();
+    let mut keys = sent(&model);
+    keys.sort_unstable();
+    assert_eq!(keys, [50, 500]);
+    model.run();
+    assert!(sent(&model).is_empty(), "once for each plan");
+}
+
+#[test]
 fn a_change_of_the_target_by_others_ends_the_proof() {
     let model = model(1_000, 100);
     model.run();

@@ -22,7 +22,7 @@ use serde_json::json;
 use crate::config::{Config, token};
 use crate::progress::Progress;
 use crate::server::address::{Address, Authorities};
-use crate::server::{Login, Replica, RunEnd, RunTarget, Server, TableNews};
+use crate::server::{Login, RunEnd, RunTarget, Server, TableNews};
 use crate::state::State;
 use crate::stop::Stop;
 use prepare::{Prepared, prepare};
@@ -110,15 +110,18 @@ pub fn run_once(
     progress: &mut Progress,
 ) -> Outcome<RunResult> {
     let started = std::time::Instant::now();
-    let prepared = prepare(config, server, &state.agent_id(), options)?;
+    let prepared = prepare(config, server, state, options)?;
     let Prepared { run_id, source, tables, failed } = prepared;
+    if !options.dry_run {
+        state.remember_sent(tables.iter().map(|table| (&table.input.name, table.sent())))?;
+    }
     let relations: Vec<String> = tables.iter().map(|table| table.input.name.clone()).collect();
     let inputs: Vec<TableInput> = tables.iter().map(|table| table.input.clone()).collect();
     let mut memories: Vec<_> = relations.iter().map(|relation| state.table(relation)).collect();
     let report = match source {
         None => RunReport::default(),
         Some(mut source) => {
-            let replicas = relations.iter().map(|name| Replica { relation: name.clone() }).collect();
+            let replicas = tables.iter().map(|table| table.replica.clone()).collect();
             let mut target = RunTarget::new(server, run_id, replicas);
             let names = tables.iter().map(|table| table.local.clone()).collect();
             progress.begin(names);

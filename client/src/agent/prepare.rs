@@ -11,12 +11,13 @@ use serde_json::{Map, Value as Json};
 use super::{RunOptions, TableResult, not_started};
 use crate::config::{Config, TableConfig};
 use crate::failure::{Advise, run as no_run, table as refused};
-use crate::names::Relation;
-use crate::server::{RemoteTable, Run, RunEnd, Server};
+use crate::names::{Relation, identifier};
+use crate::server::{RemoteTable, Replica, Run, RunEnd, Server};
 use crate::source;
 use crate::source::ahead::ReadAhead;
-use crate::source::local::LocalDatabase;
-use crate::source::plan::TablePlan;
+use crate::source::local::{LocalDatabase, Part};
+use crate::source::plan::{Origin, TablePlan};
+use crate::state::State;
 
 /// A run that was begun.
 pub struct Prepared {
@@ -36,6 +37,17 @@ pub struct PreparedTable {
     pub local: String,
     /// What the algorithm is told of it.
     pub input: TableInput,
+    /// What the target is told of it.
+    pub replica: Replica,
+}
+
+impl PreparedTable {
+    /// Numbers of the columns that are sent.
+    pub fn sent(&self) -> Vec<u32> {
+        let columns = self.replica.schema.iter().flat_map(|schema| schema.columns());
+        let numbers = columns.map(|column| column.number);
+        numbers.filter(|number| !self.replica.absent.contains(number)).collect()
+    }
 }
 
 /// Begins a run.
@@ -45,14 +57,14 @@ pub struct PreparedTable {
 pub fn prepare(
     config: &Config,
     server: &mut Server,
-    agent_id: &str,
+    state: &State,
     options: &RunOptions,
 ) -> Outcome<Prepared> {
     let chosen = choose(config, &options.tables)?;
     let mut local = source::open(&config.source_place()?)?;
     let known = known_schemas(server, &chosen)?;
-    let run = server.begin_run(agent_id, &local_versions(local.as_mut(), &chosen, &known))?;
-    match prepare_tables(server, local, chosen, known, &run, options) {
+    let run = server.begin_run(&state.agent_id(), &local_versions(local.as_mut(), &chosen, &known))?;
+    match prepare_tables(server, local, chosen, known, &run, state, options) {
         Ok(prepared) => Ok(prepared),
         Err(failure) => {
             // The lease is given back at once: the next run need not wait for it to expire.
@@ -106,10 +118,12 @@ fn prepare_tables(
     chosen: Vec<&TableConfig>,
     mut known: Schemas,
     run: &Run,
+    state: &State,
     options: &RunOptions,
 ) -> Outcome<Prepared> {
     let mut prepared = Prepared { run_id: run.run_id, source: None, tables: Vec::new(), failed: Vec::new() };
     let matched = match_tables(chosen, &run.tables, &mut prepared.failed);
+    explain(server, &mut prepared.failed)?;
     let released = match options.allow_mass_delete && !options.dry_run {
         true => release_holds(server, &matched)?,
         false => Vec::new(),
@@ -137,15 +151,24 @@ fn prepare_tables(
             let refusal = refusals.remove(&relation);
             refusal.unwrap_or_else(|| refused(format!("{relation} has no schema")))
         });
-        match plan(local.as_mut(), table, schema) {
+        match plan(local.as_mut(), table, schema, &state.sent(&relation)) {
             Ok(plan) => {
+                let is_new = state.table(&relation).plan != Some(plan.stamp());
                 // An agent that runs for ever does not say it each time.
                 if options.interval.is_none() {
                     warn_of_sorting(local.as_ref(), &plan);
                 }
+                if options.interval.is_none() || is_new {
+                    warn_of_columns(local.as_mut(), &plan, &table.name, &relation)?;
+                }
+                let replica = Replica {
+                    relation: relation.clone(),
+                    schema: Some(plan.schema.clone()),
+                    absent: plan.absent().collect(),
+                };
                 let shape = TableShape::of(&plan.schema);
-                plans.push(plan);
                 let input = TableInput {
+                    plan: Some(plan.stamp()),
                     on_hold: remote.hold.is_some() && !released.contains(&relation),
                     name: relation,
                     version: remote.version(),
@@ -153,7 +176,8 @@ fn prepare_tables(
                     rank: remote.rank,
                     shape,
                 };
-                prepared.tables.push(PreparedTable { local: table.name.clone(), input });
+                plans.push(plan);
+                prepared.tables.push(PreparedTable { local: table.name.clone(), input, replica });
             }
             Err(failure) if failure.kind == FailureKind::Table => {
                 prepared.failed.push(not_started(&table.name, Some(relation), failure));
@@ -222,7 +246,7 @@ fn local_versions(
         let [remote] = matching(table, known.keys())[..] else { continue };
         let Some(schema) = known.get(remote) else { continue };
         // What cannot be read or does not fit is reported by the table itself.
-        let Ok(plan) = plan(local, table, Ok(schema.clone())) else { continue };
+        let Ok(plan) = plan(local, table, Ok(schema.clone()), &[]) else { continue };
         if let Ok(highest) = local.highest_position(&plan)
             && plan.version_place().is_some()
         {
@@ -252,6 +276,26 @@ pub fn match_tables<'c, 'r>(
     }
     matched
 }
+
+/// Has the server say what is wrong with tables that it has, and left out because they are not as they were
+/// registered.
+///
+/// # Errors
+/// As the server says.
+pub fn explain(server: &mut Server, failed: &mut [TableResult]) -> Outcome<()> {
+    for table in failed.iter_mut() {
+        let name = table.relation.as_ref().unwrap_or(&table.table);
+        if let Some(Err(failure)) = server.table_schemas(&[name])?.pop()
+            && failure.sqlstate.as_deref() != Some(NOT_MANAGED)
+        {
+            table.report.failure = Some(failure);
+        }
+    }
+    Ok(())
+}
+
+/// SQLSTATE of a table that is not managed.
+const NOT_MANAGED: &str = "42P01";
 
 /// The managed table's name as configured: the local table's own where nothing is said.
 fn wanted(table: &TableConfig) -> Relation {
@@ -298,7 +342,7 @@ fn release_holds(server: &mut Server, tables: &[(&TableConfig, &RemoteTable)]) -
     Ok(released)
 }
 
-/// How a local table becomes the managed one.
+/// How a local table becomes the managed one. `sent_before`: numbers of the columns that earlier runs sent.
 ///
 /// # Errors
 /// As [`TablePlan::new`].
@@ -306,13 +350,51 @@ pub fn plan(
     local: &mut dyn LocalDatabase,
     table: &TableConfig,
     schema: Outcome<TableSchema>,
+    sent_before: &[u32],
 ) -> Outcome<TablePlan> {
     let found = local.table(&table.name)?;
-    let plan = TablePlan::new(&found, schema?, table)?;
-    for (sent, managed) in plan.columns.iter().zip(plan.schema.columns()) {
+    let plan = TablePlan::new(&found, schema?, table, sent_before)?;
+    let columns = plan.columns.iter().zip(plan.schema.columns());
+    for (sent, managed) in columns.filter(|(sent, _)| sent.is_local() && sent.conversion().is_none()) {
         local.fits(&found, &sent.name, &managed.column_type)?;
     }
     Ok(plan)
+}
+
+/// Says which columns one side alone has, where the table goes on without them, and what to run.
+///
+/// # Errors
+/// Where the local database cannot be read.
+pub fn warn_of_columns(
+    local: &mut dyn LocalDatabase,
+    plan: &TablePlan,
+    name: &str,
+    relation: &str,
+) -> Outcome<()> {
+    let columns = plan.columns.iter().filter(|column| column.origin == Origin::Absent);
+    for column in columns {
+        tracing::warn!(
+            "column \"{0}\" of {relation} is not in the local table \"{1}\": its rows hold NULL there; add it locally, or \
+             name it in server_columns of plimsoll.manage_table if the server alone fills it",
+            column.name,
+            plan.table,
+        );
+    }
+    if plan.unsent.is_empty() {
+        return Ok(());
+    }
+    let table = local.table(name)?;
+    for column in &plan.unsent {
+        let proposed = local.proposed_type(&table, column, Part::Plain)?.unwrap_or_else(|| "text".to_owned());
+        tracing::warn!(
+            "column \"{0}\" of the local table \"{1}\" is not in {relation}, and not sent; to have it there: ALTER TABLE \
+             {relation} ADD COLUMN {2} {proposed}; to leave it out: leave_out = [{0:?}]",
+            column.name,
+            plan.table,
+            identifier(&column.name),
+        );
+    }
+    Ok(())
 }
 
 /// Says what would make a table cheaper to read.

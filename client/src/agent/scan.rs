@@ -43,7 +43,7 @@ pub fn scan(config: &Path) -> Outcome<Vec<LocalScan>> {
     let mut local = source::open(&config.source_place()?)?;
     let tables = matched.into_iter().zip(schemas);
     let plans = tables
-        .map(|((table, _), schema)| plan(local.as_mut(), table, schema))
+        .map(|((table, _), schema)| plan(local.as_mut(), table, schema, &[]))
         .collect::<Outcome<Vec<_>>>()?;
     let count = plans.len();
     let mut source = local.into_source(plans, fingerprint_key(&server)?);

@@ -5,7 +5,9 @@ use plimsoll_core::store::{Failure, FailureKind, Outcome, TableShape};
 use plimsoll_core::sync::{self, Difference, DifferenceKind, VerifyReport};
 use serde::Serialize;
 
-use super::prepare::{choose, fingerprint_key, match_tables, plan, warn_of_sorting};
+use super::prepare::{
+    choose, explain, fingerprint_key, match_tables, plan, warn_of_columns, warn_of_sorting,
+};
 use super::server_of;
 use super::world::VerifyWorld;
 use crate::config::Config;
@@ -85,15 +87,17 @@ pub fn verify(
     let remote = server.table_versions()?;
     let mut failed = Vec::new();
     let matched = match_tables(chosen, &remote, &mut failed);
+    explain(&mut server, &mut failed)?;
     let names: Vec<&str> = matched.iter().map(|(_, table)| table.relation.as_str()).collect();
     let schemas = server.table_schemas(&names)?;
     let mut verdicts: Vec<TableVerdict> =
         failed.into_iter().map(|table| unknown(&table.table, table.relation, table.report.failure)).collect();
     let (mut plans, mut tables) = (Vec::new(), Vec::new());
     for ((table, remote), schema) in matched.into_iter().zip(schemas) {
-        match plan(local.as_mut(), table, schema) {
+        match plan(local.as_mut(), table, schema, &[]) {
             Ok(plan) => {
                 warn_of_sorting(local.as_ref(), &plan);
+                warn_of_columns(local.as_mut(), &plan, &table.name, &remote.relation)?;
                 plans.push(plan);
                 tables.push((table.name.clone(), remote.relation.clone()));
             }
@@ -105,7 +109,10 @@ pub fn verify(
     if !plans.is_empty() {
         let schemas: Vec<TableSchema> = plans.iter().map(|plan| plan.schema.clone()).collect();
         let mut source = ReadAhead::new(local.into_source(plans, fingerprint_key(&server)?))?;
-        let replicas = tables.iter().map(|(_, relation)| Replica { relation: relation.clone() }).collect();
+        let replicas = tables
+            .iter()
+            .map(|(_, relation)| Replica { relation: relation.clone(), ..Replica::default() })
+            .collect();
         let mut target = RunTarget::new(&mut server, 0, replicas);
         progress.begin(tables.iter().map(|(name, _)| name.clone()).collect());
         let settings = config.settings(None, true);

@@ -1,5 +1,6 @@
 //! The configuration file. What can be read from the local schema need not be written.
 
+mod table;
 pub mod token;
 
 use std::path::{Path, PathBuf};
@@ -11,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::failure::{Advise, run as unusable};
-use crate::names::Relation;
 use crate::source::{Password, Place, password_of_environment};
+
+pub use table::{Constant, TableConfig};
 
 /// The whole file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -94,29 +96,6 @@ impl SourceConfig {
     }
 }
 
-/// `[[table]]`
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TableConfig {
-    /// The local table.
-    pub name: String,
-    /// The managed table, `schema.table`; where not given, the one of the same name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub remote: Option<String>,
-    /// The key's columns; the primary key where not given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub key: Option<Vec<String>>,
-    /// The version column; where given it is checked against the managed table's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
-    /// The last-modified column, likewise.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub modified: Option<String>,
-    /// Local columns that are not sent.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub leave_out: Vec<String>,
-}
-
 /// `[sync]`: what differs from the defaults.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -145,13 +124,6 @@ pub struct SyncConfig {
     /// The most bytes in a batch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_batch_bytes: Option<usize>,
-}
-
-impl TableConfig {
-    /// The managed table's name, where it is given.
-    pub fn relation(&self) -> Option<Relation> {
-        self.remote.as_deref().map(Relation::parse)
-    }
 }
 
 fn is_default(sync: &SyncConfig) -> bool {
@@ -213,9 +185,7 @@ impl Config {
                 let remote = remote.text();
                 return wrong(format!("two tables are configured for \"{remote}\""));
             }
-            if table.key.as_ref().is_some_and(Vec::is_empty) {
-                return wrong(format!("table \"{}\": key = [] names no column", table.name));
-            }
+            table.check()?;
         }
         let sync = &self.sync;
         for (name, duration) in [("target_batch", sync.target_batch), ("run_budget", sync.run_budget)] {

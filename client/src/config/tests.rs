@@ -123,3 +123,31 @@ fn a_token_file_that_others_can_read_is_refused() {
     let failure = token::read(&path).expect_err("no token");
     assert!(!failure.to_string().contains("secret"), "{failure}");
 }
+
+#[test]
+fn mappings_that_contradict_each_other_are_refused() {
+    let table = |lines: &str| format!("{BASE}\n[[table]]\nname = \"t\"\n{lines}\n");
+    let sound = "where = \"branch = 3\"\ncolumns = { a = \"b\" }\nconstants = { c = 1.5, d = \"x\", e = true }\nconvert = { f = \"strip_nul\" }";
+    let config = Config::parse(&table(sound)).expect("sound");
+    let again = Config::parse(&config.to_toml().expect("text")).expect("its own text");
+    assert_eq!(again.tables[0].columns, config.tables[0].columns);
+    assert_eq!(again.tables[0].constants, config.tables[0].constants);
+    assert_eq!(again.tables[0].filter.as_deref(), Some("branch = 3"));
+    assert_eq!(
+        again.tables[0].conversion("F").map(|conversion| conversion.to_string()).as_deref(),
+        Some("strip_nul")
+    );
+    for (lines, told) in [
+        ("where = \" \"", "no condition"),
+        ("columns = { a = \"x\", b = \"X\" }", "both renamed"),
+        ("columns = { a = \"x\", A = \"y\" }", "renamed twice"),
+        ("columns = { a = \"x\" }\nleave_out = [\"A\"]", "left out, and renamed"),
+        ("columns = { a = \"x\" }\nconstants = { x = 1 }", "which is a constant"),
+        ("convert = { a = \"trim\" }", "no conversion; there are strip_nul"),
+        ("convert = { a = \"round\" }\nleave_out = [\"a\"]", "left out, and converted"),
+        ("constants = { a = 2026-01-01 }", "write dates as text"),
+    ] {
+        let refused = refused(&table(lines));
+        assert!(refused.contains(told), "{lines}: {refused}");
+    }
+}

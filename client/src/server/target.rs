@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use plimsoll_core::digest::RowDigest;
 use plimsoll_core::fingerprint::Fingerprint;
 use plimsoll_core::manifest::{ItemsWriter, KeyedItem};
+use plimsoll_core::schema::TableSchema;
 use plimsoll_core::short::ShortItem;
 use plimsoll_core::store::{
-    BatchKind, BatchRecord, Deleted, KeyId, Outcome, PositionRange, Refusal, Rejected, Rejection, SourceKey,
-    SourceRow, TableId, TableVersion, Target, Uploaded,
+    BatchKind, BatchRecord, Deleted, Failure, KeyId, Outcome, PositionRange, Refusal, Rejected, Rejection,
+    SourceKey, SourceRow, TableId, TableVersion, Target, Uploaded,
 };
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -26,14 +27,21 @@ use crate::fault::fault_point;
 
 /// How many batches of history are asked for.
 const HISTORY_ROWS: i32 = 50;
+/// SQLSTATE of rows that were made for other columns than the managed table has.
+const OTHER_SCHEMA: &str = "42804";
 /// Batch records are sent with the next call, or alone when so many are kept.
 const MOST_KEPT: usize = 50;
 
-/// One replica: the managed table's name.
-#[derive(Debug, Clone)]
+/// One replica: the managed table's name, and what rows sent to it are made for.
+#[derive(Debug, Clone, Default)]
 pub struct Replica {
     /// `schema.table`
     pub relation: String,
+    /// Its columns as rows are made for them. The server refuses rows once it has others; `None`: it does not look.
+    pub schema: Option<TableSchema>,
+    /// Numbers of the columns that the source does not have. The server refuses rows that would take a value away from
+    /// one.
+    pub absent: Vec<u32>,
 }
 
 /// The replicas of one run.
@@ -144,9 +152,24 @@ impl<'s> RunTarget<'s> {
         let batch = Batch(rows);
         let run_id = self.run_id;
         let sql = "SELECT inserted, updated, unchanged, fingerprint, held, rejected
-                   FROM plimsoll.upload($1, $2, $3::pg_catalog.bytea, $4)";
+                   FROM plimsoll.upload($1, $2, $3::pg_catalog.bytea, $4, schema_stamp => $5, absent_columns => $6)";
+        let replica = self.replicas.get(table);
+        let stamp = replica.and_then(|replica| replica.schema.as_ref()).map(TableSchema::stamp);
+        let absent: Vec<i32> =
+            replica.map_or(&[][..], |replica| &replica.absent).iter().map(|n| *n as i32).collect();
+        let parameters: Vec<Parameter<'_>> = vec![
+            (&batch, Type::BYTEA),
+            (&run_id, Type::INT8),
+            (&stamp, Type::INT8),
+            (&absent, Type::INT4_ARRAY),
+        ];
         fault_point("before-upload");
-        let answer = self.call(table, sql, vec![(&batch, Type::BYTEA), (&run_id, Type::INT8)])?;
+        let answer = match self.call(table, sql, parameters) {
+            Err(failure) if failure.sqlstate.as_deref() == Some(OTHER_SCHEMA) => {
+                return Err(self.other_schema(table, failure));
+            }
+            answer => answer?,
+        };
         fault_point("after-upload");
         let row = answer.first();
         let refused_rows: Option<Json> = cell(row, 5)?;
@@ -163,6 +186,23 @@ impl<'s> RunTarget<'s> {
         };
         check_stored(rows, &uploaded, cell(row, 3)?)?;
         Ok(uploaded)
+    }
+
+    /// What a person is told whose table was altered on the server while rows were sent: which columns.
+    fn other_schema(&mut self, table: TableId, failure: Failure) -> Failure {
+        let Some(Replica { relation, schema: Some(before), .. }) = self.replicas.get(table).cloned() else {
+            return failure;
+        };
+        let now = self.server.table_schemas(&[&relation]).ok().and_then(|mut schemas| schemas.pop()?.ok());
+        let changes = now.map(|now| before.changes_to(&now)).unwrap_or_default();
+        let what = if changes.is_empty() { "its columns".to_owned() } else { changes.join("; ") };
+        Failure {
+            message: format!(
+                "{relation} was altered on the server during the run: {what}; nothing more was stored"
+            ),
+            hint: Some("the next run goes on with the columns that there are now".to_owned()),
+            ..failure
+        }
     }
 
     /// Sends what is kept.

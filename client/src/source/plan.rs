@@ -1,22 +1,59 @@
 //! How the rows of one local table become rows of its managed table: settled at the start of a run from
 //! both schemas, with a refusal that names the column where they do not fit.
 
-use plimsoll_core::schema::{Axis, TableSchema};
-use plimsoll_core::store::Outcome;
+mod columns;
 
-use super::local::{LocalColumn, LocalTable, same_name};
+use plimsoll_core::schema::{Axis, TableSchema};
+use plimsoll_core::store::{Failure, FailureKind, Outcome};
+use plimsoll_core::value::adapt::Conversion;
+
+use super::local::{LocalColumn, LocalTable};
 use crate::config::TableConfig;
 use crate::failure::{Advise, table as refused};
+use columns::{Matched, find, match_columns, match_key};
 
-/// A local column that is sent.
+/// Where the values of a managed column come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A local column, as they are or converted.
+    Column(Option<Conversion>),
+    /// The configuration: the same in all rows.
+    Constant {
+        /// The field in wire form.
+        wire: Vec<u8>,
+        /// The field in digest form.
+        form: Vec<u8>,
+    },
+    /// Nowhere: the local table has no such column, and rows hold NULL in it.
+    Absent,
+}
+
+/// What a managed column is locally.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SentColumn {
-    /// Its name as declared.
+    /// The local column's name as declared; the managed column's, where no local one is sent.
     pub name: String,
     /// The declared type, as [`LocalColumn::declared`].
     pub declared: String,
     /// Whether it was declared NOT NULL.
     pub not_null: bool,
+    /// Where its values come from.
+    pub origin: Origin,
+}
+
+impl SentColumn {
+    /// Whether a local column is sent.
+    pub fn is_local(&self) -> bool {
+        matches!(self.origin, Origin::Column(_))
+    }
+
+    /// How its values are converted, if they are.
+    pub fn conversion(&self) -> Option<Conversion> {
+        match self.origin {
+            Origin::Column(conversion) => conversion,
+            _ => None,
+        }
+    }
 }
 
 /// One local table on its way to one managed table. Selected columns stand in the order of the managed
@@ -40,24 +77,35 @@ pub struct TablePlan {
     pub shares_places: bool,
     /// Whether an index leads with the version column, where rows stand at their version.
     pub indexed: bool,
+    /// The condition that rows must fulfil to be there at all, in the local database's own SQL.
+    pub filter: Option<String>,
+    /// Local columns that are not sent, though nothing says so: the managed table does not have them.
+    pub unsent: Vec<LocalColumn>,
 }
 
 impl TablePlan {
-    /// Fits a local table to a managed one.
+    /// Fits a local table to a managed one. `sent_before`: numbers of the columns that earlier runs sent.
     ///
     /// # Errors
-    /// A `Table` failure that names the column and says what to do: a column on one side only, another
-    /// key or version than the server's, a key that no index makes unique.
-    pub fn new(local: &LocalTable, schema: TableSchema, config: &TableConfig) -> Outcome<TablePlan> {
-        for name in config.key.iter().flatten().chain(&config.leave_out) {
+    /// A `Table` failure that names the column and says what to do: a column that the other side cannot do without,
+    /// another key or version than the server's, a key that no index makes unique, a setting that cannot be right.
+    pub fn new(
+        local: &LocalTable,
+        schema: TableSchema,
+        config: &TableConfig,
+        sent_before: &[u32],
+    ) -> Outcome<TablePlan> {
+        let named = config.key.iter().flatten().chain(&config.leave_out);
+        for name in named.chain(config.columns.keys()).chain(config.convert.keys()) {
             find(local, name)?;
         }
-        let columns = match_columns(local, &schema, config)?;
+        let Matched { columns, unsent } = match_columns(local, &schema, config, sent_before)?;
         let row_id = local.row_id.clone().filter(|_| schema.is_keyless());
         let order = match (schema.is_keyless(), &row_id) {
             (false, _) => match_key(local, &schema, &columns, config)?,
             (true, Some(_)) => vec![columns.len()],
-            (true, None) => own_order(local, &columns).unwrap_or_else(|| (0..columns.len()).collect()),
+            (true, None) => own_order(local, &columns)
+                .unwrap_or_else(|| (0..columns.len()).filter(|place| columns[*place].is_local()).collect()),
         };
         let shares_places = schema.is_keyless() && row_id.is_none() && own_order(local, &columns).is_none();
         if let (true, Some(key)) = (schema.is_keyless(), &config.key) {
@@ -65,15 +113,17 @@ impl TablePlan {
             return Err(refused(message)
                 .advise("take key = [..] out of the configuration, or manage the table again"));
         }
+        let modified = schema.modified().map(|column| column.number);
+        let place_of = |number| schema.columns().iter().position(|column| column.number == number);
         for (configured, role, found) in [
-            (&config.version, "version", schema.version()),
-            (&config.modified, "last-modified", schema.modified()),
+            (&config.version, "version", schema.version_index()),
+            (&config.modified, "last-modified", modified.and_then(place_of)),
         ] {
             let Some(name) = configured else { continue };
             let column = find(local, name)?;
-            let same = found.is_some_and(|column| same_name(&column.name, name));
-            if !same {
-                let server = found.map_or("none".to_owned(), |column| format!("\"{}\"", column.name));
+            if found.is_none_or(|place| columns[place].name != column.name) {
+                let server =
+                    found.map_or("none".to_owned(), |place| format!("\"{}\"", schema.columns()[place].name));
                 return Err(refused(format!(
                     "the configured {role} column is \"{}\", the managed table's is {server}",
                     column.name
@@ -86,7 +136,55 @@ impl TablePlan {
             Axis::Hash => false,
         };
         let (table, relation) = (local.name.clone(), local.relation.clone());
-        Ok(TablePlan { table, relation, schema, columns, order, row_id, shares_places, indexed })
+        let filter = config.filter.clone();
+        Ok(TablePlan {
+            table,
+            relation,
+            schema,
+            columns,
+            order,
+            row_id,
+            shares_places,
+            indexed,
+            filter,
+            unsent,
+        })
+    }
+
+    /// A number that is another whenever rows of the local table become other rows of the managed one.
+    pub fn stamp(&self) -> i64 {
+        let columns = self.columns.iter().map(|column| format!("{column:?}"));
+        self.schema
+            .stamp_with(&columns.chain([format!("{:?} {:?}", self.table, self.filter)]).collect::<Vec<_>>())
+    }
+
+    /// The condition that rows must fulfil, in brackets; `None` where all are taken.
+    pub fn condition(&self) -> Option<String> {
+        // A comment at its end ends there.
+        self.filter.as_ref().map(|filter| format!("({filter}\n)"))
+    }
+
+    /// The same behind `FROM`: with ` WHERE ` in front; nothing where all rows are taken.
+    pub fn where_clause(&self) -> String {
+        self.condition().map(|condition| format!(" WHERE {condition}")).unwrap_or_default()
+    }
+
+    /// Numbers of the managed columns that the local table does not have.
+    pub fn absent(&self) -> impl Iterator<Item = u32> {
+        let columns = self.columns.iter().zip(self.schema.columns());
+        columns.filter(|(sent, _)| sent.origin == Origin::Absent).map(|(_, column)| column.number)
+    }
+
+    /// A failure of a statement on the table: where a condition of the configuration is part of it, that is said.
+    pub fn explained(&self, failure: Failure) -> Failure {
+        match &self.filter {
+            Some(filter) if failure.kind == FailureKind::Table && failure.hint.is_none() => Failure {
+                message: format!("\"{}\" where {filter}: {}", self.table, failure.message),
+                ..failure
+            }
+            .advise("the condition where = \"..\" of the table is part of each statement: is it sound?"),
+            _ => failure,
+        }
     }
 
     /// The place of the version column, where rows stand at their version.
@@ -108,7 +206,7 @@ impl TablePlan {
             true => (&[][..], self.columns.len()),
             false => (&self.order[..], 0),
         };
-        key.iter().copied().chain(0..all)
+        key.iter().copied().chain((0..all).filter(|place| self.columns[*place].is_local()))
     }
 
     /// The key's columns in the local key's order; none in a keyless table.
@@ -121,93 +219,7 @@ impl TablePlan {
 /// The places of the local primary key's columns; `None` where there is none, or not all are sent.
 fn own_order(local: &LocalTable, columns: &[SentColumn]) -> Option<Vec<usize>> {
     let key = local.primary_key();
-    let place = |column: &&LocalColumn| columns.iter().position(|sent| sent.name == column.name);
+    let place =
+        |column: &&LocalColumn| columns.iter().position(|sent| sent.is_local() && sent.name == column.name);
     key.iter().map(place).collect::<Option<Vec<_>>>().filter(|places| !places.is_empty())
-}
-
-fn find<'t>(local: &'t LocalTable, name: &str) -> Outcome<&'t LocalColumn> {
-    local.column(name).ok_or_else(|| {
-        let names: Vec<_> = local.columns.iter().map(|column| column.name.as_str()).collect();
-        refused(format!("the local table \"{}\" has no column \"{name}\"", local.name))
-            .advise(format!("its columns are {}", names.join(", ")))
-    })
-}
-
-fn match_columns(local: &LocalTable, schema: &TableSchema, config: &TableConfig) -> Outcome<Vec<SentColumn>> {
-    let left_out = |name: &str| config.leave_out.iter().any(|left| same_name(left, name));
-    let mut columns: Vec<SentColumn> = Vec::with_capacity(schema.columns().len());
-    let is_sent = |columns: &[SentColumn], name: &str| columns.iter().any(|column| column.name == name);
-    for column in schema.columns() {
-        let Some(found) = local.column(&column.name) else {
-            let hint = if column.not_null {
-                "add the column locally, or name it in server_columns of plimsoll.manage_table"
-            } else {
-                "add the column locally, or name it in server_columns of plimsoll.manage_table if the \
-                 server alone fills it"
-            };
-            let message = format!(
-                "column \"{}\" of the managed table is not in the local table \"{}\"",
-                column.name, local.name
-            );
-            return Err(refused(message).advise(hint));
-        };
-        if left_out(&found.name) {
-            return Err(refused(format!(
-                "column \"{}\" is left out, but the managed table has it",
-                found.name
-            ))
-            .advise("take it out of leave_out, or name it in server_columns of plimsoll.manage_table"));
-        }
-        if is_sent(&columns, &found.name) {
-            let message = format!("column \"{}\" stands for two columns of the managed table", found.name);
-            return Err(refused(message).advise("names must differ in more than upper and lower case"));
-        }
-        let LocalColumn { name, declared, not_null, .. } = found.clone();
-        columns.push(SentColumn { name, declared, not_null });
-    }
-    for column in &local.columns {
-        if !is_sent(&columns, &column.name) && !left_out(&column.name) {
-            let message = format!(
-                "column \"{}\" of the local table \"{}\" is not in the managed table",
-                column.name, local.name
-            );
-            let hint = format!(
-                "add it to the managed table, or leave it out: leave_out = [\"{}\"] in the configuration",
-                column.name
-            );
-            return Err(refused(message).advise(hint));
-        }
-    }
-    Ok(columns)
-}
-
-/// The key's places in the local order, after checking that both sides mean the same key.
-fn match_key(
-    local: &LocalTable,
-    schema: &TableSchema,
-    columns: &[SentColumn],
-    config: &TableConfig,
-) -> Outcome<Vec<usize>> {
-    let server: Vec<&str> = schema.key_indexes().iter().map(|place| columns[*place].name.as_str()).collect();
-    let own: Vec<String> = match &config.key {
-        Some(key) => key.clone(),
-        None => local.primary_key().iter().map(|column| column.name.clone()).collect(),
-    };
-    let own = if own.is_empty() { server.iter().map(|name| (*name).to_owned()).collect() } else { own };
-    let equal =
-        own.len() == server.len() && own.iter().all(|name| server.iter().any(|other| same_name(name, other)));
-    if !equal {
-        return Err(refused(format!(
-            "the local key is ({}), the managed table's is ({})",
-            own.join(", "),
-            server.join(", ")
-        ))
-        .advise("name the managed table's key columns as key = [..] in the configuration"));
-    }
-    if !local.is_unique(&server) {
-        return Err(refused(format!("nothing makes ({}) unique in the local table", own.join(", ")))
-            .advise(format!("CREATE UNIQUE INDEX ... ON {} ({})", local.name, own.join(", "))));
-    }
-    let place = |name: &String| columns.iter().position(|column| same_name(&column.name, name));
-    Ok(own.iter().filter_map(place).collect())
 }

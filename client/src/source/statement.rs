@@ -104,7 +104,8 @@ pub fn render<'q, D: Dialect>(dialect: &D, query: &Query<'q>) -> Rendered<'q> {
     let mut writer = Writer { dialect, plan: query.plan, parameters: Vec::new() };
     let mut sql = format!("SELECT {} FROM {}", writer.selection(query.select), query.plan.relation);
     sql.push_str(&dialect.index(query));
-    let conditions = writer.conditions(&query.condition);
+    let mut conditions = writer.conditions(&query.condition);
+    conditions.extend(query.plan.condition());
     if !conditions.is_empty() {
         sql.push_str(" WHERE ");
         sql.push_str(&conditions.join(" AND "));
@@ -132,7 +133,11 @@ impl<'q, D: Dialect> Writer<'_, 'q, D> {
     fn selection(&self, select: Select) -> String {
         let plan = self.plan;
         let names = |places: &mut dyn Iterator<Item = usize>| {
-            places.map(|place| self.dialect.selected(plan, place)).collect::<Vec<_>>()
+            let column = |place: usize| match plan.columns[place].is_local() {
+                true => self.dialect.selected(plan, place),
+                false => "NULL".to_owned(),
+            };
+            places.map(column).collect::<Vec<_>>()
         };
         let list = match select {
             Select::Row => {

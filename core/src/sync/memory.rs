@@ -57,6 +57,15 @@ pub struct TableMemory {
     pub unsettled: Option<i64>,
     /// When the last run compared windows, in microseconds since the Unix epoch.
     pub compared_at: Option<i64>,
+    /// The plan that all of it is true under, as [`TableInput::plan`](super::TableInput::plan).
+    pub plan: Option<i64>,
+}
+
+impl TableMemory {
+    /// What is still true under this plan: all, or nothing.
+    pub(super) fn under(self, plan: Option<i64>) -> Self {
+        if self.plan == plan { self } else { TableMemory { plan, ..TableMemory::default() } }
+    }
 }
 
 /// A sweep that reached the end of the axis.

@@ -132,6 +132,9 @@ pub struct TableInput {
     pub rank: u32,
     /// What sort of table it is.
     pub shape: TableShape,
+    /// A number that is another whenever the source's rows become other rows of the target: by the schema, by how columns
+    /// are mapped and converted, by which rows are taken.
+    pub plan: Option<i64>,
 }
 
 /// What surrounds a run: its clock, its durable memory, the wish to stop, and who watches.

@@ -90,7 +90,13 @@ impl Table {
                 self.local_rows = Some(rows);
             }
             (Stage::Known, Answer::Rejected(rows)) => {
-                rows.into_iter().for_each(|row| self.ledger.load_rejected(row));
+                for mut row in rows {
+                    if self.replanned {
+                        // Unlike any content: the row is tried again.
+                        row.source_digest = RowDigest([0; 32]);
+                    }
+                    self.ledger.load_rejected(row);
+                }
                 for stale in &self.memory.stale {
                     if self.ledger.is_known(&stale.key_id) {
                         let item = Item { position: stale.position, digest: RowDigest(stale.digest) };

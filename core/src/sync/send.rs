@@ -285,11 +285,21 @@ impl Send {
     }
 
     fn count_rejection(&mut self, ledger: &mut Ledger) {
+        // Rows that were rejected before say nothing of the others.
+        if matches!(self.work, Work::Keys(_)) {
+            return;
+        }
         ledger.rejected_in_a_row += 1;
         if ledger.rejected_in_a_row >= ledger.settings.max_rejections_in_a_row && self.stopping.is_none() {
+            let latest =
+                self.rejections.last().map(|rejection| format!(", the latest because {}", rejection.message));
             let mut failure = Failure::new(
                 FailureKind::Table,
-                format!("{} rows in a row were rejected; the latest are recorded", ledger.rejected_in_a_row),
+                format!(
+                    "{} rows in a row were rejected{}",
+                    ledger.rejected_in_a_row,
+                    latest.unwrap_or_default()
+                ),
             );
             failure.hint = Some("compare the columns of both sides, then run again".to_owned());
             self.stopping = Some(failure);
@@ -326,10 +336,11 @@ impl Send {
                 Some(refusal) if refusal.waits => self.waiting.push((row, refusal)),
                 Some(refusal) => {
                     let rejection = rejection_of(row, refusal);
-                    if self.round == 0 && self.is_news(rejection.rejected.key_id, ledger) {
+                    let is_news = self.round == 0 && self.is_news(rejection.rejected.key_id, ledger);
+                    self.rejections.push(rejection);
+                    if is_news {
                         self.count_rejection(ledger);
                     }
-                    self.rejections.push(rejection);
                 }
             }
         }

@@ -24,6 +24,8 @@ use crate::store::{
 pub(super) struct Table {
     pub input: TableInput,
     pub memory: TableMemory,
+    /// Whether what was remembered is of another plan: rows that were rejected under it may fit now.
+    pub replanned: bool,
     /// The memory as it was last saved.
     pub saved: TableMemory,
     pub ledger: Ledger,
@@ -106,9 +108,10 @@ impl Table {
         let ledger = Ledger::new(settings.clone(), input.shape);
         Table {
             version: input.version,
-            input,
+            replanned: memory.plan != input.plan,
             saved: memory.clone(),
-            memory,
+            memory: memory.under(input.plan),
+            input,
             ledger,
             token: None,
             local_max: None,

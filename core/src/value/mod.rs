@@ -3,6 +3,7 @@
 //! [`ColumnType`] says what a managed table's column takes; [`Value`] is one value of it, borrowed from
 //! wherever it came; [`ColumnType::check`] refuses what Postgres would round, trim or change in silence.
 
+pub mod adapt;
 mod check;
 mod column_type;
 pub mod datetime;

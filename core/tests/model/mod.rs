@@ -64,6 +64,7 @@ impl Model {
             rejected: table.rejected.len() as u64,
             rank: table.rank,
             shape: table.shape,
+            plan: table.plan,
         };
         state.tables.iter().enumerate().map(input).collect()
     }

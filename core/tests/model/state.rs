@@ -113,6 +113,8 @@ impl RemoteRow {
 
 #[derive(Debug, Default)]
 pub struct Table {
+    /// How the source's rows become rows of the target.
+    pub plan: Option<i64>,
     pub rank: u32,
     pub shape: TableShape,
     /// The table that `parent` refers to.

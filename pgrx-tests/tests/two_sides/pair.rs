@@ -33,7 +33,7 @@ const ROW: &str = "i, 'sale ' || i, i * 0.5, i * 10";
 
 /// The one table of either side.
 pub fn replicas() -> Vec<Replica> {
-    vec![Replica { relation: "shop.sale".to_owned() }]
+    vec![Replica { relation: "shop.sale".to_owned(), ..Replica::default() }]
 }
 
 impl Pair {

@@ -1,5 +1,6 @@
 //! Rows of a query to encoded rows. Buffers are reused; only what is handed out is allocated.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 
 use plimsoll_core::digest::{DigestQueue, Digester, FingerprintKey, RowDigest};
@@ -8,11 +9,12 @@ use plimsoll_core::row::{Field, RowWriter, put_field};
 use plimsoll_core::schema::{Axis, Column, hash_position, position_of};
 use plimsoll_core::store::{BadRow, SourceKey, SourceRecord, SourceRow};
 use plimsoll_core::value::Value;
+use plimsoll_core::value::adapt::{Adapted, Conversion, Room};
 use plimsoll_core::{Error, ErrorKind, Result};
 use serde_json::{Map, Value as Json};
 
 use crate::source::kind::{LocalRow, Scratch};
-use crate::source::plan::TablePlan;
+use crate::source::plan::{Origin, TablePlan};
 use crate::source::query::put_raw;
 
 /// The largest row that is sent, in encoded bytes.
@@ -29,7 +31,18 @@ pub struct Encoder {
     key: Vec<u8>,
     placing: Vec<u8>,
     raw: Vec<u8>,
-    scratch: Scratch,
+    scratch: Buffers,
+    /// The places of columns whose values the row under way lost something of.
+    lossy: Vec<usize>,
+    /// Tables and columns of which it was said in this run that something is lost.
+    told: HashSet<(String, usize)>,
+}
+
+/// Room for one value, and for what it is converted to.
+#[derive(Debug, Default)]
+struct Buffers {
+    value: Scratch,
+    converted: Room,
 }
 
 /// What became of a row.
@@ -71,15 +84,39 @@ impl Encoder {
             key: Vec::new(),
             placing: Vec::new(),
             raw: Vec::new(),
-            scratch: Scratch::default(),
+            scratch: Buffers::default(),
+            lossy: Vec::new(),
+            told: HashSet::new(),
         }
     }
 
     /// Encodes a row of the plan's columns.
     pub fn encode<R: LocalRow>(&mut self, plan: &TablePlan, row: &R) -> Encoded {
         match self.write_row(plan, row) {
-            Ok(position) => Encoded::Good(position),
+            Ok(position) => {
+                while let Some(place) = self.lossy.pop() {
+                    self.tell_loss(plan, row, place);
+                }
+                Encoded::Good(position)
+            }
             Err(fault) => Encoded::Bad(self.bad_row(plan, row, &fault)),
+        }
+    }
+
+    /// Says of a conversion, once in a run, that it loses something.
+    fn tell_loss<R: LocalRow>(&mut self, plan: &TablePlan, row: &R, place: usize) {
+        if !self.told.insert((plan.relation.clone(), place)) {
+            return;
+        }
+        let column = &plan.columns[place];
+        if let Some(conversion) = column.conversion() {
+            tracing::warn!(
+                "\"{}\": column \"{}\" is sent converted ({conversion}), and values lose by it: the first in the row \
+                 {}; rows that differ in nothing else are level",
+                plan.table,
+                column.name,
+                key_text(plan, row),
+            );
         }
     }
 
@@ -115,20 +152,21 @@ impl Encoder {
     /// The encoded key of a row that has the key's columns alone, in the order of the managed table's columns; `None`
     /// where they cannot be encoded.
     pub fn key_alone<R: LocalRow>(&mut self, plan: &TablePlan, row: &R) -> Option<&[u8]> {
-        let columns = plan.schema.key().enumerate();
-        write_columns(&mut self.key, &mut self.scratch, columns, true, row).then_some(self.key.as_slice())
+        let places = plan.schema.key_indexes().iter().copied().enumerate();
+        write_columns(&mut self.key, &mut self.scratch, plan, places, true, row)
+            .then_some(self.key.as_slice())
     }
 
     /// Where a row of the plan's columns stands; `None` where that cannot be told.
     pub fn position<R: LocalRow>(&mut self, plan: &TablePlan, row: &R) -> Option<i64> {
         match plan.schema.axis() {
             Axis::Version(place) => {
-                row.position(place, &plan.schema.columns()[place].column_type, &mut self.scratch)
+                row.position(place, &plan.schema.columns()[place].column_type, &mut self.scratch.value)
             }
             Axis::Hash => {
-                let columns = plan.schema.placed_by_indexes().iter().copied().zip(plan.schema.placed_by());
+                let places = plan.schema.placed_by_indexes().iter().map(|place| (*place, *place));
                 let is_keyed = !plan.schema.is_keyless();
-                write_columns(&mut self.placing, &mut self.scratch, columns, is_keyed, row)
+                write_columns(&mut self.placing, &mut self.scratch, plan, places, is_keyed, row)
                     .then(|| hash_position(&self.placing))
             }
         }
@@ -136,7 +174,8 @@ impl Encoder {
 
     /// Writes wire form, digest form and key of a row, and answers its position.
     fn write_row<R: LocalRow>(&mut self, plan: &TablePlan, row: &R) -> std::result::Result<i64, Fault> {
-        let Encoder { row: wire, form, key, placing, scratch, .. } = self;
+        let Encoder { row: wire, form, key, placing, scratch, lossy, .. } = self;
+        lossy.clear();
         wire.clear();
         form.clear();
         key.clear();
@@ -152,21 +191,29 @@ impl Encoder {
             let fault = |error| Fault { place, error };
             let of_key = in_key.next_if_eq(&place).is_some();
             let placing_too = placed_by.next_if_eq(&place).is_some();
-            let value = match checked(row, place, column, scratch) {
-                Ok(Some(value)) => value,
-                Ok(None) if column.not_null || of_key || version == Some(place) => {
-                    return Err(fault(Error::new(ErrorKind::Null, "NULL")));
-                }
-                Ok(None) => continue,
-                Err(error) => return Err(fault(error)),
-            };
-            if version == Some(place) {
-                position = position_of(&value);
-            }
             let (start, start_of_form) = (wire.len(), form.len());
-            RowWriter::new(wire).field(column.number, &value);
-            let field = Field { number: column.number, value, bytes: &wire[start..] };
-            put_field(form, &field).map_err(fault)?;
+            let origin = &plan.columns[place].origin;
+            if let Origin::Constant { wire: field, form: of_form } = origin {
+                wire.extend_from_slice(field);
+                form.extend_from_slice(of_form);
+            } else {
+                let value = checked(row, place, column, origin, scratch).map_err(fault)?;
+                let Some(Adapted { value, lossy: loses }) = value else {
+                    if column.not_null || of_key || version == Some(place) {
+                        return Err(fault(Error::new(ErrorKind::Null, "NULL")));
+                    }
+                    continue;
+                };
+                if loses {
+                    lossy.push(place);
+                }
+                if version == Some(place) {
+                    position = position_of(&value);
+                }
+                RowWriter::new(wire).field(column.number, &value);
+                let field = Field { number: column.number, value, bytes: &wire[start..] };
+                put_field(form, &field).map_err(fault)?;
+            }
             if of_key {
                 key.extend_from_slice(&form[start_of_form..]);
             }
@@ -229,8 +276,9 @@ impl Encoder {
 
     /// The key of a row of the plan's columns, encoded; `None` where it cannot be.
     pub fn encoded_key<R: LocalRow>(&mut self, plan: &TablePlan, row: &R) -> Option<&[u8]> {
-        let columns = plan.schema.key_indexes().iter().copied().zip(plan.schema.key());
-        write_columns(&mut self.key, &mut self.scratch, columns, true, row).then_some(self.key.as_slice())
+        let places = plan.schema.key_indexes().iter().map(|place| (*place, *place));
+        write_columns(&mut self.key, &mut self.scratch, plan, places, true, row)
+            .then_some(self.key.as_slice())
     }
 
     /// A keyed digest of the values as the database has them: as a row whose column numbers tell the class of each too.
@@ -254,34 +302,67 @@ pub fn put_order<R: LocalRow>(plan: &TablePlan, row: &R, out: &mut Vec<u8>) {
     plan.order.iter().for_each(|place| put_raw(out, |out| row.raw(*place, out)));
 }
 
-/// A value that its column stores exactly; `None` is NULL.
+/// A value that its column stores exactly, converted where that is said; `None` is NULL. Not for constants.
 #[inline(always)]
 fn checked<'v, R: LocalRow>(
     row: &'v R,
     place: usize,
     column: &Column,
-    scratch: &'v mut Scratch,
-) -> Result<Option<Value<'v>>> {
-    let value = row.value(place, &column.column_type, scratch)?;
-    if let Some(value) = &value {
+    origin: &Origin,
+    buffers: &'v mut Buffers,
+) -> Result<Option<Adapted<'v>>> {
+    let value = match origin {
+        Origin::Column(None) => row
+            .value(place, &column.column_type, &mut buffers.value)?
+            .map(|value| Adapted { value, lossy: false }),
+        Origin::Column(Some(conversion)) => converted(row, place, column, *conversion, buffers)?,
+        Origin::Constant { .. } | Origin::Absent => None,
+    };
+    if let Some(Adapted { value, .. }) = &value {
         column.column_type.check(value)?;
     }
     Ok(value)
 }
 
-/// Writes some columns of a row, given with their places in it, in digest form in place of what `out` holds. Whether they can be
-/// encoded: NULL cannot where `all` are needed.
-fn write_columns<'c, R: LocalRow>(
+fn converted<'v, R: LocalRow>(
+    row: &'v R,
+    place: usize,
+    column: &Column,
+    conversion: Conversion,
+    buffers: &'v mut Buffers,
+) -> Result<Option<Adapted<'v>>> {
+    let (first, other) = conversion.read_as(&column.column_type);
+    let Buffers { value: scratch, converted } = buffers;
+    // What it is read as is found out before: a value that is borrowed cannot be tried twice.
+    let read_as = match (row.value(place, &first, scratch), other) {
+        (Err(_), Some(other)) => other,
+        _ => first,
+    };
+    match row.value(place, &read_as, scratch)? {
+        Some(value) => conversion.apply(value, &column.column_type, converted).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Writes some columns of a row in digest form in place of what `out` holds; `places` tells where each stands in the row,
+/// and among the plan's columns. Whether they can be encoded: NULL cannot where `all` are needed.
+fn write_columns<R: LocalRow>(
     out: &mut Vec<u8>,
-    scratch: &mut Scratch,
-    columns: impl Iterator<Item = (usize, &'c Column)>,
+    scratch: &mut Buffers,
+    plan: &TablePlan,
+    places: impl Iterator<Item = (usize, usize)>,
     all: bool,
     row: &R,
 ) -> bool {
     out.clear();
-    for (place, column) in columns {
-        match checked(row, place, column, scratch) {
-            Ok(Some(value)) => {
+    for (in_row, place) in places {
+        let (column, origin) = (&plan.schema.columns()[place], &plan.columns[place].origin);
+        if let Origin::Constant { form, .. } = origin {
+            out.extend_from_slice(form);
+            continue;
+        }
+        match checked(row, in_row, column, origin, scratch) {
+            Ok(Some(Adapted { value, .. })) => {
                 if RowWriter::new(out).digest_field(column.number, &value).is_err() {
                     return false;
                 }

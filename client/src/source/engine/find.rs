@@ -9,12 +9,13 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use plimsoll_core::manifest::Item;
-use plimsoll_core::row::Fields;
+use plimsoll_core::row::{Field, Fields, put_field};
 use plimsoll_core::store::{PositionRange, SourceKey, SourceRecord, SourceRow};
 
 use super::encode::{Encoded, put_order};
 use super::{Reader, Step, all_rows};
 use crate::source::kind::{Kind, LocalRow};
+use crate::source::plan::Origin;
 use crate::source::query::{Condition, Query, RawValue, Select, put_raw, read_raw};
 
 /// The most spellings of one key that are looked up.
@@ -153,7 +154,13 @@ impl<K: Kind> Reader<'_, K> {
         for (field, place) in Fields::new(key).zip(schema.key_indexes()) {
             // A number's digest form lacks its scale, so it is read by nobody: all keys are looked through.
             let Ok(field) = field else { return (Vec::new(), false) };
-            let (values, all) = self.kind.spellings(self.plan, *place, &field.value);
+            let (values, all) = match &self.plan.columns[*place].origin {
+                // The same in all rows: there is no key with another.
+                Origin::Constant { form, .. } if *form == digest_form_of(&field) => (Vec::new(), true),
+                Origin::Constant { .. } => return (Vec::new(), true),
+                Origin::Column(None) => self.kind.spellings(self.plan, *place, &field.value),
+                Origin::Column(Some(_)) | Origin::Absent => (Vec::new(), false),
+            };
             complete &= all;
             by_column.push(values);
         }
@@ -204,6 +211,15 @@ impl<K: Kind> Reader<'_, K> {
             }
         }
         Ok(())
+    }
+}
+
+/// A field of a key in digest form, as it stands there.
+fn digest_form_of(field: &Field<'_>) -> Vec<u8> {
+    let mut form = Vec::new();
+    match put_field(&mut form, field) {
+        Ok(()) => form,
+        Err(_) => Vec::new(),
     }
 }
 

@@ -105,7 +105,7 @@ impl<K: Kind> Engine<K> {
         };
         reader.kind.end();
         answer.map_err(|trouble| match trouble {
-            Trouble::Failed(failure) => failure,
+            Trouble::Failed(failure) => plan.explained(failure),
             Trouble::Disorder => refused(format!("the rows of \"{}\" come in no order", plan.table)),
         })
     }

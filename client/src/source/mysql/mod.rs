@@ -350,7 +350,9 @@ impl Kind for Mysql {
     }
 
     fn count(&mut self, _: TableId, plan: &TablePlan) -> Outcome<u64> {
-        let rows = self.session.rows(&format!("SELECT count(*) FROM {}", plan.relation), &[])?;
+        let rows = self
+            .session
+            .rows(&format!("SELECT count(*) FROM {}{}", plan.relation, plan.where_clause()), &[])?;
         let count = rows.first().and_then(|row| row.get_opt::<u64, _>(0)).and_then(Result::ok);
         count.ok_or_else(|| refused(format!("the rows of \"{}\" cannot be counted", plan.table)))
     }

@@ -145,7 +145,7 @@ impl Kind for PostgresSource {
     }
 
     fn count(&mut self, _: TableId, plan: &TablePlan) -> Outcome<u64> {
-        let sql = format!("SELECT count(*) FROM {}", plan.relation);
+        let sql = format!("SELECT count(*) FROM {}{}", plan.relation, plan.where_clause());
         let mut count = 0i64;
         self.session.rows(&sql, &[], Fetch::All, &plan.relation, |row| {
             count = row.try_get(0).unwrap_or_default();
@@ -172,8 +172,9 @@ impl Session {
     pub fn highest(&mut self, plan: &TablePlan, place: usize, table: &ReadTable) -> Outcome<Option<i64>> {
         let version = table.version(plan);
         let sql = format!(
-            "SELECT {version} FROM {} WHERE {version} IS NOT NULL ORDER BY {version} DESC LIMIT 1",
-            plan.relation
+            "SELECT {version} FROM {} WHERE {version} IS NOT NULL{} ORDER BY {version} DESC LIMIT 1",
+            plan.relation,
+            plan.condition().map(|condition| format!(" AND {condition}")).unwrap_or_default()
         );
         let shape = &table.shapes[place];
         let column_type = &plan.schema.columns()[place].column_type;

@@ -155,7 +155,8 @@ impl LocalDatabase for Sqlite {
     fn highest_position(&mut self, plan: &TablePlan) -> Outcome<Option<i64>> {
         let Some(place) = plan.version_place() else { return Ok(None) };
         let kind = VersionKind::of(&plan.schema.columns()[place].column_type);
-        let sql = format!("SELECT max({}) FROM {}", quoted(&plan.columns[place].name), plan.relation);
+        let (version, filter) = (quoted(&plan.columns[place].name), plan.where_clause());
+        let sql = format!("SELECT max({version}) FROM {}{filter}", plan.relation);
         let position = |row: &Row<'_>| Ok(kind.position(row.get_ref(0)?));
         self.connection.query_row(&sql, [], position).map_err(|error| failure(&error))
     }
@@ -260,7 +261,7 @@ impl Kind for Sqlite {
 
     fn count(&mut self, _: TableId, plan: &TablePlan) -> Outcome<u64> {
         let count = || -> rusqlite::Result<i64> {
-            let sql = format!("SELECT count(*) FROM {}", plan.relation);
+            let sql = format!("SELECT count(*) FROM {}{}", plan.relation, plan.where_clause());
             self.connection.prepare_cached(&sql)?.query_row([], |row| row.get(0))
         };
         count().map(i64::unsigned_abs).map_err(|error| failure(&error))

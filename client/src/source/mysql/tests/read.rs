@@ -83,8 +83,9 @@ fn versions_of_every_kind_place_rows() {
         let mut local = fixture.open().expect("opened");
         let found = local.table(&table).expect("a table");
         let config = crate::config::TableConfig { name: table.clone(), ..Default::default() };
-        let plan = crate::source::plan::TablePlan::new(&found, super::schema(&columns, Some("v")), &config)
-            .expect("a plan");
+        let plan =
+            crate::source::plan::TablePlan::new(&found, super::schema(&columns, Some("v")), &config, &[])
+                .expect("a plan");
         assert_eq!(
             local.highest_position(&plan).expect("a position"),
             source.max_position(0).expect("a position")
@@ -214,7 +215,7 @@ fn what_is_wrong_is_said_with_what_to_do() {
 fn plan_of(local: &mut Mysql) -> crate::source::plan::TablePlan {
     let found = local.table("other").expect("listed");
     let config = crate::config::TableConfig { name: "other".to_owned(), ..Default::default() };
-    crate::source::plan::TablePlan::new(&found, super::schema(&[("id", "int4")], Some("id")), &config)
+    crate::source::plan::TablePlan::new(&found, super::schema(&[("id", "int4")], Some("id")), &config, &[])
         .expect("a plan")
 }
 

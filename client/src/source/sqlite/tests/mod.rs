@@ -51,7 +51,7 @@ impl Fixture {
         let mut local = Sqlite::open(&self.path()).expect("opened");
         let found = local.table(table).expect("a table");
         let config = TableConfig { name: table.to_owned(), ..TableConfig::default() };
-        let plan = TablePlan::new(&found, schema(columns, version), &config).expect("they fit");
+        let plan = TablePlan::new(&found, schema(columns, version), &config, &[]).expect("they fit");
         Engine::new(local, vec![plan], FingerprintKey::new([1; 32]))
     }
 }

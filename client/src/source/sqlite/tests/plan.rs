@@ -1,10 +1,10 @@
 //! What does not fit is refused with the column's name; what cannot be opened, with what to do.
 
-use plimsoll_core::store::FailureKind;
+use plimsoll_core::store::{FailureKind, Outcome};
 
 use super::super::Sqlite;
 use super::{Fixture, schema};
-use crate::config::TableConfig;
+use crate::config::{Config, TableConfig};
 use crate::source::local::{LocalDatabase, LocalTable};
 use crate::source::plan::TablePlan;
 
@@ -14,29 +14,110 @@ fn local(fixture: &Fixture) -> LocalTable {
     Sqlite::open(&fixture.path()).expect("opened").table("T").expect("found in any case")
 }
 
-fn refusal(sql: &str, columns: &[(&str, &str)], config: TableConfig) -> String {
+fn planned(
+    sql: &str,
+    columns: &[(&str, &str)],
+    config: &TableConfig,
+    sent_before: &[u32],
+) -> Outcome<TablePlan> {
     let fixture = Fixture::new(sql);
-    let failure = TablePlan::new(&local(&fixture), schema(columns, "v"), &config).expect_err("refused");
+    TablePlan::new(&local(&fixture), schema(columns, "v"), config, sent_before)
+}
+
+fn refusal(sql: &str, columns: &[(&str, &str)], config: TableConfig) -> String {
+    let failure = planned(sql, columns, &config, &[]).expect_err("refused");
     assert_eq!(failure.kind, FailureKind::Table);
     failure.to_string()
 }
 
 #[test]
-fn columns_on_one_side_only_are_named_with_what_to_do() {
-    let config = TableConfig::default;
-    let extra = refusal(TABLE, &[("id", "int8*"), ("v", "int8!")], config());
-    assert!(extra.contains("\"name\"") && extra.contains("leave_out"), "{extra}");
+fn a_column_on_one_side_only_is_gone_without_where_nothing_is_lost_by_that() {
+    let config = TableConfig::default();
+    let plan = planned(TABLE, &[("id", "int8*"), ("v", "int8!")], &config, &[]).expect("fits");
+    assert_eq!(plan.unsent.iter().map(|column| column.name.as_str()).collect::<Vec<_>>(), ["name"]);
     let columns = [("id", "int8*"), ("name", "text"), ("city", "text"), ("v", "int8!")];
-    let lacking = refusal(TABLE, &columns, config());
-    assert!(lacking.contains("\"city\"") && lacking.contains("server_columns"), "{lacking}");
-    let left_out = TableConfig { leave_out: vec!["NAME".into()], ..config() };
-    let fixture = Fixture::new(TABLE);
-    let plan = TablePlan::new(&local(&fixture), schema(&[("ID", "int8*"), ("V", "int8!")], "V"), &left_out);
-    let columns = plan.expect("fits").columns;
-    assert_eq!(columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>(), ["id", "v"]);
-    let unknown = TableConfig { leave_out: vec!["nme".into()], ..config() };
+    let plan = planned(TABLE, &columns, &config, &[]).expect("fits");
+    assert_eq!(plan.absent().collect::<Vec<_>>(), [3]);
+    assert!(plan.unsent.is_empty());
+    let lost = planned(TABLE, &columns, &config, &[1, 2, 3, 4]).expect_err("it was sent before").to_string();
+    assert!(lost.contains("\"city\"") && lost.contains("any more") && lost.contains("DROP COLUMN"), "{lost}");
+    let columns = [("id", "int8*"), ("name", "text"), ("city", "text!"), ("v", "int8!")];
+    let needed = refusal(TABLE, &columns, TableConfig::default());
+    assert!(needed.contains("\"city\"") && needed.contains("server_columns"), "{needed}");
+    // Nobody knows whether these two are one.
+    let columns = [("id", "int8*"), ("title", "text"), ("v", "int8!")];
+    let renamed = refusal(TABLE, &columns, TableConfig::default());
+    assert!(renamed.contains("columns = { \"name\" = \"title\" }"), "{renamed}");
+    let left_out = TableConfig { leave_out: vec!["NAME".into()], ..TableConfig::default() };
+    let plan = planned(TABLE, &[("ID", "int8*"), ("v", "int8!")], &left_out, &[]).expect("fits");
+    assert_eq!(plan.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>(), ["id", "v"]);
+    assert!(plan.unsent.is_empty());
+    let unknown = TableConfig { leave_out: vec!["nme".into()], ..TableConfig::default() };
     let unknown = refusal(TABLE, &[("id", "int8*"), ("name", "text"), ("v", "int8!")], unknown);
     assert!(unknown.contains("\"nme\"") && unknown.contains("name"), "{unknown}");
+}
+
+/// The configuration of a table by these lines.
+fn configured(lines: &str) -> TableConfig {
+    let text = format!(
+        "[server]\nurl = \"postgres://a@b/c\"\ndatabase_id = \"6b3e7f7e-6f0c-4e0c-9a57-0f2f0e6f0c11\"\n\
+         [source]\nsqlite = \"x\"\n[[table]]\nname = \"t\"\n{lines}\n"
+    );
+    Config::parse(&text).expect(lines).tables.swap_remove(0)
+}
+
+#[test]
+fn columns_are_renamed_left_out_and_given_values() {
+    let columns = [("branch", "int4*"), ("number", "int8*"), ("title", "text"), ("v", "int8!")];
+    let config = configured("columns = { ID = \"number\", name = \"title\" }\nconstants = { branch = 3 }");
+    let plan = planned(TABLE, &columns, &config, &[]).expect("fits");
+    let names: Vec<_> = plan.columns.iter().map(|column| (column.name.as_str(), column.is_local())).collect();
+    assert_eq!(names, [("branch", false), ("id", true), ("name", true), ("v", true)]);
+    assert_eq!(plan.order, [1], "the constant tells no rows apart");
+    let other = configured("columns = { ID = \"number\", name = \"title\" }\nconstants = { branch = 4 }");
+    assert_ne!(plan.stamp(), planned(TABLE, &columns, &other, &[]).expect("fits").stamp());
+    for (lines, told) in [
+        ("columns = { name = \"titel\" }", "no column \"titel\""),
+        ("columns = { nme = \"title\" }", "no column \"nme\""),
+        ("constants = { colour = 1 }", "no column \"colour\""),
+        (
+            "columns = { id = \"number\", name = \"title\" }\nconstants = { branch = \"x\" }",
+            "the constant for column \"branch\"",
+        ),
+        (
+            "columns = { id = \"number\", name = \"title\" }",
+            "column \"branch\" of the managed table is not in",
+        ),
+        (
+            "columns = { id = \"number\", name = \"title\" }\nconstants = { branch = 3, v = 1 }",
+            "a constant, and the local table has \"v\"",
+        ),
+        (
+            "columns = { id = \"number\", name = \"title\" }\nconstants = { branch = 3, v = 1 }\nleave_out = [\"v\"]",
+            "it cannot be a constant",
+        ),
+        (
+            "columns = { id = \"number\", name = \"title\" }\nconstants = { branch = 3 }\nconvert = { v = \"round\" }",
+            "it is the version",
+        ),
+        (
+            "columns = { id = \"number\", name = \"title\" }\nconstants = { branch = 3 }\nconvert = { id = \"round\" }",
+            "could become one",
+        ),
+        (
+            "columns = { id = \"number\", name = \"title\" }\nconstants = { branch = 3 }\nconvert = { name = \"round\" }",
+            "the managed column is text",
+        ),
+    ] {
+        let refused = refusal(TABLE, &columns, configured(lines));
+        assert!(refused.contains(told), "{lines}: {refused}");
+    }
+    let twice = refusal(
+        TABLE,
+        &[("id", "int8*"), ("name", "text"), ("v", "int8!")],
+        configured("columns = { v = \"name\" }"),
+    );
+    assert!(twice.contains("has \"name\" too"), "{twice}");
 }
 
 #[test]
