@@ -1,6 +1,7 @@
 //! Where clusters lie, and what becomes of those that a killed command left.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -74,8 +75,17 @@ pub(crate) fn discard(stage: &Stage, runner: &Runner, directory: &Path) -> Resul
             .stderr(Stdio::null())
             .status()?;
         if running.success() {
-            stop(stage, runner, directory, StopMode::Immediate)?;
+            let stopped = stop(stage, runner, directory, StopMode::Immediate);
+            // The watchdog of whoever left it may have been faster, and takes the data away.
+            if ["data/postmaster.pid", "data/PG_VERSION"].iter().all(|file| directory.join(file).exists()) {
+                stopped?;
+            }
         }
     }
-    fs::remove_dir_all(directory).with_context(|| format!("cannot remove {}", directory.display()))
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", directory.display()))
+        }
+        _ => Ok(()),
+    }
 }
