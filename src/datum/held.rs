@@ -37,7 +37,7 @@ pub struct Attribute {
     pub type_oid: Oid,
     /// The type's modifier.
     pub typmod: i32,
-    /// Whether it takes no NULL.
+    /// Whether no row has NULL in it.
     pub not_null: bool,
     /// Its collation.
     pub collation: Oid,
@@ -122,14 +122,14 @@ impl Held {
             let relation = pg_sys::relation_open(self.oid, pg_sys::NoLock as LOCKMODE);
             let descriptor = (*relation).rd_att;
             let attributes = (0..(*descriptor).natts as usize)
-                .map(|place| &*release::attribute(descriptor, place))
-                .filter(|attribute| !attribute.attisdropped)
-                .map(|attribute| Attribute {
+                .map(|place| (place, &*release::attribute(descriptor, place)))
+                .filter(|(_, attribute)| !attribute.attisdropped)
+                .map(|(place, attribute)| Attribute {
                     number: attribute.attnum,
                     name: CStr::from_ptr(attribute.attname.data.as_ptr()).to_string_lossy().into_owned(),
                     type_oid: attribute.atttypid,
                     typmod: attribute.atttypmod,
-                    not_null: attribute.attnotnull,
+                    not_null: release::is_never_null(descriptor, place),
                     collation: attribute.attcollation,
                     generated: attribute.attgenerated != 0,
                     always_identity: attribute.attidentity as u8 == pg_sys::ATTRIBUTE_IDENTITY_ALWAYS,

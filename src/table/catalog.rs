@@ -314,7 +314,7 @@ pub fn key_equalities(oid: Oid, registration: &Registration) -> Answer<Vec<(Stri
                  SELECT i.indexrelid, i.indrelid, i.indkey, i.indclass
                  FROM pg_catalog.pg_index i
                  WHERE i.indrelid OPERATOR(pg_catalog.=) $1 AND i.indisunique AND i.indisvalid
-                   AND i.indpred IS NULL AND i.indexprs IS NULL
+                   AND NOT i.indisexclusion AND i.indpred IS NULL AND i.indexprs IS NULL
                    AND (SELECT pg_catalog.array_agg(a.attname::pg_catalog.text
                                ORDER BY a.attname::pg_catalog.text COLLATE \"C\")
                         FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS k (attnum, place)
