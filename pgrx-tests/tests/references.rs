@@ -2,7 +2,7 @@
 
 mod shop;
 
-use plimsoll_tests::Registered;
+use plimsoll_tests::{Registered, shared};
 use postgres::Client;
 use serde_json::{Value, json};
 use shop::Shop;
@@ -63,6 +63,10 @@ fn rows_that_would_be_taken_along_or_changed_count_from_single_partitions_too() 
             ("SET NULL (id)", "31 1"),
             ("SET DEFAULT (id)", "31 20"),
         ] {
+            // In Postgres 14 such an action is always one on all columns.
+            if action.contains('(') && shared().major() < 15 {
+                continue;
+            }
             let (mut shop, till, mut agent) = referring(to, action);
             let what = format!("{to} {action}");
             assert_eq!(delete(&mut agent, &till, 1), (0, 1, 0), "{what}: thirty rows with it are too many");

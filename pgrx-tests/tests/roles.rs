@@ -192,6 +192,52 @@ fn a_grant_is_void_for_whoever_gets_the_name_of_its_role() {
 }
 
 #[test]
+fn a_membership_that_is_not_inherited_gives_nothing_before_the_role_is_set() {
+    let mut shop = Shop::open();
+    let till = shop.register("acme", 1);
+    let group = shop.server.create_owner();
+    shop.superuser.batch_execute(&format!("GRANT plimsoll_agent TO {group}")).expect("a group of agents");
+    shop.grant(&till, &group);
+    let (inherits, sets) =
+        (shop.server.create_login(&["plimsoll_agent"]), shop.server.create_login(&["plimsoll_agent"]));
+    // Up to Postgres 15 a member inherits all of its roles or none, later each membership says.
+    let memberships = match shop.server.major() {
+        ..16 => {
+            format!("GRANT {group} TO {}, {}; ALTER ROLE {} NOINHERIT", inherits.role, sets.role, sets.role)
+        }
+        _ => format!(
+            "GRANT {group} TO {} WITH INHERIT TRUE, SET FALSE; GRANT {group} TO {} WITH INHERIT FALSE, SET TRUE",
+            inherits.role, sets.role
+        ),
+    };
+    shop.superuser.batch_execute(&memberships).expect("members");
+    assert!(sees(shop.server, &inherits, &shop.database, &till));
+    let mut client = shop.connect(&sets);
+    let look = "SELECT count(*) FROM plimsoll.table_versions($1)";
+    refused(client.query_one(look, &[&till.id]), "42501");
+    client.batch_execute(&format!("SET ROLE {group}")).expect("it may");
+    assert_eq!(client.query_one(look, &[&till.id]).expect("as the group").get::<_, i64>(0), 2);
+    client.batch_execute("RESET ROLE").expect("itself again");
+    refused(client.query_one(look, &[&till.id]), "42501");
+    if shop.server.major() >= 16 {
+        let mut client = shop.connect(&inherits);
+        refused(client.batch_execute(&format!("SET ROLE {group}")), "42501");
+    }
+    // An admin by such a membership is none before the role is set.
+    let admin = shop.server.create_login(&[]);
+    let membership = match shop.server.major() {
+        ..16 => format!("GRANT plimsoll_admin TO {0}; ALTER ROLE {0} NOINHERIT", admin.role),
+        _ => format!("GRANT plimsoll_admin TO {} WITH INHERIT FALSE", admin.role),
+    };
+    shop.superuser.batch_execute(&membership).expect("a member");
+    let mut client = shop.connect(&admin);
+    let register = "SELECT FROM plimsoll.register_database('zeta', 'till')";
+    refused(client.query(register, &[]), "42501");
+    client.batch_execute("SET ROLE plimsoll_admin").expect("it may");
+    client.query(register, &[]).expect("a registration");
+}
+
+#[test]
 fn a_dump_restores_everything_on_another_server() {
     let mut shop = Shop::open();
     let till = shop.register("acme", 50);

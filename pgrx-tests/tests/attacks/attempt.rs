@@ -78,7 +78,9 @@ impl Trials {
 
     /// Attempts in SQL, one after the other.
     pub fn all(&mut self, attempts: &[Attempt]) {
-        for attempt in attempts {
+        // Postgres 14 has no MERGE.
+        let has_merge = self.world.server.major() >= 15;
+        for attempt in attempts.iter().filter(|attempt| has_merge || !attempt.attack.contains("MERGE INTO")) {
             self.one(attempt.name, |world| attempt.run(world));
         }
     }

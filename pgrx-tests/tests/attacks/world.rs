@@ -339,6 +339,10 @@ impl World {
             "pg_publication",
             "pg_parameter_acl",
         ] {
+            // Postgres 14 knows no privileges on settings.
+            if table == "pg_parameter_acl" && self.server.major() < 15 {
+                continue;
+            }
             let rows = match table {
                 "pg_database" => {
                     "SELECT (datname, datdba, datacl, datconnlimit)::text FROM pg_database".to_owned()
