@@ -78,7 +78,8 @@ mod tests {
         let usual =
             [(1, "id", "int8", true), (2, "name", "varchar(10)", false), (3, "version", "int8", true)];
         let before = schema(&usual, &["id"], "version");
-        let with = |change: &dyn Fn(&mut Vec<(u32, &'static str, &'static str, bool)>)| {
+        type Columns = Vec<(u32, &'static str, &'static str, bool)>;
+        let with = |change: &dyn Fn(&mut Columns)| {
             let mut columns = usual.to_vec();
             change(&mut columns);
             let after = schema(&columns, &["id"], "version");

@@ -74,8 +74,12 @@ impl Local {
                 local.fits(&found, &own.name, &column.column_type)?;
             }
         }
-        let plan =
-            TablePlan::new(&found, schema, &TableConfig { name: table.to_owned(), ..Default::default() })?;
+        let plan = TablePlan::new(
+            &found,
+            schema,
+            &TableConfig { name: table.to_owned(), ..Default::default() },
+            &[],
+        )?;
         Ok(local.into_source(vec![plan], FingerprintKey::new(KEY)))
     }
 }
