@@ -98,6 +98,13 @@ pub trait Kind: Send + 'static {
         Ok(plan.indexed)
     }
 
+    /// The position below which no row can appear any more in a table whose rows stand at their version, as far as the
+    /// database tells of transactions under way.
+    fn settled(&mut self, table: TableId, plan: &TablePlan) -> Outcome<Option<i64>> {
+        let _ = (table, plan);
+        Ok(None)
+    }
+
     /// A mark of the order in which rows that share a position come: a cursor with another mark is not gone on from,
     /// its position is read again.
     fn order_mark(&mut self, table: TableId, plan: &TablePlan) -> Outcome<u8> {

@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 use plimsoll_core::digest::FingerprintKey;
 use plimsoll_core::manifest::Item;
 use plimsoll_core::store::{
-    BatchLimit, Cursor, Failure, Outcome, PositionRange, Source, SourceBatch, SourceKey, SourceRecord,
-    SourceRow, SourceWindow, TableId,
+    BatchLimit, Cursor, Failure, Outcome, PositionRange, RangeHeld, Source, SourceBatch, SourceKey,
+    SourceRecord, SourceRow, SourceWindow, TableId,
 };
 
 use super::kind::Kind;
@@ -161,6 +161,18 @@ impl<K: Kind> Source for Engine<K> {
     fn tail_start(&mut self, table: TableId, upto: i64, rows: u64) -> Outcome<Option<i64>> {
         let skipped = rows.saturating_sub(1);
         self.with(table, |reader| reader.position_from_end(upto.checked_add(1), skipped))
+    }
+
+    fn settled(&mut self, table: TableId) -> Outcome<Option<i64>> {
+        self.with(table, |reader| Ok(reader.kind.settled(table, reader.plan)?))
+    }
+
+    fn is_scanned(&mut self, table: TableId) -> Outcome<bool> {
+        self.with(table, |reader| Ok(!reader.kind.finds_positions(table, reader.plan)?))
+    }
+
+    fn fingerprints(&mut self, table: TableId, ranges: &[PositionRange]) -> Outcome<Vec<RangeHeld>> {
+        self.with(table, |reader| reader.fingerprints(ranges))
     }
 
     fn read_batch(

@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use plimsoll_core::digest::RowDigest;
 use plimsoll_core::manifest::Item;
-use plimsoll_core::store::{BatchLimit, Cursor, PositionRange, SourceBatch, SourceRecord, SourceWindow};
+use plimsoll_core::store::{
+    BadRow, BatchLimit, Cursor, PositionRange, SourceBatch, SourceRecord, SourceWindow,
+};
 
 use super::encode::{Digests, Encoded};
 use super::{Clock, Reader, SNAPSHOT, Step, Trouble, all_rows, cursor};
@@ -171,7 +173,7 @@ impl<K: Kind> Reader<'_, K> {
         let plan = self.plan;
         let mut window = SourceWindow { range, ..SourceWindow::default() };
         if range.from.is_none() {
-            self.misplaced(&mut window)?;
+            window.bad = self.misplaced()?;
         }
         let query = Query {
             condition: Condition::At(range),
@@ -237,21 +239,23 @@ impl<K: Kind> Reader<'_, K> {
         Ok(windows)
     }
 
-    /// The rows that stand nowhere.
-    fn misplaced(&mut self, window: &mut SourceWindow) -> Step<()> {
+    /// The rows that stand nowhere, of a table whose rows stand at their version.
+    pub(super) fn misplaced(&mut self) -> Step<Vec<BadRow>> {
         let plan = self.plan;
         let query = Query {
             condition: Condition::Misplaced,
             limit: Some(MOST_MISPLACED as u64),
             ..all_rows(self.table, plan)
         };
+        let mut found = Vec::new();
         self.each(&query, |encoder, row| {
             if let Encoded::Bad(bad) = encoder.encode(plan, row) {
-                window.bad.push(bad);
+                found.push(bad);
             }
-            let is_enough = window.bad.len() >= MOST_MISPLACED;
+            let is_enough = found.len() >= MOST_MISPLACED;
             Ok(if is_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-        })
+        })?;
+        Ok(found)
     }
 }
 

@@ -4,12 +4,13 @@
 use std::ops::ControlFlow;
 
 use plimsoll_core::manifest::Item;
-use plimsoll_core::store::{BadRow, PositionRange, SourceWindow};
+use plimsoll_core::store::{BadRow, PositionRange, RangeHeld, SourceWindow};
 
 use super::encode::{Digests, Encoded};
 use super::read::{MOST_MISPLACED, TO_COME};
-use super::{Reader, Step, all_rows};
+use super::{Reader, Step, Trouble, all_rows};
 use crate::source::kind::Kind;
+use crate::source::query::{Condition, Query};
 
 /// Fewer rows than this are kept whatever was asked for.
 const FEW_ROWS: usize = 1024;
@@ -57,6 +58,71 @@ impl<K: Kind> Reader<'_, K> {
         }
         Ok(windows)
     }
+
+    /// What ranges hold that ascend and may meet. No row is kept. Without an index to find them by, all rows are gone
+    /// through once.
+    pub(super) fn fingerprints(&mut self, ranges: &[PositionRange]) -> Step<Vec<RangeHeld>> {
+        let (table, plan) = (self.table, self.plan);
+        let mut held = vec![RangeHeld::default(); ranges.len()];
+        let open_below = ranges.iter().position(|range| range.from.is_none());
+        let is_found = self.kind.finds_positions(table, plan)?;
+        let conditions = match is_found {
+            true => joined(ranges).into_iter().map(Condition::At).collect(),
+            false => vec![Condition::All],
+        };
+        let mut digests = self.encoder.digests();
+        for condition in conditions {
+            self.each(&Query { condition, ..all_rows(table, plan) }, |encoder, row| {
+                // What is outside the ranges need not be encoded.
+                if !is_found {
+                    let position = encoder.position(plan, row);
+                    let place = position.map_or(open_below, |position| place_of(ranges, position));
+                    if place.is_none() {
+                        return Ok(ControlFlow::Continue(()));
+                    }
+                }
+                match encoder.encode(plan, row) {
+                    Encoded::Good(position) => {
+                        let Some(place) = place_of(ranges, position) else { return Err(Trouble::Disorder) };
+                        if encoder.queue(&mut digests, place) {
+                            digests.take(|place, digest| held[place].rows.insert(&digest));
+                        }
+                    }
+                    Encoded::Bad(bad) => {
+                        let place = bad.position.map_or(open_below, |position| place_of(ranges, position));
+                        // Those that stand nowhere are counted by themselves where an index finds the others.
+                        if let Some(place) = place.filter(|_| !is_found || bad.position.is_some()) {
+                            held[place].bad += 1;
+                        }
+                    }
+                }
+                Ok(ControlFlow::Continue(()))
+            })?;
+        }
+        digests.take(|place, digest| held[place].rows.insert(&digest));
+        if let Some(place) = open_below.filter(|_| is_found) {
+            held[place].bad += self.misplaced()?.len() as u64;
+        }
+        Ok(held)
+    }
+}
+
+/// Ranges one after the other that meet, as one.
+fn joined(ranges: &[PositionRange]) -> Vec<PositionRange> {
+    let mut joined: Vec<PositionRange> = Vec::new();
+    for range in ranges {
+        match joined.last_mut() {
+            Some(last) if last.to.is_some() && last.to == range.from => last.to = range.to,
+            _ => joined.push(*range),
+        }
+    }
+    joined
+}
+
+/// The place of the range that a position is in, among ranges that ascend.
+fn place_of(ranges: &[PositionRange], position: i64) -> Option<usize> {
+    let at = ranges.partition_point(|range| range.to.is_some_and(|to| to <= position));
+    ranges.get(at).filter(|range| range.contains(position)).map(|_| at)
 }
 
 /// Rows of some ranges, of which the lowest are kept.
@@ -79,9 +145,7 @@ impl<'r> Sieve<'r> {
     }
 
     fn wants(&self, position: i64) -> bool {
-        let at = self.ranges.partition_point(|range| range.to.is_some_and(|to| to <= position));
-        self.cut.is_none_or(|cut| position < cut)
-            && self.ranges.get(at).is_some_and(|range| range.contains(position))
+        self.cut.is_none_or(|cut| position < cut) && place_of(self.ranges, position).is_some()
     }
 
     fn settle(&mut self, digests: &mut Digests) {
