@@ -40,22 +40,20 @@ const MODIFIED_NAMES: [&str; 9] = [
     "changed",
 ];
 
-/// What was found out about a table that can be kept level.
+/// What was found out about a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Discovered<'t> {
-    /// The key's columns.
+    /// The key's columns; none where nothing tells rows apart: a row is its content then.
     pub key: Vec<&'t str>,
-    /// The version column.
-    pub version: &'t str,
+    /// The version column; without one rows stand at a hash, and each comparison reads them all.
+    pub version: Option<&'t str>,
     /// The last-modified column, where it is another one.
     pub modified: Option<&'t str>,
 }
 
-/// Finds key, version and last change of a table.
-///
-/// # Errors
-/// Why the table cannot be kept level.
-pub fn discover<'t>(table: &'t LocalTable, version: Option<&str>) -> Result<Discovered<'t>, String> {
+/// Finds key, version and last change of a table. `version` names the version column where it has another name than the
+/// usual ones; tables without it have none.
+pub fn discover<'t>(table: &'t LocalTable, version: Option<&str>) -> Discovered<'t> {
     let mut key: Vec<&str> = table.primary_key().iter().map(|column| column.name.as_str()).collect();
     if key.is_empty() {
         // A unique index over columns that take no NULL serves as well.
@@ -66,21 +64,13 @@ pub fn discover<'t>(table: &'t LocalTable, version: Option<&str>) -> Result<Disc
         let index = table.indexes.iter().find(|index| index.unique && sound(&index.columns));
         key = index.map(|index| index.columns.iter().map(String::as_str).collect()).unwrap_or_default();
     }
-    if key.is_empty() {
-        return Err("no primary key, and no unique index over NOT NULL columns".to_owned());
-    }
-    let found = match version {
+    let version = match version {
         Some(name) => table.column(name).map(|column| column.name.as_str()),
         None => named(table, &VERSION_NAMES, is_version),
     };
-    let Some(version) = found else {
-        return Err(match version {
-            Some(name) => format!("no column \"{name}\""),
-            None => "no version column by a usual name (--version-column names another)".to_owned(),
-        });
-    };
-    let modified = named(table, &MODIFIED_NAMES, |column| !is_number(column)).filter(|name| *name != version);
-    Ok(Discovered { key, version, modified })
+    let modified =
+        named(table, &MODIFIED_NAMES, |column| !is_number(column)).filter(|name| Some(*name) != version);
+    Discovered { key, version, modified }
 }
 
 fn named<'t>(table: &'t LocalTable, names: &[&str], fits: impl Fn(&LocalColumn) -> bool) -> Option<&'t str> {

@@ -34,7 +34,7 @@ pub fn init(path: &Path, arguments: &InitArgs) -> Outcome<()> {
     }
     let place = Place::parse(&arguments.source)?;
     let mut local = source::open(&place)?;
-    let (tables, left_out, indexes) = find_tables(local.as_mut(), arguments)?;
+    let Found { tables, unversioned, keyless, indexes } = find_tables(local.as_mut(), arguments)?;
     let token_file = match arguments.no_token {
         true => None,
         false => Some(store_token(path, arguments)?),
@@ -56,8 +56,15 @@ pub fn init(path: &Path, arguments: &InitArgs) -> Outcome<()> {
     };
     write_config(path, &config.to_toml()?)?;
     outln!("{} tables are in {}", count, path.display());
-    for (table, reason) in &left_out {
-        outln!("left out: {table}: {reason}");
+    if !unversioned.is_empty() {
+        outln!(
+            "\nNo version column by a usual name (--version-column names another): each run compares all rows of"
+        );
+        outln!("  {}", unversioned.join(", "));
+    }
+    if !keyless.is_empty() {
+        outln!("\nNo primary key, and no unique index over NOT NULL columns: equal rows are counted in");
+        outln!("  {}", keyless.join(", "));
     }
     if !indexes.is_empty() {
         outln!("\nThese indexes on the local database let it be read without sorting:");
@@ -67,41 +74,47 @@ pub fn init(path: &Path, arguments: &InitArgs) -> Outcome<()> {
     Ok(())
 }
 
-type Found = (Vec<TableConfig>, Vec<(String, String)>, Vec<String>);
+/// What was found in a local database.
+#[derive(Default)]
+struct Found {
+    tables: Vec<TableConfig>,
+    /// Tables without a version column.
+    unversioned: Vec<String>,
+    /// Tables without a key.
+    keyless: Vec<String>,
+    /// Statements that would make reading cheaper.
+    indexes: Vec<String>,
+}
 
 fn find_tables(local: &mut dyn LocalDatabase, arguments: &InitArgs) -> Outcome<Found> {
-    let (mut tables, mut left_out, mut indexes) = (Vec::new(), Vec::new(), Vec::new());
+    let mut all = Found::default();
     for name in local.table_names()? {
         let table = local.table(&name)?;
-        let found = match discover(&table, arguments.version_column.as_deref()) {
-            Ok(found) => found,
-            Err(reason) => {
-                left_out.push((name, reason));
-                continue;
+        let found = discover(&table, arguments.version_column.as_deref());
+        match found.version {
+            Some(version) if !table.is_indexed_by(version) => {
+                let key = found.key.iter().copied();
+                all.indexes.push(index_statement(local, &table.relation, &name, version, key));
             }
-        };
-        if !table.is_indexed_by(found.version) {
-            indexes.push(index_statement(
-                local,
-                &table.relation,
-                &name,
-                found.version,
-                found.key.iter().copied(),
-            ));
+            Some(_) => {}
+            None => all.unversioned.push(name.clone()),
         }
         let primary: Vec<&str> = table.primary_key().iter().map(|column| column.name.as_str()).collect();
         let key = (found.key != primary).then(|| found.key.iter().map(|name| (*name).to_owned()).collect());
+        if found.key.is_empty() {
+            all.keyless.push(name.clone());
+        }
         let managed = Relation { schema: Some(arguments.schema.clone()), table: name.clone() };
-        tables.push(TableConfig {
-            name: name.clone(),
+        all.tables.push(TableConfig {
+            name,
             remote: Some(managed.text()),
             key,
-            version: Some(found.version.to_owned()),
+            version: found.version.map(str::to_owned),
             modified: found.modified.map(str::to_owned),
             ..TableConfig::default()
         });
     }
-    Ok((tables, left_out, indexes))
+    Ok(all)
 }
 
 /// The index that lets a table be read in the order of its versions.

@@ -2,13 +2,13 @@
 
 use std::fmt::Write;
 
-use plimsoll_core::store::Outcome;
+use plimsoll_core::store::{Failure, Outcome};
 use plimsoll_core::value::adapt::Conversion;
 
 use crate::cli::SchemaArgs;
 use crate::config::{Config, Constant, TableConfig};
 use crate::discover::discover;
-use crate::failure::{Advise, run as no_run};
+use crate::failure::{Advise, run as no_run, table as refused};
 use crate::names::{Relation, identifier};
 use crate::source::local::{LocalDatabase, LocalTable, Part, same_name};
 use crate::source::{self, Place};
@@ -37,13 +37,7 @@ pub fn schema_sql(config: Option<&Config>, arguments: &SchemaArgs) -> Outcome<St
     }
     for table in tables {
         let found = local.table(&table.name)?;
-        let version = table.version.as_deref().or(arguments.version_column.as_deref());
-        match table_sql(local, &found, &table, version, arguments)? {
-            Ok(text) => sql.push_str(&text),
-            Err(reason) => {
-                let _ = write!(sql, "\n-- {}: left out, because it has {reason}.\n", found.name);
-            }
-        }
+        sql.push_str(&table_sql(local, &found, &table, arguments)?);
     }
     Ok(sql)
 }
@@ -73,18 +67,18 @@ fn chosen(
     Ok(names.iter().map(plain).collect())
 }
 
-/// The statements for one table, or why there are none.
+/// The statements for one table.
 fn table_sql(
     local: &mut dyn LocalDatabase,
     table: &LocalTable,
     config: &TableConfig,
-    version: Option<&str>,
     arguments: &SchemaArgs,
-) -> Outcome<Result<String, String>> {
-    let discovered = match discover(table, version) {
-        Ok(discovered) => discovered,
-        Err(reason) => return Ok(Err(reason)),
-    };
+) -> Outcome<String> {
+    let discovered = discover(table, config.version.as_deref().or(arguments.version_column.as_deref()));
+    if let (Some(name), None) = (&config.version, discovered.version) {
+        return Err(no_such_column(&table.name, name));
+    }
+    let is_version = |name: &str| discovered.version.is_some_and(|version| same_name(version, name));
     let key: Vec<&str> = match &config.key {
         Some(key) => key.iter().map(String::as_str).collect(),
         None => discovered.key.clone(),
@@ -107,9 +101,9 @@ fn table_sql(
         let needed = column.not_null
             || column.key_place > 0
             || key.iter().any(|name| same_name(name, &column.name))
-            || same_name(discovered.version, &column.name);
+            || is_version(&column.name);
         let part = match () {
-            () if same_name(discovered.version, &column.name) => Part::Version,
+            () if is_version(&column.name) => Part::Version,
             () if modified.is_some_and(|name| same_name(name, &column.name)) => Part::Modified,
             () => Part::Plain,
         };
@@ -124,30 +118,39 @@ fn table_sql(
     for (name, value) in &config.constants {
         let _ = writeln!(sql, "    {} {} NOT NULL,", identifier(name), type_of_constant(value));
     }
-    let list: Vec<String> = key.iter().map(|name| identifier(&managed(name))).collect();
-    let _ = write!(sql, "    PRIMARY KEY (client_id, database_id, {})\n);\n", list.join(", "));
-    let index = identifier(&format!("{remote}_position"));
-    let version_name = identifier(&managed(discovered.version));
-    // Partial on what always holds, so that look-ups by key never choose it while the table has no statistics.
-    let _ = writeln!(
-        sql,
-        "CREATE INDEX {index} ON {relation} (client_id, database_id, {version_name}) WHERE {version_name} IS NOT NULL;"
-    );
+    match key[..] {
+        [] => sql.truncate(sql.trim_end_matches(",\n").len()),
+        _ => {
+            let list: Vec<String> = key.iter().map(|name| identifier(&managed(name))).collect();
+            let _ = write!(sql, "    PRIMARY KEY (client_id, database_id, {})", list.join(", "));
+        }
+    }
+    sql.push_str("\n);\n");
+    if let Some(version) = discovered.version.map(|name| identifier(&managed(name))) {
+        let index = identifier(&format!("{remote}_position"));
+        // Partial on what always holds, so that look-ups by key never choose it while the table has no statistics.
+        let _ = writeln!(
+            sql,
+            "CREATE INDEX {index} ON {relation} (client_id, database_id, {version}) WHERE {version} IS NOT NULL;"
+        );
+    }
     if let Some(owner) = &arguments.owner {
         let _ = writeln!(sql, "ALTER TABLE {relation} OWNER TO {};", identifier(owner));
     }
     let name = |name: &str| format!("'{}'", name.replace('\'', "''"));
-    let _ = write!(
-        sql,
-        "SELECT plimsoll.manage_table({}, version_column => {}",
-        name(&relation),
-        name(&managed(discovered.version))
-    );
-    if let Some(modified) = modified {
-        let _ = write!(sql, ", modified_column => {}", name(&managed(modified)));
+    let _ = write!(sql, "SELECT plimsoll.manage_table({}", name(&relation));
+    for (setting, column) in [("version_column", discovered.version), ("modified_column", modified)] {
+        if let Some(column) = column {
+            let _ = write!(sql, ", {setting} => {}", name(&managed(column)));
+        }
     }
     sql.push_str(");\n");
-    Ok(Ok(sql))
+    Ok(sql)
+}
+
+fn no_such_column(table: &str, column: &str) -> Failure {
+    refused(format!("the local table \"{table}\" has no column \"{column}\""))
+        .advise("correct version = \"..\" in the configuration")
 }
 
 /// A type for a column that holds the same in all rows.

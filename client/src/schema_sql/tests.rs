@@ -49,7 +49,13 @@ CREATE INDEX \"Order_position\" ON shop.\"Order\" (client_id, database_id, row_v
 ALTER TABLE shop.\"Order\" OWNER TO \"shop owner\";
 SELECT plimsoll.manage_table('shop.\"Order\"', version_column => 'row_version', modified_column => 'modified_at');
 
--- loose: left out, because it has no primary key, and no unique index over NOT NULL columns.
+CREATE TABLE shop.loose (
+    client_id text NOT NULL,
+    database_id uuid NOT NULL,
+    a text
+);
+ALTER TABLE shop.loose OWNER TO \"shop owner\";
+SELECT plimsoll.manage_table('shop.loose');
 "
     );
 }
