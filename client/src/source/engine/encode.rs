@@ -227,15 +227,15 @@ impl Encoder {
                 return Err(fault(Error::new(ErrorKind::TooLarge, message)));
             }
         }
+        if schema.is_keyless() {
+            key.extend_from_slice(form);
+        }
         match schema.axis() {
             Axis::Version(place) => position.ok_or_else(|| Fault {
                 place,
                 error: Error::new(ErrorKind::WrongType, "a value that is no version"),
             }),
-            Axis::Hash if schema.is_keyless() => {
-                key.extend_from_slice(form);
-                Ok(hash_position(placing))
-            }
+            Axis::Hash if schema.is_keyless() => Ok(hash_position(placing)),
             Axis::Hash => Ok(hash_position(key)),
         }
     }

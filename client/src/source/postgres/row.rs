@@ -139,6 +139,7 @@ impl<'q> Bound<'q> {
                 Shape::Bytea => made(plimsoll_core::schema::least_version_bytes(position)),
                 // No transaction has a negative number.
                 Shape::Xid8 => made(position.max(0).to_be_bytes().to_vec()),
+                Shape::Timestamp | Shape::Timestamptz => made(least_stamp(position).to_be_bytes().to_vec()),
                 _ => made(position.to_be_bytes().to_vec()),
             },
             Parameter::Rows(rows) => made(i64::try_from(rows).unwrap_or(i64::MAX).to_be_bytes().to_vec()),
@@ -148,6 +149,19 @@ impl<'q> Bound<'q> {
 
     fn read(value: &'q RawValue) -> Self {
         Bound { bytes: value.bytes.as_slice().into(), class: value.class }
+    }
+}
+
+/// The least stamp that Postgres takes at a position or above: between its ends and the infinities there is none.
+fn least_stamp(position: i64) -> i64 {
+    /// 4714-11-24 00:00:00 BC, the first.
+    const FIRST: i64 = -211_813_488_000_000_000;
+    /// 294277-01-01 00:00:00, behind the last.
+    const BEHIND: i64 = 9_223_371_331_200_000_000;
+    match position {
+        i64::MIN => i64::MIN,
+        BEHIND.. => i64::MAX,
+        position => position.max(FIRST),
     }
 }
 

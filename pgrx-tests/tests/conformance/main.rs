@@ -1,0 +1,77 @@
+//! What every kind of local database must do, tested on each alike: the contract of a source, method by method, on tables
+//! of every shape; then the whole way through the client's command.
+//!
+//! A kind takes part by implementing [`kind::LocalKind`] in a file of its own, and a line at the end of this one.
+//! `PLIMSOLL_LARGE=1` adds what takes long: a database of 1,000 tables, values of 100 MB, and the client's memory.
+
+mod contract;
+mod kind;
+mod large;
+mod meanwhile;
+mod model;
+mod postgres;
+mod shapes;
+mod sqlite;
+mod whole_way;
+
+/// The suite for one kind.
+macro_rules! conformance {
+    ($name:ident, $kind:ty) => {
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn every_shape_of_table_is_read_by_the_contract() {
+                shapes::every_shape_is_read_by_the_contract::<$kind>();
+            }
+
+            #[test]
+            fn empty_tables_are_tables() {
+                shapes::empty_tables_are_tables::<$kind>();
+            }
+
+            #[test]
+            fn rows_that_no_column_takes_are_told_of_and_found_again() {
+                shapes::rows_that_no_column_takes_are_told_of::<$kind>();
+            }
+
+            #[test]
+            fn equal_rows_are_counted_and_look_alikes_kept_apart() {
+                shapes::equal_rows_are_counted_and_look_alikes_kept_apart::<$kind>();
+            }
+
+            #[test]
+            fn a_thousand_columns_are_read() {
+                shapes::a_thousand_columns_are_read::<$kind>();
+            }
+
+            #[test]
+            fn rows_that_stay_are_read_once_whatever_happens_to_others() {
+                meanwhile::rows_that_stay_are_read_once::<$kind>();
+            }
+
+            #[test]
+            fn the_token_changes_where_one_is_had() {
+                meanwhile::the_token_changes_where_one_is_had::<$kind>();
+            }
+
+            #[test]
+            fn whatever_happens_on_either_side_is_made_level() {
+                whole_way::whatever_happens_is_made_level::<$kind>();
+            }
+
+            #[test]
+            fn large_things_take_little_memory() {
+                large::large_things_take_little_memory::<$kind>();
+            }
+
+            #[test]
+            fn a_thousand_tables_are_made_level() {
+                large::a_thousand_tables_are_made_level::<$kind>();
+            }
+        }
+    };
+}
+
+conformance!(sqlite_conforms, sqlite::SqliteKind);
+conformance!(postgres_conforms, postgres::PostgresKind);

@@ -1,0 +1,77 @@
+//! Postgres.
+
+use plimsoll_client::source::Place;
+use plimsoll_tests::{Login, shared};
+use postgres::Client;
+
+use super::kind::{LocalKind, Table, Type};
+
+/// A database without the extension, and a role that may read it.
+pub struct PostgresKind {
+    database: String,
+    reader: Login,
+    writer: Client,
+}
+
+impl PostgresKind {
+    fn url(&self) -> String {
+        shared().client_url(&self.reader, &self.database)
+    }
+}
+
+impl LocalKind for PostgresKind {
+    fn new() -> Self {
+        let database = shared().create_empty_database();
+        let mut writer = shared().superuser(&database);
+        let reader = shared().create_login(&[]);
+        let role = &reader.role;
+        let sql = format!(
+            "CREATE EXTENSION citext;
+             ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {role}; GRANT USAGE ON SCHEMA public TO {role}"
+        );
+        writer.batch_execute(&sql).expect("a reader");
+        PostgresKind { database, reader, writer }
+    }
+
+    fn place(&self) -> Place {
+        Place::Postgres { url: self.url(), password: None }
+    }
+
+    fn setting(&self) -> String {
+        format!("postgres = \"{}\"", self.url())
+    }
+
+    fn run(&mut self, sql: &str) {
+        self.writer.batch_execute(sql).unwrap_or_else(|error| panic!("{error:?}\n{sql:.300}"));
+    }
+
+    fn texts(&mut self, table: &Table) -> Vec<Vec<Option<String>>> {
+        let text = |(name, of): &(String, Type)| match of {
+            Type::Bytes => format!("encode({}, 'hex')", Self::quoted(name)),
+            Type::Stamp => format!("to_char({}, 'YYYY-MM-DD HH24:MI:SS.US')", Self::quoted(name)),
+            _ => format!("{}::text", Self::quoted(name)),
+        };
+        let list: Vec<String> = table.columns.iter().map(text).collect();
+        let sql = format!("SELECT {} FROM {}", list.join(", "), Self::quoted(&table.name));
+        let rows = self.writer.query(&sql, &[]).expect("rows");
+        rows.iter().map(|row| (0..list.len()).map(|place| row.get(place)).collect()).collect()
+    }
+
+    fn declared(of: Type) -> &'static str {
+        match of {
+            Type::Number => "bigint",
+            Type::Text => "text",
+            Type::Folded => "citext",
+            Type::Bytes => "bytea",
+            Type::Stamp => "timestamp",
+        }
+    }
+
+    fn configured(name: &str) -> String {
+        if name.contains(['.', '"']) { Self::quoted(name) } else { name.to_owned() }
+    }
+
+    fn bytes(hex: &str) -> String {
+        format!("'\\x{hex}'")
+    }
+}
