@@ -43,9 +43,8 @@ impl<K: LocalKind> Replica<'_, K> {
         home.write("plimsoll.toml", &config);
         let printed = home.run(["schema", "--owner", &site.owner]).expect_code(0).stdout;
         let mut superuser = site.superuser();
-        superuser
-            .batch_execute(&format!("GRANT CREATE ON SCHEMA public TO {}", site.owner))
-            .expect("a grant");
+        let prepare = format!("CREATE EXTENSION citext; GRANT CREATE ON SCHEMA public TO {}", site.owner);
+        superuser.batch_execute(&prepare).expect("a grant");
         superuser.batch_execute(&printed).unwrap_or_else(|error| panic!("{error:?}\n{printed}"));
         Replica { site, local, home }
     }
@@ -125,7 +124,7 @@ fn row(table: &Table, number: i64, version: i64, rng: &mut Rng) -> Vec<Cell> {
         }
         (Type::Text, _) if table.key.is_empty() => Cell::Text(format!("text {}", number % 2)),
         (_, _) if rng.u8(..5) == 0 => Cell::Null,
-        (Type::Stamp, _) => Cell::Stamp(rng.i64(..800_000_000_000_000)),
+        (Type::Stamp, _) => Cell::Stamp(rng.i64(0..800_000_000_000_000)),
         (Type::Bytes, _) => Cell::Bytes(vec![rng.u8(..); rng.usize(..30)]),
         (Type::Text | Type::Folded, _) => Cell::Text(format!("Name {} 'quoted' é", rng.u32(..))),
     };
@@ -165,7 +164,7 @@ fn changes<K: LocalKind>(local: &mut K, tables: &[&Table], version: &mut i64, rn
         let name = K::quoted(&table.name);
         let first = &table.columns[0].0;
         for i in 0..60 {
-            let (some, other) = (rng.i64(..2_000), rng.i64(..2_000));
+            let (some, other) = (rng.i64(0..2_000), rng.i64(0..2_000));
             *version += 1;
             let mut new = row(table, 5_000 + i, if i % 4 == 0 { some } else { *version }, rng);
             let old = row(table, some, 0, rng);
