@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use plimsoll_core::store::{Failure, Outcome};
+use plimsoll_core::row::MAX_BATCH_ROWS;
 use plimsoll_core::sync::Settings;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -203,6 +204,9 @@ impl Config {
             if number == Some(0) {
                 return wrong(format!("{name} must be 1 or more"));
             }
+        }
+        if sync.max_batch_rows.is_some_and(|rows| rows > MAX_BATCH_ROWS as usize) {
+            return wrong(format!("max_batch_rows must be {MAX_BATCH_ROWS} or less"));
         }
         Ok(())
     }

@@ -45,6 +45,8 @@ fn mistakes_are_named_with_their_line() {
     assert!(refused(&twice).contains("\"A\" is configured twice"));
     let zero = format!("{BASE}\n[sync]\nwindow_rows = 0\n");
     assert!(refused(&zero).contains("window_rows"));
+    let many = format!("{BASE}\n[sync]\nmax_batch_rows = 1000001\n");
+    assert!(refused(&many).contains("max_batch_rows must be 1000000 or less"));
 }
 
 #[test]
