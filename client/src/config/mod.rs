@@ -6,8 +6,8 @@ pub mod token;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use plimsoll_core::store::{Failure, Outcome};
 use plimsoll_core::row::MAX_BATCH_ROWS;
+use plimsoll_core::store::{Failure, Outcome};
 use plimsoll_core::sync::Settings;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

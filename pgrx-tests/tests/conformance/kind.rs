@@ -216,7 +216,7 @@ pub trait LocalKind: Sized {
         let plan = |(table, schema): &(&Table, TableSchema)| {
             let config = TableConfig { name: Self::configured(&table.name), ..TableConfig::default() };
             let found = local.table(&config.name).unwrap_or_else(|failure| panic!("{failure}"));
-            TablePlan::new(&found, schema.clone(), &config).unwrap_or_else(|failure| panic!("{failure}"))
+            TablePlan::new(&found, schema.clone(), &config, &[]).unwrap_or_else(|failure| panic!("{failure}"))
         };
         let plans = tables.iter().map(plan).collect();
         local.into_source(plans, FingerprintKey::new(KEY))
