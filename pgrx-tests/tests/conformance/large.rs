@@ -51,8 +51,8 @@ pub fn large_things_take_little_memory<K: LocalKind>() {
     ];
     let versioned = Table::new("versioned", &columns, &["id"], Some("v"));
     let hashed = Table { name: "hashed".to_owned(), version: None, indexed: false, ..versioned.clone() };
-    let mut replica = Replica::<K>::new(&[&versioned]);
-    for table in [&versioned] {
+    let mut replica = Replica::<K>::new(&[&versioned, &hashed]);
+    for table in [&versioned, &hashed] {
         for start in (0..500_000).step_by(10_000) {
             let row = |i: i64| {
                 let note = format!("a note of some length about the row with the number {i}");
