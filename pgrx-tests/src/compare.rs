@@ -35,6 +35,21 @@ impl Comparison {
         Comparison { table: table.to_owned(), relation: relation.to_owned(), columns }
     }
 
+    /// Columns of a table of any local database, with the expressions of either side's SQL that write them as text.
+    pub fn of_columns(table: &str, relation: &str, columns: &[(&str, &str, &str)]) -> Self {
+        let owned = |(name, local, remote): &(&str, &str, &str)| {
+            ((*name).to_owned(), (*local).to_owned(), (*remote).to_owned())
+        };
+        let columns = columns.iter().map(owned).collect();
+        Comparison { table: table.to_owned(), relation: relation.to_owned(), columns }
+    }
+
+    /// The local expressions, separated by commas.
+    pub fn local_list(&self) -> String {
+        let list: Vec<&str> = self.columns.iter().map(|(_, local, _)| local.as_str()).collect();
+        list.join(", ")
+    }
+
     /// Says how a column whose text differs between the two products is written by either.
     #[track_caller]
     pub fn with(mut self, column: &str, local: &str, remote: &str) -> Self {
@@ -46,7 +61,17 @@ impl Comparison {
 
     /// The rows in which both sides differ, a line each; a row that is there twice on one side differs too.
     pub fn differences(&self, local: &Connection, server: &mut Client, database: Uuid) -> Vec<String> {
-        let (mut here, mut there) = (self.local_rows(local), self.remote_rows(server, database));
+        self.differences_from(self.local_rows(local), server, database)
+    }
+
+    /// The same for local rows that were read elsewhere, each as [`line`] writes it.
+    pub fn differences_from(
+        &self,
+        mut here: Vec<String>,
+        server: &mut Client,
+        database: Uuid,
+    ) -> Vec<String> {
+        let mut there = self.remote_rows(server, database);
         here.sort_unstable();
         there.sort_unstable();
         let mut differences = Vec::new();
@@ -93,7 +118,7 @@ impl Comparison {
 }
 
 /// A row's values, each with its length in front, so that no two rows have the same line.
-fn line<'v>(values: impl Iterator<Item = Option<&'v str>>) -> String {
+pub fn line<'v>(values: impl Iterator<Item = Option<&'v str>>) -> String {
     let mut line = String::new();
     for value in values {
         match value {

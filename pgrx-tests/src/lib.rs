@@ -13,7 +13,7 @@ mod site;
 
 pub use client::{ClientHome, Finished, Running};
 pub use cluster::{Login, Registered, TestCluster, shared};
-pub use compare::{Comparison, assert_equal};
+pub use compare::{Comparison, assert_equal, line};
 pub use plan::{compares_with_evaluated, gives_workers_values};
 pub use pooler::Pooler;
 pub use site::{Agent, LOCAL, Site, table_of};

@@ -2,7 +2,7 @@
 
 use mysql_async::Value as Raw;
 use plimsoll_core::value::datetime::{MICROSECONDS_PER_DAY, day_of};
-use plimsoll_core::value::{ColumnType, NumericBuf, Value};
+use plimsoll_core::value::{ColumnType, NumericBuf, Value, literal};
 use plimsoll_core::{Error, ErrorKind, Result};
 
 use super::types::LocalType;
@@ -18,6 +18,41 @@ fn wrong<T>(local: &LocalType, column_type: &ColumnType) -> Result<T> {
         _ => "",
     };
     refuse(ErrorKind::WrongType, format!("{column_type} takes no {}{hint}", local.shown()))
+}
+
+/// Whether some value of a local type is one of the managed column's type. Where none is, rows need not be read to say so.
+pub fn takes(column_type: &ColumnType, local: &LocalType) -> bool {
+    use ColumnType as T;
+    use LocalType as L;
+    match column_type {
+        T::Int2 | T::Int4 | T::Int8 | T::Xid8 => {
+            matches!(local, L::Integer { .. } | L::Year | L::Bit(_) | L::Decimal(..) | L::Float | L::Double)
+        }
+        T::Numeric(_) => matches!(
+            local,
+            L::Integer { .. } | L::Year | L::Bit(_) | L::Decimal(..) | L::Float | L::Double | L::Text(_)
+        ),
+        T::Float4 | T::Float8 => matches!(local, L::Integer { .. } | L::Year | L::Float | L::Double),
+        T::Bool => matches!(local, L::Integer { .. } | L::Bit(_)),
+        T::Bytea => matches!(local, L::Binary { .. } | L::Bit(_)),
+        T::Uuid => matches!(local, L::Binary { .. } | L::Text(_) | L::Uuid),
+        T::Date | T::Timestamp(_) | T::Timestamptz(_) => {
+            matches!(local, L::Date | L::Datetime(_) | L::Timestamp(_))
+        }
+        T::Time(_) => matches!(local, L::Time(_)),
+        T::Interval(_) => matches!(local, L::Time(_) | L::Text(_)),
+        T::Text | T::Varchar(_) | T::Char(_) | T::Citext => {
+            matches!(local, L::Text(_) | L::Members { .. } | L::Json | L::Uuid | L::Inet(_))
+        }
+        T::Json | T::Jsonb => matches!(local, L::Text(_) | L::Json),
+        T::Enum(_) => matches!(local, L::Text(_) | L::Members { .. }),
+        T::Other(name) => match local {
+            L::Bit(_) => is_bits(name),
+            local => matches!(local, L::Text(_) | L::Members { .. } | L::Inet(_) | L::Uuid),
+        },
+        T::Array(_) => matches!(local, L::Text(_) | L::Members { is_enum: false, .. }),
+        _ => matches!(local, L::Text(_)),
+    }
 }
 
 /// The value that the managed column takes for `raw`, of a column of this local type; `None` is NULL. What the managed
@@ -65,10 +100,7 @@ pub fn convert<'v>(
             Some(_) => return refuse(ErrorKind::OutOfRange, "a TIME that is no time of day"),
             None => return wrong(local, column_type),
         },
-        T::Interval(_) => match duration(raw) {
-            Some(micros) => Value::Interval(0, 0, micros),
-            None => return wrong(local, column_type),
-        },
+        T::Interval(_) if duration(raw).is_some() => Value::Interval(0, 0, duration(raw).unwrap_or_default()),
         T::Text | T::Varchar(_) | T::Char(_) | T::Citext => match local {
             LocalType::Text(_)
             | LocalType::Members { .. }
@@ -95,9 +127,37 @@ pub fn convert<'v>(
             }
             _ => return wrong(local, column_type),
         },
-        _ => return wrong(local, column_type),
+        // What MariaDB has no type for it keeps as the text that Postgres writes.
+        _ => match local {
+            LocalType::Text(_) => literal::parse(text(raw)?, column_type, &mut scratch.bytes)?,
+            LocalType::Members { is_enum: false, .. } if matches!(column_type, T::Array(_)) => {
+                put_members(text(raw)?, &mut scratch.text);
+                literal::parse(&scratch.text, column_type, &mut scratch.bytes)?
+            }
+            _ => return wrong(local, column_type),
+        },
     };
     Ok(Some(value))
+}
+
+/// Writes the members of a SET, of which none has a comma, as an array is written.
+fn put_members(members: &str, out: &mut String) {
+    out.clear();
+    out.push('{');
+    for (i, member) in members.split(',').filter(|_| !members.is_empty()).enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        out.push('"');
+        for character in member.chars() {
+            if matches!(character, '"' | '\\') {
+                out.push('\\');
+            }
+            out.push(character);
+        }
+        out.push('"');
+    }
+    out.push('}');
 }
 
 /// Text as it must be for Postgres: UTF-8. Texts whose character set has no such text come with a first byte that makes
@@ -307,6 +367,19 @@ mod tests {
             (Raw::Time(true, 34, 22, 59, 59, 0), "time", "interval", "Interval(0, 0, -3020399000000)"),
             (bytes("a"), "enum('a')", "enum('a')", "Enum(\"a\")"),
             (bytes("a,b"), "set('a','b')", "text", "Text(\"a,b\")"),
+            (
+                bytes("a,\"b"),
+                "set('a','\"b')",
+                "array(text)",
+                "Array(Array([1, 2, 0, 0, 0, 1, 0, 0, 0, 5, 1, 97, 5, 2, 34, 98]))",
+            ),
+            (
+                bytes("[1,5)"),
+                "varchar(20)",
+                "range(int4)",
+                "Range(Range([8, 2, 1, 0, 0, 0, 0, 0, 0, 0, 2, 5, 0, 0, 0, 0, 0, 0, 0]))",
+            ),
+            (bytes("1 mon"), "varchar(20)", "interval", "Interval(1, 0, 0)"),
             (bytes("{}"), "json", "jsonb", "Jsonb(\"{}\")"),
             (bytes("{}"), "longblob", "json", "WrongType"),
             (bytes("a"), "varchar(5)", "bytea", "WrongType"),
@@ -316,6 +389,9 @@ mod tests {
             (bytes("2001:db8::1"), "inet6", "other('inet')", "Other(\"2001:db8::1\")"),
         ] {
             assert_eq!(shown(&raw, declared, column_type), expected, "{raw:?} {declared} {column_type}");
+            let takes = takes(&column_type.parse().expect("a type"), &LocalType::parse(declared));
+            // A boolean takes some numbers and not others.
+            assert!(takes == (expected != "WrongType") || column_type == "bool", "{declared} {column_type}");
         }
     }
 

@@ -231,6 +231,27 @@ impl LocalDatabase for Mysql {
         })
     }
 
+    fn fits(&mut self, table: &LocalTable, column: &str, to: &ColumnType) -> Outcome<()> {
+        let Some(found) = table.column(column) else { return Ok(()) };
+        let local = LocalType::parse(&found.declared);
+        if convert::takes(to, &local) {
+            return Ok(());
+        }
+        let message = format!(
+            "column \"{}\" of the local table \"{}\" is {}, which the managed table's {to} does not take",
+            found.name,
+            table.name,
+            local.shown()
+        );
+        let advice = match postgres_type(&local) {
+            Some(proposed) => {
+                format!("ALTER TABLE ... ALTER COLUMN \"{}\" TYPE {proposed}, or leave it out", found.name)
+            }
+            None => format!("leave it out: leave_out = [\"{}\"] in the configuration", found.name),
+        };
+        Err(refused(message).advise(advice))
+    }
+
     fn highest_position(&mut self, plan: &TablePlan) -> Outcome<Option<i64>> {
         let Some(version) = plan.version_place().and_then(|_| plan.schema.version()) else { return Ok(None) };
         let query = Query {
@@ -358,36 +379,7 @@ impl Kind for Mysql {
     }
 
     fn spellings(&self, plan: &TablePlan, place: usize, value: &Value<'_>) -> (Vec<RawValue>, bool) {
-        let local = local_type(plan, place);
-        let one = |raw: Raw| (vec![raw::made(&raw)], true);
-        match (value, &local) {
-            (Value::Bool(value), _) => one(Raw::Int(i64::from(*value))),
-            (Value::Int(number), _) => one(Raw::Int(*number)),
-            (Value::Float(number), _) => one(Raw::Double(*number)),
-            (Value::Text(text) | Value::Enum(text), _) => one(Raw::from(*text)),
-            (Value::Bytea(bytes), LocalType::Bit(_)) => one(Raw::UInt(convert::bit_number(bytes))),
-            (Value::Bytea(bytes), _) => one(Raw::from(*bytes)),
-            (Value::Uuid(bytes), LocalType::Binary { .. }) => one(Raw::from(&bytes[..])),
-            (Value::Uuid(bytes), LocalType::Uuid) => {
-                one(Raw::from(uuid::Uuid::from_bytes(*bytes).to_string()))
-            }
-            (Value::Uuid(bytes), _) => {
-                let text = uuid::Uuid::from_bytes(*bytes).to_string();
-                let capitals = raw::made(&Raw::from(text.to_uppercase()));
-                (vec![raw::made(&Raw::from(text)), capitals], false)
-            }
-            (Value::Date(days), _) => one(raw::moment(
-                i64::from(*days).saturating_mul(plimsoll_core::value::datetime::MICROSECONDS_PER_DAY),
-            )),
-            (Value::Timestamp(micros) | Value::Timestamptz(micros), _) => one(raw::moment(*micros)),
-            (Value::Time(micros) | Value::Interval(0, 0, micros), _) => one(raw::time(*micros)),
-            (Value::Other(text), LocalType::Bit(_)) => match u64::from_str_radix(text, 2) {
-                Ok(number) => one(Raw::UInt(number)),
-                Err(_) => (Vec::new(), false),
-            },
-            (Value::Other(text), _) => one(Raw::from(*text)),
-            _ => (Vec::new(), false),
-        }
+        raw::spellings_of(value, &local_type(plan, place))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The database's own values in bytes, from which they are bound again.
 
 use mysql_async::Value as Raw;
+use plimsoll_core::value::Value;
 use plimsoll_core::value::datetime::{MICROSECONDS_PER_DAY, TIMESTAMP_MIN, date_of, day_of};
 use serde_json::Value as Json;
 
@@ -87,7 +88,7 @@ pub fn bound(value: &RawValue) -> Raw {
 }
 
 /// A value made to be bound.
-pub fn made(raw: &Raw) -> RawValue {
+fn made(raw: &Raw) -> RawValue {
     let mut bytes = Vec::new();
     let class = put(raw, &LocalType::Year, &mut bytes);
     RawValue { class, bytes }
@@ -112,7 +113,7 @@ pub fn moment(micros: i64) -> Raw {
 }
 
 /// A TIME of so many microseconds.
-pub fn time(micros: i64) -> Raw {
+fn time(micros: i64) -> Raw {
     let (hours, minutes, seconds, rest) = clock(micros.abs());
     let days = u32::try_from(hours / 24).unwrap_or(u32::MAX);
     // Less than a day is left.
@@ -123,6 +124,35 @@ fn clock(micros: i64) -> (i64, u8, u8, u32) {
     let seconds = micros / 1_000_000;
     // Each is less than 60, but the microseconds of a second.
     (seconds / 3600, (seconds / 60 % 60) as u8, (seconds % 60) as u8, (micros % 1_000_000) as u32)
+}
+
+/// How a column of this local type may hold a value of the managed column, and whether it can in no other way.
+pub fn spellings_of(value: &Value<'_>, local: &LocalType) -> (Vec<RawValue>, bool) {
+    let one = |raw: Raw| (vec![made(&raw)], true);
+    match (value, local) {
+        (Value::Bool(value), _) => one(Raw::Int(i64::from(*value))),
+        (Value::Int(number), _) => one(Raw::Int(*number)),
+        (Value::Float(number), _) => one(Raw::Double(*number)),
+        (Value::Text(text) | Value::Enum(text), _) => one(Raw::from(*text)),
+        (Value::Bytea(bytes), LocalType::Bit(_)) => one(Raw::UInt(bit_number(bytes))),
+        (Value::Bytea(bytes), _) => one(Raw::from(*bytes)),
+        (Value::Uuid(bytes), LocalType::Binary { .. }) => one(Raw::from(&bytes[..])),
+        (Value::Uuid(bytes), LocalType::Uuid) => one(Raw::from(uuid::Uuid::from_bytes(*bytes).to_string())),
+        (Value::Uuid(bytes), _) => {
+            let text = uuid::Uuid::from_bytes(*bytes).to_string();
+            let capitals = made(&Raw::from(text.to_uppercase()));
+            (vec![made(&Raw::from(text)), capitals], false)
+        }
+        (Value::Date(days), _) => one(moment(i64::from(*days).saturating_mul(MICROSECONDS_PER_DAY))),
+        (Value::Timestamp(micros) | Value::Timestamptz(micros), _) => one(moment(*micros)),
+        (Value::Time(micros) | Value::Interval(0, 0, micros), LocalType::Time(_)) => one(time(*micros)),
+        (Value::Other(text), LocalType::Bit(_)) => match u64::from_str_radix(text, 2) {
+            Ok(number) => one(Raw::UInt(number)),
+            Err(_) => (Vec::new(), false),
+        },
+        (Value::Other(text), _) => one(Raw::from(*text)),
+        _ => (Vec::new(), false),
+    }
 }
 
 /// The most characters of a value that are shown.
