@@ -10,6 +10,12 @@ pub(super) fn counts_agree(table: &Table) -> bool {
     let (rejected, waiting) = table.ledger.counts();
     let remote = remote.saturating_sub(table.candidates.len() as u64);
     let stored = local.saturating_sub(rejected + waiting);
+    if table.input.shape.keyless && stored < local {
+        return match table.memory.refused_copies.filter(|_| !table.ledger.newly_rejected) {
+            Some(copies) => remote == local.saturating_sub(copies),
+            None => remote <= stored,
+        };
+    }
     if table.memory.stale_known && !table.ledger.newly_rejected {
         return remote == stored + table.ledger.kept_count() as u64;
     }
@@ -36,6 +42,7 @@ pub(super) fn conclude(table: &mut Table, now: i64) {
     let newly_rejected = std::mem::take(&mut table.ledger.newly_rejected);
     memory.sweep_settled &= !newly_rejected;
     memory.stale_known &= !newly_rejected;
+    memory.refused_copies = memory.refused_copies.filter(|_| !newly_rejected);
     if let Some(ended) = table.windows.ended.filter(|_| mended) {
         memory.stale_known = ended.settled && table.ledger.kept_count() <= MOST_STALE;
         memory.proved_at = Some(ended.started);

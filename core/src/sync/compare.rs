@@ -22,6 +22,8 @@ pub(super) struct Piece {
     pub ranges: Vec<PositionRange>,
     /// Source rows in it.
     pub rows: u64,
+    /// Those of them that the target would not take.
+    pub refused: u64,
     /// Rows that only the source has as they are.
     pub missing: Vec<Item>,
     /// Rows that only the target has as they are.
@@ -100,8 +102,8 @@ impl Compare {
     /// Takes an answer; `false` where it is none to the step named.
     pub fn tell(&mut self, answer: Answer, ledger: &Ledger) -> bool {
         match (std::mem::replace(&mut self.state, State::Done), answer) {
-            (State::Read, Answer::Window(window)) => self.read(vec![window]),
-            (State::Read, Answer::Windows(windows)) => self.read(windows),
+            (State::Read, Answer::Window(window)) => self.read(vec![window], ledger),
+            (State::Read, Answer::Windows(windows)) => self.read(windows, ledger),
             (State::Ask, Answer::Fingerprint(remote)) => {
                 let [range] = self.ranges[..] else { return false };
                 if remote == self.expected(ledger) {
@@ -121,7 +123,7 @@ impl Compare {
     }
 
     /// Takes the source's rows. The stretches beyond those that were read are left to a later comparison.
-    fn read(&mut self, windows: Vec<SourceWindow>) -> bool {
+    fn read(&mut self, windows: Vec<SourceWindow>, ledger: &Ledger) -> bool {
         let fits = |(window, range): (&SourceWindow, &PositionRange)| window.range.from == range.from;
         if windows.is_empty() || !windows.iter().zip(&self.ranges).all(fits) {
             return false;
@@ -139,6 +141,8 @@ impl Compare {
             to: self.ranges.last().and_then(|range| range.to),
         };
         self.piece.top = self.items.last().map(|item| item.position);
+        let refused = self.items.iter().filter(|item| ledger.is_refused(item)).count() + self.piece.bad.len();
+        self.piece.refused = refused as u64;
         self.state = State::Ask;
         true
     }

@@ -48,6 +48,11 @@ pub struct TableMemory {
     pub sweep_took: u64,
     /// The source's change token when the sweep under way began.
     pub sweep_token: Option<Vec<u8>>,
+    /// Rows of the source that the sweep under way found not stored because the target would not take them.
+    pub sweep_refused: u64,
+    /// How many there were in the last whole sweep: of a keyless table's equal rows one is remembered by the server, and
+    /// each is missing from the row count.
+    pub refused_copies: Option<u64>,
     /// The last sweep, where rows stand at a hash: there sweeps alone find what changed.
     pub last_sweep: Option<LastSweep>,
     /// Where reading all rows in order goes on, where rows stand at a hash.

@@ -10,7 +10,8 @@
 //! | `table`, `task` | the machine of one table, and what it may be doing |
 //! | `plan` | which task of a table comes next |
 //! | `close` | status and proof at the end |
-//! | `compare` | compares one stretch of both sides |
+//! | `compare`, `compared` | compares stretches of both sides; what becomes of what differs |
+//! | `in_order` | reads rows in order |
 //! | `places` | where a stretch differs |
 //! | `confirm` | the second look at what was mended |
 //! | `window` | which stretches, how large, how many |
@@ -26,11 +27,13 @@
 
 mod close;
 mod compare;
+mod compared;
 mod confirm;
 mod drive;
 mod dry_run;
 mod excess;
 mod full_read;
+mod in_order;
 mod ledger;
 mod memory;
 mod places;

@@ -7,13 +7,13 @@ use super::full_read::FullRead;
 use super::send::Send;
 use super::step::{Answer, Step};
 use super::table::Table;
-use super::task::{BatchEnd, Purpose, Stage, Task};
+use super::task::{Purpose, Stage, Task};
 use super::window::{Windows, rows_of_window};
 use super::{Seen, TableMemory, close};
 use crate::digest::RowDigest;
 use crate::manifest::Item;
 use crate::reconcile::{Question, Reply};
-use crate::store::{Cursor, PositionRange, SourceBatch, SourceKey, SourceRecord, TableVersion};
+use crate::store::{Cursor, PositionRange, TableVersion};
 
 impl Table {
     /// Takes up the next task, or ends the part.
@@ -177,7 +177,7 @@ impl Table {
                 Task::Ask
             }
             Stage::Held if self.asks_for_held() => Task::Ask,
-            Stage::Upload => self.upload(now),
+            Stage::Upload => self.read_on(now),
             Stage::ReadUntil if self.may_be_full_read() => Task::Ask,
             Stage::Version | Stage::LastVersion if self.version_at != self.changes() => Task::Ask,
             Stage::All if self.asks_for_all() => Task::Ask,
@@ -340,62 +340,11 @@ impl Table {
         range.map_or(Task::None, |range| self.compare(vec![range], Purpose::Tail(range)))
     }
 
-    /// The next batch in order; at least one, then until none is left or the time is up.
-    fn upload(&mut self, now: i64) -> Task {
-        if let Some(task) = self.remember(TableMemory {
-            skipped_to: self.memory.skipped_to,
-            reading: self.memory.reading.clone(),
-            ..self.saved.clone()
-        }) {
-            return task;
-        }
-        // Where it cannot go on later, all is read at once.
-        let at_once = self.input.shape.hashed && self.cursor.is_some() && self.memory.reading.is_none();
-        let late = self.stop || (self.batches > 0 && now >= self.until.upload && !at_once);
-        if self.reading && !late {
-            return Task::Read(self.ledger.next_batch());
-        }
-        self.pending |= self.reading;
-        self.unread = self.reading;
-        self.reading = false;
-        self.stage = self.after(Stage::Upload);
-        Task::None
-    }
-
-    /// Takes rows read in order, and sends them.
-    pub(super) fn read(&mut self, mut batch: SourceBatch) {
-        let last = batch.records.iter().rev().find_map(|record| match record {
-            SourceRecord::Row(row) => Some((SourceKey::Encoded(row.key.clone()).id(), row.item.position)),
-            SourceRecord::Bad(bad) => Some((bad.key.id(), bad.position?)),
-        });
-        self.full_read.add(&batch);
-        self.lacking(&mut batch);
-        self.batch_end = BatchEnd { last, next: batch.next };
-        let send = Send::records(batch.records, &mut self.ledger);
-        if send.step().is_some() {
-            self.task = Task::Upload(send);
-        } else {
-            self.batch_is_done();
-        }
-    }
-
-    /// Moves the cursor on behind a batch that was stored, and its rejections recorded.
-    pub(super) fn batch_is_done(&mut self) {
-        let end = std::mem::take(&mut self.batch_end);
-        let hashed = self.input.shape.hashed;
-        if let Some((_, position)) = end.last.filter(|(id, _)| !hashed && self.ledger.is_known(id)) {
-            self.memory.skipped_to = self.memory.skipped_to.max(Some(position));
-        }
-        self.batches += 1;
-        self.reading = end.next.is_some();
-        self.cursor = end.next;
-        self.memory.reading = if hashed { self.reading_left() } else { None };
-    }
-
     /// The next window, while there is time, and room for what it may find.
     fn window(&mut self, now: i64) -> Task {
         if std::mem::take(&mut self.ledger.newly_rejected) {
             self.memory.sweep_settled = false;
+            self.memory.refused_copies = None;
             self.memory.stale_known = false;
         }
         if self.ledger.holder_gone {
@@ -427,7 +376,7 @@ impl Table {
     }
 
     /// The task of saving this, where it was not saved already.
-    fn remember(&self, memory: TableMemory) -> Option<Task> {
+    pub(super) fn remember(&self, memory: TableMemory) -> Option<Task> {
         (memory != self.saved).then(|| Task::Remember(Box::new(memory)))
     }
 }

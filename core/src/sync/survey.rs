@@ -91,7 +91,7 @@ impl Survey<'_, '_> {
             self.stopping()?;
         }
         let swept = sweep.finish();
-        let rows = swept.rows.saturating_sub(swept.differing_rows());
+        let rows = swept.equal_rows;
         let mut groups = swept.groups(self.rows);
         groups.reverse();
         Ok((Rest::Groups(groups), rows))

@@ -20,12 +20,18 @@ const MOST_RANGES: usize = 16_384;
 const MOST_PASSES: u32 = 3;
 /// Ranges of so few rows are compared row by row.
 const FEW_ROWS: u64 = 64;
+/// Ranges are not made so small that they have fewer rows.
+const FEWEST_ROWS: u64 = 16;
 
 /// What the passes found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Swept {
     /// Rows of the source.
     pub rows: u64,
+    /// Those of them in ranges that do not differ, and how many of these the target has not because it would not take
+    /// them.
+    pub equal_rows: u64,
+    pub refused: u64,
     /// Rows of the source in ranges that differ, where the target has no more.
     pub lacking: u64,
     /// Ranges that differ, in order, each with the rows of the side that has more.
@@ -129,6 +135,9 @@ impl Sweep {
         for (((remote, local), expected), known_bad) in remote.iter().zip(&local).zip(expected).zip(known_bad)
         {
             if remote.agrees(&RangeSummary::new(remote.range, &expected)) && local.bad == known_bad {
+                let rows = local.rows.row_count() + local.bad;
+                self.swept.equal_rows += rows;
+                self.swept.refused += rows.saturating_sub(remote.row_count);
                 continue;
             }
             if local.rows.row_count() >= remote.row_count {
@@ -140,7 +149,9 @@ impl Sweep {
         }
         let rows = self.swept.differing_rows();
         let ranges = self.swept.differing.len();
-        let parts = (MOST_RANGES / ranges.max(1)).checked_ilog2().map_or(1, |bits| 1usize << bits);
+        let worthwhile = usize::try_from(rows / (ranges.max(1) as u64 * FEWEST_ROWS)).unwrap_or(MOST_RANGES);
+        let parts = (MOST_RANGES / ranges.max(1)).min(worthwhile);
+        let parts = parts.checked_ilog2().map_or(1, |bits| 1usize << bits);
         let dense = rows <= FEW_ROWS.saturating_mul(ranges as u64) || lost > rows / 2;
         if rows > self.few && !dense && parts > 1 && self.passes < MOST_PASSES {
             let differing = std::mem::take(&mut self.swept.differing);

@@ -103,6 +103,7 @@ impl Table {
             return;
         }
         let memory = &mut self.memory;
+        memory.refused_copies = Some(memory.sweep_refused).filter(|_| whole);
         let token = memory.sweep_token.take().filter(|_| whole);
         memory.last_sweep =
             Some(LastSweep { ended: now, took: std::mem::take(&mut memory.sweep_took), token });
@@ -160,6 +161,7 @@ impl Table {
     pub(super) fn begin_sweep(&mut self, now: i64) -> crate::store::PositionRange {
         if self.memory.window_from.is_none() && self.input.shape.hashed {
             (self.memory.sweep_token, self.memory.sweep_took) = (self.token.clone(), 0);
+            self.memory.sweep_refused = 0;
         }
         self.windows.begin(&mut self.memory, now)
     }
@@ -168,8 +170,9 @@ impl Table {
     pub(super) fn swept(&mut self, swept: Swept) {
         let few = self.rows_of_pass();
         let report = &mut self.ledger.report;
+        self.memory.sweep_refused += swept.refused;
         if swept.rows > 0 {
-            let rows = swept.rows.saturating_sub(swept.differing_rows());
+            let rows = swept.equal_rows;
             report.compared_rows += rows;
             self.ledger.events.push(Event::Compared { rows, missing: 0, excess: 0 });
         }

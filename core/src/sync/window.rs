@@ -103,7 +103,7 @@ impl Windows {
 
     /// A sweep was made of what the source has now: no more of it needs to be compared in this run.
     pub fn relax(&mut self) {
-        self.forced = false;
+        (self.start, self.wrapped) = (None, true);
     }
 
     /// Whether the whole table was compared because it had to be.

@@ -80,6 +80,9 @@ impl Model {
             state.calls = 0;
             state.rows_read = 0;
             state.clock += 1_000;
+            for table in &mut state.tables {
+                (table.unanswered, table.stream) = (None, None);
+            }
         }
         let report = run(
             &mut ModelSource(self.state.clone()),

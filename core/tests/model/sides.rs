@@ -17,8 +17,9 @@ use super::state::{Kind, LocalRow, RemoteRow, State};
 pub struct ModelSource(pub Rc<RefCell<State>>);
 pub struct ModelTarget(pub Rc<RefCell<State>>);
 
+/// The key's number; that of a keyless row is 0.
 fn key_of(bytes: &[u8]) -> u64 {
-    u64::from_be_bytes(bytes.try_into().expect("a key"))
+    u64::from_be_bytes(bytes[..8].try_into().expect("a key"))
 }
 
 fn key_in(key: &SourceKey) -> u64 {
@@ -36,7 +37,9 @@ impl Source for ModelSource {
     fn max_position(&mut self, table: TableId) -> Outcome<Option<i64>> {
         let mut state = self.0.borrow_mut();
         state.before("max_position", table, &[], 0)?;
-        Ok(state.tables[table].local.values().filter_map(LocalRow::position).max())
+        assert!(!state.tables[table].shape.hashed);
+        let model = &state.tables[table];
+        Ok(model.local_by_position(PositionRange::ALL).last().map(|(position, _)| *position))
     }
     fn row_count(&mut self, table: TableId) -> Outcome<u64> {
         let mut state = self.0.borrow_mut();
@@ -51,6 +54,36 @@ impl Source for ModelSource {
         let positions = state.tables[table].local_by_position(range);
         Ok(positions.iter().rev().nth(rows as usize - 1).map(|(position, _)| *position))
     }
+    fn settled(&mut self, table: TableId) -> Outcome<Option<i64>> {
+        let mut state = self.0.borrow_mut();
+        state.before("settled", table, &[], 0)?;
+        Ok(state.tables[table].settled)
+    }
+    fn is_scanned(&mut self, table: TableId) -> Outcome<bool> {
+        let mut state = self.0.borrow_mut();
+        state.before("is_scanned", table, &[], 0)?;
+        Ok(state.tables[table].scanned)
+    }
+    fn fingerprints(&mut self, table: TableId, ranges: &[PositionRange]) -> Outcome<Vec<RangeHeld>> {
+        assert!(in_order(ranges), "{ranges:?}");
+        let mut state = self.0.borrow_mut();
+        let rows = state.tables[table].local.len();
+        state.before("fingerprints", table, &[], rows)?;
+        let model = &state.tables[table];
+        let mut held = vec![RangeHeld::default(); ranges.len()];
+        for (key, row) in &model.local {
+            let at = match row.position(model.shape, *key) {
+                Some(position) => ranges.iter().position(|range| range.contains(position)),
+                None => ranges.iter().position(|range| range.from.is_none()),
+            };
+            let Some(held) = at.and_then(|at| held.get_mut(at)) else { continue };
+            match row.record(model.shape, *key) {
+                SourceRecord::Row(row) => held.rows.insert(&row.item.digest),
+                SourceRecord::Bad(_) => held.bad += 1,
+            }
+        }
+        Ok(held)
+    }
     fn read_batch(
         &mut self,
         table: TableId,
@@ -59,9 +92,12 @@ impl Source for ModelSource {
     ) -> Outcome<SourceBatch> {
         let mut state = self.0.borrow_mut();
         state.before("read_batch", table, &[], 0)?;
+        if state.tables[table].shape.hashed {
+            return Ok(own_order(&mut state, table, after, limit));
+        }
         let model = &state.tables[table];
         let mut batch = SourceBatch::default();
-        let mut bytes = 0;
+        let (mut bytes, mut last) = (0, None);
         let range = PositionRange { from: after.map(|after| after.position), to: None };
         for (position, key) in model.local_by_position(range) {
             let passed = after.is_some_and(|after| match &after.key {
@@ -74,31 +110,84 @@ impl Source for ModelSource {
             let row = &model.local[&key];
             bytes += row.bytes(key).len();
             let full = batch.records.len() >= limit.rows || bytes > limit.bytes;
-            if full && let Some(last) = batch.records.last() {
-                let (position, key) = match last {
-                    SourceRecord::Row(row) => (row.item.position, row.key.clone()),
-                    SourceRecord::Bad(bad) => match &bad.key {
-                        SourceKey::Encoded(key) | SourceKey::Raw(key) => {
-                            (bad.position.expect("a position"), key.clone())
-                        }
-                    },
-                };
-                batch.next = Some(Cursor { position, key: Some(key) });
+            if let Some((position, id)) = last.filter(|_| full) {
+                batch.next = Some(Cursor { position, key: Some(super::key_bytes(id)) });
                 break;
             }
-            batch.records.push(row.record(key));
+            last = Some((position, key));
+            batch.records.push(row.record(model.shape, key));
         }
         state.clock += state.cost.1 * batch.records.len() as i64;
         Ok(batch)
     }
     fn window(&mut self, table: TableId, range: PositionRange, rows: u64) -> Outcome<SourceWindow> {
+        self.0.borrow_mut().before("window", table, &[], rows as usize)?;
+        Ok(self.read_window(table, range, rows))
+    }
+    fn windows(&mut self, table: TableId, ranges: &[PositionRange], rows: u64) -> Outcome<Vec<SourceWindow>> {
+        assert!(in_order(ranges), "{ranges:?}");
+        assert!(ranges.windows(2).all(|pair| pair[0].to != pair[1].from), "ranges that meet: {ranges:?}");
+        self.0.borrow_mut().before("windows", table, &[], 0)?;
+        let (mut windows, mut left) = (Vec::new(), rows);
+        for range in ranges {
+            let window = self.read_window(table, *range, left);
+            left = left.saturating_sub(window.rows());
+            let is_whole = window.range == *range;
+            windows.push(window);
+            if left == 0 || !is_whole {
+                break;
+            }
+        }
+        Ok(windows)
+    }
+    fn rows_of(&mut self, table: TableId, items: &[Item]) -> Outcome<Vec<SourceRow>> {
         let mut state = self.0.borrow_mut();
-        state.before("window", table, &[], rows as usize)?;
+        state.before("rows_of", table, &[], items.len())?;
+        let mut wanted: HashMap<Item, usize> = HashMap::new();
+        items.iter().for_each(|item| *wanted.entry(*item).or_default() += 1);
+        let shape = state.tables[table].shape;
+        let rows = state.tables[table].local.iter();
+        Ok(rows
+            .filter(|(key, row)| take_copy(&mut wanted, &row.item(shape, **key)))
+            .filter_map(|(key, row)| match row.record(shape, *key) {
+                SourceRecord::Row(row) => Some(row),
+                SourceRecord::Bad(_) => None,
+            })
+            .collect())
+    }
+    fn lookup(&mut self, table: TableId, keys: &[SourceKey]) -> Outcome<Vec<Option<SourceRecord>>> {
+        let mut state = self.0.borrow_mut();
+        let numbers: Vec<u64> = keys.iter().map(key_in).collect();
+        state.before("lookup", table, &numbers, keys.len())?;
+        let model = &state.tables[table];
+        if model.shape.keyless {
+            let with = |key: &SourceKey| {
+                let records = model.local.iter().map(|(id, row)| row.record(model.shape, *id));
+                let mut own = records.filter(|record| match (record, key) {
+                    (SourceRecord::Row(row), SourceKey::Encoded(key)) => row.key == *key,
+                    (SourceRecord::Bad(bad), key) => bad.key == *key,
+                    _ => false,
+                });
+                own.next()
+            };
+            return Ok(keys.iter().map(with).collect());
+        }
+        let found: Vec<_> =
+            numbers.iter().map(|key| model.local.get(key).map(|row| row.record(model.shape, *key))).collect();
+        let absent = numbers.iter().zip(&found).filter(|(_, found)| found.is_none());
+        state.absent = absent.map(|(key, _)| (table, *key)).collect();
+        Ok(found)
+    }
+}
+
+impl ModelSource {
+    fn read_window(&self, table: TableId, range: PositionRange, rows: u64) -> SourceWindow {
+        let mut state = self.0.borrow_mut();
         let model = &state.tables[table];
         let mut window = SourceWindow { range, ..SourceWindow::default() };
         if range.from.is_none() {
             let nowhere = model.local.iter().filter(|(_, row)| row.kind == Kind::Nowhere);
-            window.bad.extend(nowhere.filter_map(|(key, row)| match row.record(*key) {
+            window.bad.extend(nowhere.filter_map(|(key, row)| match row.record(model.shape, *key) {
                 SourceRecord::Bad(bad) => Some(*bad),
                 SourceRecord::Row(_) => None,
             }));
@@ -111,39 +200,49 @@ impl Source for ModelSource {
                 break;
             }
             last = Some(position);
-            match model.local[&key].record(key) {
+            match model.local[&key].record(model.shape, key) {
                 SourceRecord::Row(row) => window.items.push(row.item),
                 SourceRecord::Bad(bad) => window.bad.push(*bad),
             }
         }
         state.rows_read += window.items.len() + window.bad.len();
-        Ok(window)
+        window
     }
-    fn rows_of(&mut self, table: TableId, items: &[Item]) -> Outcome<Vec<SourceRow>> {
-        let mut state = self.0.borrow_mut();
-        state.before("rows_of", table, &[], items.len())?;
-        let wanted: HashMap<Item, ()> = items.iter().map(|item| (*item, ())).collect();
-        let rows = state.tables[table].local.iter();
-        Ok(rows
-            .filter(|(key, row)| wanted.contains_key(&row.item(**key)))
-            .filter_map(|(key, row)| match row.record(*key) {
-                SourceRecord::Row(row) => Some(row),
-                SourceRecord::Bad(_) => None,
-            })
-            .collect())
+}
+
+/// Whether one more of these items is wanted.
+fn take_copy(wanted: &mut HashMap<Item, usize>, item: &Item) -> bool {
+    match wanted.get_mut(item) {
+        Some(copies) if *copies > 0 => {
+            *copies -= 1;
+            true
+        }
+        _ => false,
     }
-    fn lookup(&mut self, table: TableId, keys: &[SourceKey]) -> Outcome<Vec<Option<SourceRecord>>> {
-        let mut state = self.0.borrow_mut();
-        let numbers: Vec<u64> = keys.iter().map(key_in).collect();
-        state.before("lookup", table, &numbers, keys.len())?;
-        let found: Vec<_> = numbers
-            .iter()
-            .map(|key| state.tables[table].local.get(key).map(|row| row.record(*key)))
-            .collect();
-        let absent = numbers.iter().zip(&found).filter(|(_, found)| found.is_none());
-        state.absent = absent.map(|(key, _)| (table, *key)).collect();
-        Ok(found)
+}
+
+/// Rows in the order of their numbers, which says nothing of positions.
+fn own_order(state: &mut State, table: TableId, after: Option<&Cursor>, limit: BatchLimit) -> SourceBatch {
+    let model = &state.tables[table];
+    let from = match after {
+        None => 0,
+        Some(Cursor { key: Some(key), .. }) => key_of(key) + 1,
+        Some(Cursor { key: None, .. }) => model.stream.expect("an open stream") + 1,
+    };
+    let mut batch = SourceBatch::default();
+    let mut last = None;
+    for (id, row) in model.local.range(from..).filter(|(_, row)| row.kind != Kind::Nowhere) {
+        if let Some(last) = last.filter(|_| batch.records.len() >= limit.rows) {
+            let key = (!model.holds_stream).then(|| super::key_bytes(last));
+            batch.next = Some(Cursor { position: 0, key });
+            break;
+        }
+        last = Some(*id);
+        batch.records.push(row.record(model.shape, *id));
     }
+    state.tables[table].stream = last;
+    state.clock += state.cost.1 * batch.records.len() as i64;
+    batch
 }
 
 impl State {
@@ -171,6 +270,25 @@ impl State {
     }
 }
 
+impl State {
+    /// Deletes one of a keyless table's equal rows.
+    fn delete_copy(&mut self, table: TableId, item: Item, deleted: &mut Deleted) {
+        let model = &mut self.tables[table];
+        let shape = model.shape;
+        let copies = model.remote.iter().filter(|(id, row)| row.item(shape, **id) == item);
+        let copies: Vec<u64> = copies.map(|(id, _)| *id).collect();
+        let Some(id) = copies.first() else { return };
+        if model.hold {
+            deleted.held += 1;
+            return;
+        }
+        let own = model.local.iter().filter(|(id, row)| row.item(shape, **id) == item).count();
+        assert!(self.hook.is_some() || copies.len() > own, "a copy is deleted that the source has");
+        model.remote.remove(id);
+        deleted.deleted += 1;
+    }
+}
+
 impl ModelTarget {
     /// The rows of each range as they are when a call takes effect, by position.
     fn held(
@@ -182,8 +300,7 @@ impl ModelTarget {
         assert!(in_order(ranges), "{ranges:?}");
         let mut state = self.0.borrow_mut();
         state.before(operation, table, &[], 0)?;
-        let all = state.tables[table].remote.iter().map(|(key, row)| row.item(*key));
-        let mut items: Vec<Item> = all.collect();
+        let mut items: Vec<Item> = state.tables[table].remote_items().collect();
         items.sort_unstable();
         let of = |range: PositionRange| -> Vec<Item> {
             items.iter().filter(|item| range.contains(item.position)).copied().collect()
@@ -231,6 +348,7 @@ impl Summaries for ModelTarget {
         first: u32,
         symbols: u32,
     ) -> Outcome<Vec<u8>> {
+        assert!(!self.0.borrow().tables[table].shape.keyless, "symbols over rows without a key");
         let mut sketch = Sketch::new(ranges, first, symbols).expect("a sketch");
         let held = self.held("sketch", table, ranges)?;
         held.iter().flat_map(|(_, items)| items).for_each(|item| sketch.add(&item.into()));
@@ -251,33 +369,65 @@ impl Target for ModelTarget {
     fn fingerprint(&mut self, table: TableId, range: PositionRange) -> Outcome<Fingerprint> {
         let mut state = self.0.borrow_mut();
         state.before("fingerprint", table, &[], 0)?;
-        let rows = state.tables[table].remote.iter().map(|(key, row)| row.item(*key));
+        let rows = state.tables[table].remote_items();
         Ok(rows.filter(|item| range.contains(item.position)).map(|item| item.digest).collect())
     }
     fn keys_of(&mut self, table: TableId, items: &[ShortItem]) -> Outcome<Vec<KeyedItem>> {
         let mut state = self.0.borrow_mut();
         state.before("keys_of", table, &[], items.len())?;
         let all = state.tables[table].remote.iter();
-        let keyed = all.map(|(key, row)| KeyedItem { item: row.item(*key), key: super::key_bytes(*key) });
-        Ok(keyed.filter(|row| items.contains(&ShortItem::from(&row.item))).collect())
+        let shape = state.tables[table].shape;
+        let keyed =
+            all.map(|(key, row)| KeyedItem { item: row.item(shape, *key), key: row.key(shape, *key) });
+        if !shape.keyless {
+            return Ok(keyed.filter(|row| items.contains(&ShortItem::from(&row.item))).collect());
+        }
+        let mut wanted: HashMap<ShortItem, usize> = HashMap::new();
+        items.iter().for_each(|item| *wanted.entry(*item).or_default() += 1);
+        let mut taken = |item: &ShortItem| {
+            let copies = wanted.entry(*item).or_default();
+            let is_wanted = *copies > 0;
+            *copies = copies.saturating_sub(1);
+            is_wanted
+        };
+        Ok(keyed.filter(|row| taken(&ShortItem::from(&row.item))).collect())
     }
     fn upload(&mut self, table: TableId, rows: &[SourceRow]) -> Outcome<Uploaded> {
         let mut state = self.0.borrow_mut();
         let numbers: Vec<u64> = rows.iter().map(|row| key_of(&row.key)).collect();
-        state.before("upload", table, &numbers, rows.len())?;
+        let sent: Vec<Vec<u8>> = rows.iter().map(|row| row.row.clone()).collect();
+        if let Some((unanswered, _)) = &state.tables[table].unanswered {
+            assert_eq!(*unanswered, sent, "an upload that failed is made again before any other");
+        }
+        if let Err(failure) = state.before("upload", table, &numbers, rows.len()) {
+            let known = state.tables[table].unanswered.take();
+            state.tables[table].unanswered = Some(known.unwrap_or((sent, None)));
+            return Err(failure);
+        }
+        if let Some((_, Some(answer))) = state.tables[table].unanswered.take() {
+            if state.tables[table].shape.keyless {
+                return Ok(answer);
+            }
+        }
         let mut uploaded = Uploaded::default();
         let mut batch: Vec<(usize, u64, RemoteRow)> = Vec::new();
+        let shape = state.tables[table].shape;
+        let mut next_id = state.tables[table].remote.keys().last().map_or(0, |last| last + 1);
         let refusal = |ordinal, key: u64, sqlstate: &str, holder: Option<u64>| Refusal {
             ordinal,
             waits: sqlstate.starts_with("23"),
-            holder: holder.map(super::key_bytes),
+            holder: holder.filter(|_| !shape.keyless).map(super::key_bytes),
             sqlstate: sqlstate.to_owned(),
             column: None,
             key_text: format!("{{\"id\": {key}}}"),
             message: "refused".to_owned(),
         };
         for (ordinal, row) in rows.iter().enumerate() {
-            let (key, row, poison) = RemoteRow::decode(&row.row);
+            let (mut key, row, poison) = RemoteRow::decode(&row.row);
+            if shape.keyless {
+                key = next_id;
+                next_id += 1;
+            }
             let lowers = state.tables[table].remote.get(&key).is_some_and(|now| now.version > row.version);
             if poison {
                 uploaded.refused.push(refusal(ordinal, key, "22003", None));
@@ -307,7 +457,10 @@ impl Target for ModelTarget {
             }
         }
         state.tables[table].remote = after;
-        state.after("upload")?;
+        if let Err(failure) = state.after("upload") {
+            state.tables[table].unanswered = Some((sent, Some(uploaded)));
+            return Err(failure);
+        }
         Ok(uploaded)
     }
     fn delete(&mut self, table: TableId, rows: &[KeyedItem], planned: u64) -> Outcome<Deleted> {
@@ -317,10 +470,18 @@ impl Target for ModelTarget {
         assert!(planned >= rows.len() as u64, "a plan of fewer rows than are to be deleted");
         state.tables[table].planned = state.tables[table].planned.max(planned);
         let mut deleted = Deleted::default();
+        if state.tables[table].shape.keyless {
+            for row in rows {
+                state.delete_copy(table, row.item, &mut deleted);
+            }
+            state.after("delete")?;
+            return Ok(deleted);
+        }
+        let shape = state.tables[table].shape;
         for (at, row) in rows.iter().enumerate() {
             let key = key_of(&row.key);
             assert!(state.absent.contains(&(table, key)), "row {key} was not looked up before its delete");
-            if state.tables[table].remote.get(&key).is_none_or(|now| now.item(key) != row.item) {
+            if state.tables[table].remote.get(&key).is_none_or(|now| now.item(shape, key) != row.item) {
                 continue;
             }
             if state.tables[table].hold {

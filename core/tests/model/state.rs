@@ -8,7 +8,7 @@ use plimsoll_core::fingerprint::Fingerprint;
 use plimsoll_core::manifest::Item;
 use plimsoll_core::store::{
     BadRow, BatchRecord, Failure, FailureKind, KeyId, Outcome, PositionRange, Rejected, SourceKey,
-    SourceRecord, SourceRow, TableId, TableShape, TableVersion,
+    SourceRecord, SourceRow, TableId, TableShape, TableVersion, Uploaded,
 };
 use plimsoll_core::sync::{Event, TableMemory};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -34,7 +34,7 @@ pub struct LocalRow {
     pub kind: Kind,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RemoteRow {
     pub version: i64,
     pub value: u32,
@@ -46,40 +46,61 @@ pub fn key_bytes(key: u64) -> Vec<u8> {
     key.to_be_bytes().to_vec()
 }
 
-/// The model's own digest: of the values, as quick as can be.
-fn item(key: u64, row: &RemoteRow, kind: Kind) -> Item {
+/// The model's own digest: of the values, as quick as can be. A keyless row is its values alone.
+fn item(shape: TableShape, key: u64, row: &RemoteRow, kind: Kind) -> Item {
+    let key = if shape.keyless { 0 } else { key };
     let mut digest = [0; 32];
     for (salt, part) in digest.chunks_mut(8).enumerate() {
         let mut hasher = DefaultHasher::new();
         (salt, key, row.version, row.value, row.unique, row.parent, kind as u8).hash(&mut hasher);
         part.copy_from_slice(&hasher.finish().to_le_bytes());
     }
-    Item { position: row.version, digest: RowDigest(digest) }
+    let position = match (shape.hashed, shape.keyless) {
+        (false, _) => row.version,
+        (true, true) => i64::from_le_bytes(digest[16..24].try_into().unwrap()),
+        (true, false) => {
+            let mut hasher = DefaultHasher::new();
+            key.hash(&mut hasher);
+            hasher.finish() as i64
+        }
+    };
+    Item { position, digest: RowDigest(digest) }
 }
 
 impl LocalRow {
     pub fn new(version: i64, value: u32) -> Self {
         LocalRow { version, value, unique: None, parent: None, kind: Kind::Good }
     }
-    pub fn item(&self, key: u64) -> Item {
-        item(key, &self.stored(), self.kind)
+    pub fn item(&self, shape: TableShape, key: u64) -> Item {
+        item(shape, key, &self.stored(), self.kind)
     }
-    pub fn record(&self, key: u64) -> SourceRecord {
+    pub fn key(&self, shape: TableShape, key: u64) -> Vec<u8> {
+        if shape.keyless { self.bytes(0) } else { key_bytes(key) }
+    }
+    pub fn record(&self, shape: TableShape, key: u64) -> SourceRecord {
         if matches!(self.kind, Kind::Bad | Kind::Nowhere) {
             return SourceRecord::Bad(Box::new(BadRow {
-                position: self.position(),
-                key: SourceKey::Encoded(key_bytes(key)),
+                position: self.position(shape, key),
+                key: match shape.keyless {
+                    true => SourceKey::Raw(self.bytes(0)),
+                    false => SourceKey::Encoded(key_bytes(key)),
+                },
                 key_text: format!("{{\"id\": {key}}}"),
-                source_digest: self.item(key).digest,
+                source_digest: self.item(shape, key).digest,
                 column: Some("value".to_owned()),
                 sqlstate: "22021".to_owned(),
                 message: "column \"value\" holds NUL".to_owned(),
             }));
         }
-        SourceRecord::Row(SourceRow { item: self.item(key), key: key_bytes(key), row: self.bytes(key) })
+        let row = self.bytes(if shape.keyless { 0 } else { key });
+        SourceRecord::Row(SourceRow { item: self.item(shape, key), key: self.key(shape, key), row })
     }
-    pub fn position(&self) -> Option<i64> {
-        (self.kind != Kind::Nowhere).then_some(self.version)
+    pub fn position(&self, shape: TableShape, key: u64) -> Option<i64> {
+        let position = || match shape.hashed {
+            true => self.item(shape, key).position,
+            false => self.version,
+        };
+        (self.kind != Kind::Nowhere).then(position)
     }
     /// The row as it travels: the model's own form.
     pub fn bytes(&self, key: u64) -> Vec<u8> {
@@ -88,7 +109,7 @@ impl LocalRow {
         bytes.extend(self.value.to_be_bytes());
         bytes.extend(self.unique.map_or(u64::MAX, u64::from).to_be_bytes());
         bytes.extend(self.parent.unwrap_or(u64::MAX).to_be_bytes());
-        bytes.push(u8::from(self.kind == Kind::Poison));
+        bytes.push(self.kind as u8);
         bytes
     }
     pub fn stored(&self) -> RemoteRow {
@@ -104,10 +125,21 @@ impl RemoteRow {
         let unique = Some(long(20)).filter(|unique| *unique != u64::MAX).map(|unique| unique as u32);
         let parent = Some(long(28)).filter(|parent| *parent != u64::MAX);
         let row = RemoteRow { version: long(8) as i64, value, unique, parent };
-        (long(0), row, bytes[36] == 1)
+        (long(0), row, bytes[36] == Kind::Poison as u8)
     }
-    pub fn item(&self, key: u64) -> Item {
-        item(key, self, Kind::Good)
+    pub fn item(&self, shape: TableShape, key: u64) -> Item {
+        item(shape, key, self, Kind::Good)
+    }
+    /// The row's encoded key.
+    pub fn key(&self, shape: TableShape, key: u64) -> Vec<u8> {
+        let row = LocalRow {
+            version: self.version,
+            value: self.value,
+            unique: self.unique,
+            parent: self.parent,
+            kind: Kind::Good,
+        };
+        row.key(shape, key)
     }
 }
 
@@ -129,28 +161,47 @@ pub struct Table {
     pub planned: u64,
     /// Whether the target keeps the digest sum of its rows.
     pub keeps_sum: bool,
+    /// Whether the source reads all rows to find those of a range.
+    pub scanned: bool,
+    /// Whether the source cannot go on reading in order once it was closed.
+    pub holds_stream: bool,
+    /// Where such a reading stands.
+    pub stream: Option<u64>,
+    /// What the source says is settled.
+    pub settled: Option<i64>,
+    /// The rows of an upload that failed in passing and, where it took effect, what it did.
+    pub unanswered: Option<(Vec<Vec<u8>>, Option<Uploaded>)>,
 }
 
 impl Table {
     pub fn remote_version(&self) -> TableVersion {
         TableVersion {
             row_count: Some(self.remote.len() as u64),
-            max_position: self.remote.values().map(|row| row.version).max(),
+            max_position: self.remote_items().map(|item| item.position).max(),
             max_modified: None,
-            sum: self.keeps_sum.then(|| {
-                let digests = self.remote.iter().map(|(key, row)| row.item(*key).digest);
-                digests.collect::<Fingerprint>().sum()
-            }),
+            sum: self
+                .keeps_sum
+                .then(|| self.remote_items().map(|item| item.digest).collect::<Fingerprint>().sum()),
         }
+    }
+    pub fn remote_items(&self) -> impl Iterator<Item = Item> {
+        self.remote.iter().map(|(key, row)| row.item(self.shape, *key))
     }
     /// Judged by values, not by digests.
     pub fn is_equal(&self) -> bool {
+        if self.shape.keyless {
+            let mut local: Vec<RemoteRow> = self.local.values().map(LocalRow::stored).collect();
+            let mut remote: Vec<RemoteRow> = self.remote.values().cloned().collect();
+            local.sort_unstable();
+            remote.sort_unstable();
+            return self.local.values().all(|row| row.kind == Kind::Good) && local == remote;
+        }
         let local: BTreeMap<u64, RemoteRow> =
             self.local.iter().map(|(key, row)| (*key, row.stored())).collect();
         self.local.values().all(|row| row.kind == Kind::Good) && local == self.remote
     }
     pub fn local_by_position(&self, range: PositionRange) -> Vec<(i64, u64)> {
-        let rows = self.local.iter().filter_map(|(key, row)| Some((row.position()?, *key)));
+        let rows = self.local.iter().filter_map(|(key, row)| Some((row.position(self.shape, *key)?, *key)));
         let mut rows: Vec<_> = rows.filter(|(position, _)| range.contains(*position)).collect();
         rows.sort_unstable();
         rows
@@ -238,6 +289,7 @@ impl State {
         rows: usize,
     ) -> Outcome<()> {
         self.calls += 1;
+        assert!(self.calls < 50_000, "a run without an end: {:?}", &self.log[self.log.len() - 20..]);
         self.clock += self.cost.0 + self.cost.1 * rows as i64;
         self.log.push(Call { operation, table, keys: keys.to_vec() });
         if let Some(mut hook) = self.hook.take() {
