@@ -74,6 +74,24 @@ CREATE SCHEMA plimsoll;
 REVOKE ALL ON SCHEMA plimsoll FROM PUBLIC;
 GRANT USAGE ON SCHEMA plimsoll TO plimsoll_admin, plimsoll_agent, plimsoll_reader;
 
+-- What everybody may use. Indexes of managed tables are over these functions, and whoever writes to a table keeps its
+-- indexes, with their own rights; statements on a table name the functions with the rights of its owner. They read their
+-- arguments alone. Nothing else belongs here.
+CREATE SCHEMA plimsoll_open;
+REVOKE ALL ON SCHEMA plimsoll_open FROM PUBLIC;
+GRANT USAGE ON SCHEMA plimsoll_open TO PUBLIC;
+
+-- Both run once a row and look nothing up by a bare name: a pinned search_path would cost many times what they do.
+CREATE FUNCTION plimsoll_open.hash_position(numbers integer[], VARIADIC columns "any") RETURNS bigint
+    LANGUAGE c IMMUTABLE PARALLEL SAFE COST 20 AS 'MODULE_PATHNAME', 'hash_position_wrapper';
+COMMENT ON FUNCTION plimsoll_open.hash_position(integer[], VARIADIC "any") IS
+    'Where a row stands that is placed by a hash: of columns with these numbers, or of a ROW of them';
+
+CREATE FUNCTION plimsoll_open.version_position(version bytea) RETURNS bigint
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 5 AS 'MODULE_PATHNAME', 'version_position_wrapper';
+COMMENT ON FUNCTION plimsoll_open.version_position(bytea) IS
+    'Where a row stands with a binary version: its first eight bytes as a number';
+
 -- What statements of the extension read secrets by: a parameter is seen in logs.
 CREATE FUNCTION plimsoll.held_secret() RETURNS bytea
     LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
@@ -141,10 +159,14 @@ CREATE TABLE plimsoll.table_record (
     owner_name name NOT NULL,
     tenant_columns name[] NOT NULL,
     key_columns name[] NOT NULL,
-    version_column name NOT NULL,
+    -- Without one, and where each row counts its own revisions, rows stand at a hash of the columns in placed_by.
+    version_column name,
     modified_column name,
     version_scope text NOT NULL,
     server_columns name[] NOT NULL,
+    placed_by name[] NOT NULL,
+    -- Labels of the enums among these columns, by column: of renamed ones the hash would be another.
+    placed_by_labels jsonb NOT NULL DEFAULT '{}',
     superuser_allowed boolean NOT NULL DEFAULT false,
     -- Triggers keep fingerprints of the rows up to date.
     keep_manifest boolean NOT NULL DEFAULT false,
@@ -263,6 +285,22 @@ CREATE TABLE plimsoll.replica_record (
     PRIMARY KEY (database_id, table_id)
 );
 
+-- The last upload of a run to each table without a key: rows that are sent again by an agent who got no answer must not
+-- be stored twice. With the answer, for as long as the run goes on.
+CREATE TABLE plimsoll.upload_record (
+    run_id bigint NOT NULL,
+    table_id integer NOT NULL REFERENCES plimsoll.table_record ON DELETE CASCADE,
+    database_id uuid NOT NULL REFERENCES plimsoll.database_record ON DELETE CASCADE,
+    batch_number bigint NOT NULL,
+    -- Of the bytes that were sent, made with the database's own key.
+    digest bytea NOT NULL,
+    inserted bigint NOT NULL,
+    fingerprint bytea NOT NULL,
+    rejected text[] NOT NULL,
+    PRIMARY KEY (run_id, table_id)
+);
+CREATE INDEX upload_record_by_database ON plimsoll.upload_record (database_id);
+
 -- Rows deleted or set back per hour: what the guard against destruction counts.
 CREATE TABLE plimsoll.guard_record (
     database_id uuid NOT NULL REFERENCES plimsoll.database_record ON DELETE CASCADE,
@@ -365,7 +403,7 @@ DECLARE
 BEGIN
     FOREACH kept IN ARRAY ARRAY['database_record', 'token_record', 'token_use', 'act_record', 'act_record_act_id_seq', 'table_record', 'table_record_table_id_seq',
         'column_record', 'lease_record', 'run_record', 'batch_record', 'batch_record_batch_id_seq',
-        'rejected_record', 'replica_record', 'guard_record', 'run_number', 'failed_logins']
+        'rejected_record', 'replica_record', 'upload_record', 'guard_record', 'run_number', 'failed_logins']
     LOOP
         PERFORM pg_catalog.pg_extension_config_dump(
             ('plimsoll.' OPERATOR(pg_catalog.||) kept)::pg_catalog.regclass, '');
@@ -652,7 +690,7 @@ COMMENT ON FUNCTION plimsoll.table_version(uuid, text) IS 'What one replica says
 
 CREATE FUNCTION plimsoll.table_schema(database_id uuid, relation text, OUT column_number integer,
         OUT column_name text, OUT column_type text, OUT not_null boolean, OUT is_key boolean,
-        OUT is_version boolean, OUT is_modified boolean) RETURNS SETOF record
+        OUT is_version boolean, OUT is_modified boolean, OUT places boolean) RETURNS SETOF record
     LANGUAGE c STABLE STRICT PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'table_schema_wrapper';
 COMMENT ON FUNCTION plimsoll.table_schema(uuid, text) IS
@@ -762,12 +800,13 @@ COMMENT ON FUNCTION plimsoll.download(uuid, text, int8range, integer, bytea) IS
     'Encoded rows of a range in (version, key) order, and where to go on';
 
 CREATE FUNCTION plimsoll.upload(database_id uuid, relation text, rows bytea, run_id bigint DEFAULT NULL,
-        schema_stamp bigint DEFAULT NULL, absent_columns integer[] DEFAULT NULL, OUT inserted bigint, OUT updated bigint, OUT unchanged bigint, OUT fingerprint bytea, OUT held bigint,
+        schema_stamp bigint DEFAULT NULL, absent_columns integer[] DEFAULT NULL, batch_number bigint DEFAULT NULL,
+        OUT inserted bigint, OUT updated bigint, OUT unchanged bigint, OUT fingerprint bytea, OUT held bigint,
         OUT rejected jsonb) RETURNS SETOF record
     LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'upload_wrapper';
-COMMENT ON FUNCTION plimsoll.upload(uuid, text, bytea, bigint, bigint, integer[]) IS
-    'Stores encoded rows as they were sent, or says row by row why not';
+COMMENT ON FUNCTION plimsoll.upload(uuid, text, bytea, bigint, bigint, integer[], bigint) IS
+    'Stores encoded rows as they were sent, or says row by row why not; in a table without a key each number once';
 
 CREATE FUNCTION plimsoll.upload(database_id uuid, relation text, rows jsonb, run_id bigint DEFAULT NULL,
         OUT inserted bigint, OUT updated bigint, OUT unchanged bigint, OUT fingerprint bytea, OUT held bigint,
@@ -867,8 +906,11 @@ CREATE VIEW plimsoll.tables WITH (security_barrier) AS
 SELECT pg_catalog.format('%I.%I', t.schema_name, t.table_name) AS relation,
        t.owner_name AS owner,
        t.key_columns,
+       pg_catalog.cardinality(t.key_columns) OPERATOR(pg_catalog.=) 0 AS is_keyless,
        t.version_column,
        t.version_scope,
+       CASE WHEN pg_catalog.cardinality(t.placed_by) OPERATOR(pg_catalog.=) 0 THEN 'version' ELSE 'hash' END AS axis,
+       t.placed_by,
        t.modified_column,
        t.server_columns,
        t.tenant_columns,
@@ -1123,7 +1165,7 @@ GRANT EXECUTE ON FUNCTION
     plimsoll.packed_sketch(uuid, text, bytea, integer, integer),
     plimsoll.sketch(uuid, text, int8multirange, integer, integer),
     plimsoll.download(uuid, text, int8range, integer, bytea),
-    plimsoll.upload(uuid, text, bytea, bigint, bigint, integer[]), plimsoll.upload(uuid, text, jsonb, bigint),
+    plimsoll.upload(uuid, text, bytea, bigint, bigint, integer[], bigint), plimsoll.upload(uuid, text, jsonb, bigint),
     plimsoll.delete_rows(uuid, text, bytea, bigint, bigint), plimsoll.delete_rows(uuid, text, jsonb, bigint),
     plimsoll.delete_range(uuid, text, int8range, bigint), plimsoll.delete_all(uuid, text, bigint),
     plimsoll.rebuild_manifest(uuid, text), plimsoll.fold_manifest(uuid, text), plimsoll.check_manifest(uuid, text)

@@ -27,6 +27,10 @@ struct Fall {
 pub fn check_fall(database: &Database, replicas: &mut [Replica], local: &LocalVersions) -> Answer<()> {
     let mut falls = Vec::new();
     for (index, replica) in replicas.iter().enumerate() {
+        // A hash does not fall.
+        if replica.table.is_hashed() {
+            continue;
+        }
         let Some(&to) = local.get(&replica.table.name) else { continue };
         let Some(from) = replica.remembered.reported_max else { continue };
         // What was released may be as low as it is.
@@ -49,6 +53,7 @@ pub fn check_fall(database: &Database, replicas: &mut [Replica], local: &LocalVe
                 replica.write_hold(database, &fall.reason(falls.len()), fall.beyond)?;
             }
         } else if let Some(Some(reported)) = local.get(&replica.table.name)
+            && !replica.table.is_hashed()
             && replica.remembered.reported_max != Some(*reported)
         {
             replica.write_reported(database, *reported)?;

@@ -21,17 +21,25 @@ use crate::{kept, setting};
 /// The most bytes of an answer in one piece.
 pub const MAX_ANSWER_BYTES: usize = 256 << 20;
 
-/// A key as people read it: an object of column names and values.
-pub fn key_json(row: &[u8], schema: &TableSchema) -> Answer<serde_json::Value> {
+/// A key as people read it: an object of column names and values. Without a key it is the whole row, or its
+/// first `most` columns.
+fn key_json(row: &[u8], schema: &TableSchema, most: usize) -> Answer<serde_json::Value> {
     let mut key = serde_json::Map::new();
     for field in Fields::new(row) {
         let field = field?;
-        if let Some(column) = schema.key().find(|column| column.number == field.number) {
+        let column = match schema.is_keyless() {
+            true => schema.column(field.number).filter(|_| key.len() < most),
+            false => schema.key().find(|column| column.number == field.number),
+        };
+        if let Some(column) = column {
             key.insert(column.name.clone(), value_json(&field.value));
         }
     }
     Ok(serde_json::Value::Object(key))
 }
+
+/// Columns that a person is shown of a row without a key.
+const SHOWN_COLUMNS: usize = 16;
 
 /// Characters of a value, and elements of a list, that a person is shown of a key.
 const SHOWN: usize = 200;
@@ -39,7 +47,7 @@ const SHOWN: usize = 200;
 /// A key as people are shown it beside a message, as JSON text: the beginning of what is long. A few bytes may stand
 /// for a number of 131,072 digits.
 pub fn shown_key(row: &[u8], schema: &TableSchema) -> Answer<String> {
-    Ok(shortened(key_json(row, schema)?).to_string())
+    Ok(shortened(key_json(row, schema, SHOWN_COLUMNS)?).to_string())
 }
 
 /// The value of a column as people are shown it in a message; nothing where it is NULL.
@@ -148,7 +156,7 @@ fn manifest(database_id: Uuid, relation: &str, range: pgrx::Range<i64>, call: Ca
             count += 1;
             setting::check_answer_rows(&database, count, &name)?;
             answers.push(&[
-                JsonB(key_json(row, &schema)?).into_datum(),
+                JsonB(key_json(row, &schema, usize::MAX)?).into_datum(),
                 Some(Datum::from(position_in(row, &schema)?)),
                 modified_of(row, &schema)?.map(Datum::from),
                 digester.digest(row)?.0.as_slice().into_datum(),
@@ -221,7 +229,8 @@ fn download(
     call.answer(rows).or_raise();
 }
 
-/// Where a download goes on: the position and the key of the last row read, 8 bytes and the encoded key.
+/// Where a download goes on: the position and the key of the last row read, 8 bytes and the encoded key. Without a key
+/// it is the number of rows that were read at this position, 8 bytes.
 struct Cursor<'a> {
     position: i64,
     key: &'a [u8],
@@ -240,6 +249,24 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// By what rows at one position are told apart: their keys; without one their number, because so many of them are as
+/// good as as many others.
+#[derive(Default)]
+struct Keys {
+    at: Option<i64>,
+    number: u64,
+}
+
+impl Keys {
+    fn of(&mut self, row: &[u8], position: i64, schema: &TableSchema) -> Answer<Vec<u8>> {
+        if !schema.is_keyless() {
+            return Ok(key_of(row, schema)?);
+        }
+        self.number = if self.at.replace(position) == Some(position) { self.number + 1 } else { 1 };
+        Ok(self.number.to_le_bytes().to_vec())
+    }
+}
+
 /// Answers the rows of a range in (position, key) order, those behind the cursor.
 fn copy_rows(
     database: &Database,
@@ -253,16 +280,19 @@ fn copy_rows(
     // A cursor whose row is gone says nothing of the rows at its position: they are all read again.
     let mut skipping = false;
     if let Some(cursor) = after {
+        let mut keys = Keys::default();
         range.from = Some(range.from.map_or(cursor.position, |from| from.max(cursor.position)));
         let tied = PositionRange { from: Some(cursor.position), to: cursor.position.checked_add(1) };
         read_range(database, table, tied, true, &mut |_, row| {
-            skipping = cursor.is_at(position_in(row, &schema)?, &key_of(row, &schema)?);
+            let position = position_in(row, &schema)?;
+            skipping = cursor.is_at(position, &keys.of(row, position, &schema)?);
             Ok(!skipping)
         })?;
     }
-    let mut count = 0;
+    let (mut count, mut keys) = (0, Keys::default());
     read_range(database, table, range, true, &mut |_, row| {
-        let (position, key) = (position_in(row, &schema)?, key_of(row, &schema)?);
+        let position = position_in(row, &schema)?;
+        let key = keys.of(row, position, &schema)?;
         if skipping {
             skipping = !after.is_some_and(|cursor| cursor.is_at(position, &key));
             return Ok(true);

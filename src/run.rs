@@ -15,7 +15,7 @@ use crate::access::{self, Database};
 use crate::argument::{json, name, required};
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::lease::{self, Agent};
-use crate::{history, identity, replica};
+use crate::{history, identity, replica, upload};
 
 /// The version of the calls of a run and their order that this server speaks.
 const PROTOCOL: i32 = 1;
@@ -56,6 +56,7 @@ fn begin_run(
             None => Default::default(),
         };
         let (run_id, until) = lease::take(&database, &agent)?;
+        upload::forget_batches(database.id)?;
         let tables = replica::at_begin(&database, &local_versions)?;
         Ok((run_id, until, JsonB(tables)))
     };
@@ -157,6 +158,7 @@ fn end(
         )?;
         Ok(())
     })?;
+    upload::forget_batches(database.id)?;
     if lease.first_of_hour { history::purge(&database, run_id) } else { Ok(()) }
 }
 

@@ -75,34 +75,39 @@ fn counted(database: &Database, table: &ManagedTable) -> Answer<TableVersion> {
     Ok(version)
 }
 
-/// The highest position as an eight-byte value. A timestamp is one already: microseconds since 2000.
+/// The highest position as an eight-byte value, NULL where the order of positions says nothing. A timestamp is one
+/// already: microseconds since 2000.
 fn greatest_position(table: &ManagedTable) -> String {
     use plimsoll_core::value::ColumnType::{Int2, Int4, Xid8};
-    let column = format!("t.{}", table.version_column());
-    match table.version().column_type {
-        Int2 | Int4 => format!("pg_catalog.max({column})::pg_catalog.int8"),
+    let position = table.position("t.");
+    match table.position_type() {
+        None => "NULL".to_owned(),
+        Some(Int2 | Int4) => format!("pg_catalog.max({position})::pg_catalog.int8"),
         // There is no max(xid8) before version 16; an index on the column answers this.
-        Xid8 => format!("pg_catalog.max(({column}::pg_catalog.text)::pg_catalog.int8)"),
-        _ => format!("pg_catalog.max({column})"),
+        Some(Xid8) => format!("pg_catalog.max(({position}::pg_catalog.text)::pg_catalog.int8)"),
+        Some(_) => format!("pg_catalog.max({position})"),
     }
 }
 
-/// The highest position of a replica, by an index look-up.
+/// The highest position of a replica, by an index look-up; `None` too where rows stand at a hash.
 pub fn max_position(database: &Database, table: &ManagedTable) -> Answer<Option<i64>> {
+    if table.is_hashed() {
+        return Ok(None);
+    }
     let mut placeholders = Placeholders::for_tenant(table, database)?;
     let predicate = table.range_predicate(None, None, &mut placeholders);
-    let column = table.version_column();
+    let position = table.position("t.");
     // By value in every type that a position can have; not max(), which not every version has for xid8.
     let sql =
-        format!("SELECT t.{column} FROM {} t WHERE {predicate} ORDER BY t.{column} DESC LIMIT 1", table.name);
-    let mut position = None;
+        format!("SELECT {position} FROM {} t WHERE {predicate} ORDER BY {position} DESC LIMIT 1", table.name);
+    let mut highest = None;
     table.as_owner(|| {
         read_planned(&sql, placeholders.parameters(), &mut |row| {
-            position = row.int8(0);
+            highest = row.int8(0);
             Ok(true)
         })
     })?;
-    Ok(position)
+    Ok(highest)
 }
 
 /// The latest change among the rows of a range.
@@ -225,6 +230,7 @@ fn table_version(
 }
 
 #[pg_extern(sql = false)]
+#[allow(clippy::type_complexity, reason = "the columns of the answer, as pgrx reads them")]
 fn table_schema(
     database_id: Uuid,
     relation: &str,
@@ -238,6 +244,7 @@ fn table_schema(
         name!(is_key, bool),
         name!(is_version, bool),
         name!(is_modified, bool),
+        name!(places, bool),
     ),
 > {
     let rows = || {
@@ -253,6 +260,7 @@ fn table_schema(
                 schema.key_indexes().contains(&i),
                 schema.version_index() == Some(i),
                 schema.modified().is_some_and(|modified| modified.number == column.number),
+                schema.placed_by_indexes().contains(&i),
             )
         });
         Ok::<_, Problem>(rows.collect::<Vec<_>>())

@@ -58,7 +58,7 @@ fn every_administrative_function_leaves_an_act() {
     let role = &login.role;
     let managed = json!({"tenant_columns": ["client_id", "database_id"], "key_columns": ["id"],
         "version_column": "version", "modified_column": null, "version_scope": "table", "server_columns": [],
-        "superuser_allowed": false, "keep_manifest": true});
+        "placed_by": [], "superuser_allowed": false, "keep_manifest": true});
     let calls = [
         (
             format!("rotate_token('{text}', '1 hour')"),

@@ -278,6 +278,15 @@ fn stored_values_are_handed_out_and_taken_with_the_bytes_of_the_corpus() {
                 assert_eq!(found.get::<_, Vec<u8>>(0), entry.digest, "{}: alone", entry.name);
             }
         }
+        let placed = format!(
+            "SELECT plimsoll_open.hash_position('{{1}}', value), plimsoll_open.hash_position('{{1,2}}', ROW(value, NULL::text))
+             FROM public.{table} WHERE database_id = $1 ORDER BY id"
+        );
+        let placed = bench.client.query(&placed, &[&bench.plain.id]).expect("positions");
+        for (entry, found) in accepted.iter().zip(&placed) {
+            let found: (i64, Option<i64>) = (found.get(0), found.get(1));
+            assert_eq!(found, (entry.position, Some(entry.position)), "{}: position", entry.name);
+        }
         let sql = "SELECT inserted, rejected::text FROM plimsoll.upload($1, $2, $3::bytea)";
         let answer = bench
             .client

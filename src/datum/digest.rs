@@ -104,6 +104,14 @@ fn put_numeric(bytes: &[u8], number: u32, row: &mut RowWriter<'_>) -> Answer<()>
     Ok(())
 }
 
+/// Fields of a row that are gathered besides.
+pub struct Gathered<'g> {
+    /// Of which of its columns.
+    pub wanted: &'g [bool],
+    /// Where they are appended.
+    pub fields: &'g mut Vec<u8>,
+}
+
 impl Row<'_> {
     /// Appends the columns at `places` in digest form, as the columns that `codecs` and `numbers` describe.
     ///
@@ -115,13 +123,16 @@ impl Row<'_> {
         numbers: &[u32],
         codecs: &mut [Codec],
         out: &mut Vec<u8>,
+        mut gathered: Option<Gathered<'_>>,
     ) -> Answer<()> {
-        let mut row = RowWriter::new(out);
-        for ((place, number), codec) in places.iter().zip(numbers).zip(codecs) {
-            if let Some(datum) = self.datum(*place) {
-                // SAFETY: the codecs were made for the columns at these places; tables are only managed in
-                // databases with encoding UTF8.
-                unsafe { codec.write_digest_field(datum, *number, &mut row) }?;
+        for (i, ((place, number), codec)) in places.iter().zip(numbers).zip(codecs).enumerate() {
+            let Some(datum) = self.datum(*place) else { continue };
+            let start = out.len();
+            // SAFETY: the codecs were made for the columns at these places; tables are only managed in databases
+            // with encoding UTF8.
+            unsafe { codec.write_digest_field(datum, *number, &mut RowWriter::new(out)) }?;
+            if let Some(Gathered { fields, .. }) = gathered.as_mut().filter(|gathered| gathered.wanted[i]) {
+                fields.extend_from_slice(&out[start..]);
             }
         }
         Ok(())

@@ -7,6 +7,8 @@
 //! | `digest` | datum to digest form |
 //! | `answer` | rows of a set-returning function, handed over one by one |
 //! | `aggregate` | fingerprints as an aggregate of any query |
+//! | `position` | where a row stands, for queries and indexes |
+//! | `columns` | columns that a call of such a function hands over |
 //! | `name` | names as SQL takes them |
 //! | `numeric` | Postgres' packed numeric |
 //! | `jsonb` | how long the text of a jsonb will be, and arrays of many items |
@@ -30,6 +32,7 @@ mod answer;
 mod array;
 mod bulk;
 mod catalogue;
+mod columns;
 mod dependency;
 mod digest;
 mod held;
@@ -39,6 +42,7 @@ mod name;
 mod nested;
 mod numeric;
 mod plan;
+mod position;
 mod read;
 mod relation;
 mod release;
@@ -49,9 +53,10 @@ mod transition;
 mod write;
 
 pub use answer::{Answers, Call};
-pub use array::long_array;
+pub use array::{long_array, place_arrays};
 pub use bulk::{BulkInsert, BulkUpdate, FixedColumn, Sent, Witness, may_have_children};
 pub use dependency::depend_on_extension;
+pub use digest::Gathered;
 pub use held::{Attribute, Held, hold, hold_by_name, lock_object};
 pub use invalidation::{Changed, changed, own_function, own_table, tell};
 pub use jsonb::{with_json_array, written_digits};
@@ -61,7 +66,7 @@ pub use relation::{IncomingColumn, IncomingRows};
 pub use snapshot::{
     execute_in_snapshot, is_in_use, is_read_committed, with_latest_snapshot, with_newest_snapshot,
 };
-pub use statement::{Ctid, Parameter, Row, by_index, execute, read_all, read_rows};
+pub use statement::{Ctid, Parameter, Place, Row, by_index, execute, read_all, read_rows};
 pub use subtransaction::{Caught, attempt, set_constraints_immediate};
 pub use transition::{Event, Fired, insert_row};
 

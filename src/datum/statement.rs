@@ -90,6 +90,11 @@ impl Row<'_> {
         self.datum(column).map(|datum| unsafe { *datum.cast_mut_ptr::<Ctid>() })
     }
 
+    /// Where the row lies, from columns of type tid and oid.
+    pub fn place(&self, ctid: usize, table: usize) -> Option<Place> {
+        Some(Place { ctid: self.ctid(ctid)?, table: self.oid(table)? })
+    }
+
     /// Encodes columns `first..` of the result as the columns that `codecs` and `numbers` describe.
     pub fn encode(
         &self,
@@ -111,6 +116,15 @@ impl Row<'_> {
 
 /// A stored row's place, by which it is found again within the transaction that locked it.
 pub type Ctid = [u8; 6];
+
+/// Where a row lies: its place in a table, which may be a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The place.
+    pub ctid: Ctid,
+    /// The table itself.
+    pub table: Oid,
+}
 
 /// Runs `work` with plans that look each incoming row up by index or ctid: estimates on a table that grows
 /// fast lead to plans that read all of it for every batch, and to compiling what is run once.

@@ -1,5 +1,6 @@
 //! Deletes: exactly the rows named by key and digest, or a range, through the guard against destruction.
 
+mod copies;
 mod sweep;
 
 use std::collections::HashMap;
@@ -77,13 +78,18 @@ fn delete_rows(
     let answer = || {
         let (database, mut table, run_id) = begin(database_id, relation, run_id)?;
         let (rows, _) = read_keyed(setting::check_bytes(&database, required(rows, "rows")?, "rows")?)?;
+        let planned = planned.map(|planned| planned.max(0) as u64);
+        if table.schema.is_keyless() {
+            let items = rows.into_iter().map(|row| row.item).collect();
+            let report = copies::delete(&database, &mut table, items, planned, run_id)?;
+            return report.recorded("delete_rows", &database, &table, run_id).map(Report::row);
+        }
         let doomed = rows.into_iter().enumerate().map(|(ordinal, KeyedItem { item, key })| Doomed {
             ordinal,
             key,
             position: Some(item.position),
             digest: Some(item.digest),
         });
-        let planned = planned.map(|planned| planned.max(0) as u64);
         let report = delete(&database, &mut table, doomed.collect(), planned, run_id)?;
         report.recorded("delete_rows", &database, &table, run_id).map(Report::row)
     };
@@ -100,7 +106,13 @@ fn delete_rows_json(
     let answer = || {
         let (database, mut table, run_id) = begin(database_id, relation, run_id)?;
         let doomed = doomed_of(&database, required(rows, "rows")?, &mut table)?;
-        let report = delete(&database, &mut table, doomed, None, run_id)?;
+        let report = match table.schema.is_keyless() {
+            true => {
+                let items = copies::named(&database, &table, &doomed)?;
+                copies::delete(&database, &mut table, items, None, run_id)?
+            }
+            false => delete(&database, &mut table, doomed, None, run_id)?,
+        };
         report.recorded("delete_rows", &database, &table, run_id).map(Report::row)
     };
     TableIterator::once(answer().or_raise())
@@ -157,7 +169,7 @@ pub fn delete_everything(database: &Database, table: &ManagedTable) -> Answer<u6
 /// Rows named by people: an array of objects with the key columns, and where wanted `version` (a position)
 /// and `digest` (hexadecimal) under those names, unless a key column has them.
 fn doomed_of(database: &Database, rows: AnyElement, table: &mut ManagedTable) -> Answer<Vec<Doomed>> {
-    const HINT: &str = "Pass an array of objects: {\"key\": {...}, \"version\": n, \"digest\": \"hex\"}; the last two are optional.";
+    const HINT: &str = "Pass an array of objects: {\"key\": {...}, \"version\": n, \"digest\": \"hex\"}; the last two are optional. In a table without a key the whole row is its key.";
     let bad = |message: String| Problem::new(state::BAD_ARGUMENT, message).hint(HINT);
     let rows = objects(rows, "rows", setting::max_upload_bytes(database))
         .map_err(|problem| problem.hint_else(HINT))?;

@@ -7,7 +7,9 @@ use plimsoll_core::digest::Digester;
 use plimsoll_core::row::{key_of, position_in};
 use plimsoll_core::store::PositionRange;
 
-use super::{Doomed, Leave, Report, finish, is_referred_to, key_rows, lock_as_named, remove, remove_all};
+use super::{
+    Doomed, Leave, Report, copies, finish, is_referred_to, key_rows, lock_as_named, remove, remove_all,
+};
 use crate::access::Database;
 use crate::cascade::{self, Taken};
 use crate::datum::{Ctid, Scratch, attempt, set_constraints_immediate};
@@ -31,6 +33,9 @@ pub fn delete(
     range: PositionRange,
     run_id: Option<i64>,
 ) -> Answer<Report> {
+    if table.schema.is_keyless() {
+        return copies::sweep(database, table, range, run_id);
+    }
     let mut report = Report::default();
     set_constraints_immediate();
     // A second look-up of the same table: one reads while the other writes.

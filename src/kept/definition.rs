@@ -91,10 +91,13 @@ pub fn of(database: &Database, table: &ManagedTable) -> Answer<Option<Definition
 fn described(table: &ManagedTable) -> Vec<u8> {
     let schema = &table.schema;
     let columns = schema.columns().iter().zip(&table.codecs);
+    let version = schema.version().map(|column| column.name.as_str());
+    let position =
+        mapping::describe_position(version, schema.placed_by().map(|column| column.number).collect());
     mapping::describe(
         table.oid,
         table.tenant.iter().map(|column| column.name.as_str()),
-        &table.version().name,
+        &position,
         schema.modified().map(|column| column.name.as_str()),
         columns.map(|(column, codec)| (column.number, column.name.as_str(), codec)),
     )

@@ -6,10 +6,11 @@ use std::collections::HashMap;
 use pgrx::Uuid;
 use pgrx::pg_sys::{self, Datum, Oid};
 
-use super::mapping::{Columns, Mapping, describe};
+use super::mapping::{self, Columns, Mapping, describe};
 use crate::datum::{Codec, Parameter, Scratch, read_planned};
 use crate::error::{Answer, state};
 use crate::identity;
+use crate::table::Positions;
 
 /// Whether a relation has children now.
 pub fn has_children(relation: Oid) -> Answer<bool> {
@@ -35,7 +36,9 @@ struct Attribute {
     /// Its place among the tenant columns, from 1.
     tenant: Option<i64>,
     server: bool,
-    position: bool,
+    version: bool,
+    /// It is among the columns whose hash is the position.
+    places: bool,
     modified: bool,
     deterministic: bool,
 }
@@ -79,7 +82,7 @@ pub fn load(relation: Oid) -> Answer<Option<Mapping>> {
         },
     )?;
     let Some((table_id, root, only_database, tenant_columns)) = registered else { return Ok(None) };
-    let mut attributes = Vec::new();
+    let (mut attributes, mut placing) = (Vec::new(), 0);
     read_planned(
         // A column is known by the place where it stands in the table itself, of which the relation may be a partition;
         // else by its name. The registration names it as it was called when it was last seen there.
@@ -88,7 +91,9 @@ pub fn load(relation: Oid) -> Answer<Option<Mapping>> {
                 pg_catalog.array_position(t.tenant_columns, COALESCE(k.column_name, a.attname))::pg_catalog.int8,
                 COALESCE(k.column_name, a.attname) OPERATOR(pg_catalog.=) ANY (t.server_columns)
                     OR a.attgenerated OPERATOR(pg_catalog.<>) '',
-                COALESCE(k.column_name, a.attname) OPERATOR(pg_catalog.=) t.version_column,
+                COALESCE(COALESCE(k.column_name, a.attname) OPERATOR(pg_catalog.=) t.version_column, false),
+                COALESCE(k.column_name, a.attname) OPERATOR(pg_catalog.=) ANY (t.placed_by),
+                pg_catalog.cardinality(t.placed_by)::pg_catalog.int8,
                 COALESCE(COALESCE(k.column_name, a.attname) OPERATOR(pg_catalog.=) t.modified_column, false),
                 COALESCE((SELECT l.collisdeterministic FROM pg_catalog.pg_collation l
                           WHERE l.oid OPERATOR(pg_catalog.=) a.attcollation), true)
@@ -128,10 +133,12 @@ pub fn load(relation: Oid) -> Answer<Option<Mapping>> {
                 number: row.int8(4).map(|number| number as u32),
                 tenant: row.int8(5),
                 server: row.bool(6).unwrap_or(false),
-                position: row.bool(7).unwrap_or(false),
-                modified: row.bool(8).unwrap_or(false),
-                deterministic: row.bool(9).unwrap_or(true),
+                version: row.bool(7).unwrap_or(false),
+                places: row.bool(8).unwrap_or(false),
+                modified: row.bool(10).unwrap_or(false),
+                deterministic: row.bool(11).unwrap_or(true),
             });
+            placing = row.int8(9).unwrap_or(0) as usize;
             Ok(true)
         },
     )?;
@@ -142,17 +149,20 @@ pub fn load(relation: Oid) -> Answer<Option<Mapping>> {
         return Ok(None);
     }
     let memory = Scratch::lasting();
-    let columns =
-        memory.within(|| columns_of(&attributes))?.filter(|_| tenant.iter().all(|a| a.deterministic));
+    let columns = memory
+        .within(|| columns_of(&attributes, placing))?
+        .filter(|_| tenant.iter().all(|a| a.deterministic));
     let described = columns.as_ref().map_or(Vec::new(), |columns| {
         let sent = attributes.iter().filter(|attribute| attribute.is_sent());
-        let position = attributes.iter().find(|a| a.position).map_or("", |a| a.name.as_str());
+        let version = attributes.iter().find(|a| a.version).map(|a| a.name.as_str());
+        let placing = sent.clone().filter(|a| a.places).map(|a| a.number.unwrap_or(0));
+        let position = mapping::describe_position(version, placing.collect());
         let modified = attributes.iter().find(|a| a.modified).map(|a| a.name.as_str());
         let codecs = columns.codecs.borrow();
         describe(
             root,
             tenant.iter().map(|a| a.name.as_str()),
-            position,
+            &position,
             modified,
             sent.zip(codecs.iter()).map(|(a, codec)| (a.number.unwrap_or(0), a.name.as_str(), codec)),
         )
@@ -182,24 +192,32 @@ impl Attribute {
     }
 }
 
-/// The columns that are sent; `None` where one has no encoding, or none says where rows stand.
-fn columns_of(attributes: &[Attribute]) -> Answer<Option<Columns>> {
+/// The columns that are sent; `None` where one has no encoding, or they do not say where rows stand, which as many
+/// do as are `placing`.
+fn columns_of(attributes: &[Attribute], placing: usize) -> Answer<Option<Columns>> {
     let (mut places, mut numbers, mut codecs) = (Vec::new(), Vec::new(), Vec::new());
-    let mut position = None;
+    let (mut version, mut hashed) = (None, Vec::new());
     for attribute in attributes.iter().filter(|attribute| attribute.is_sent()) {
         let codec = match Codec::new(attribute.type_oid, attribute.typmod) {
             Ok(codec) => codec,
             Err(problem) if problem.code() == state::UNSUPPORTED => return Ok(None),
             Err(problem) => return Err(problem),
         };
-        if attribute.position {
-            position = Some((attribute.place, codec.column_type.clone()));
+        if attribute.version {
+            version = Some((attribute.place, codec.column_type.clone()));
         }
+        hashed.push(attribute.places);
         places.push(attribute.place);
         numbers.push(attribute.number.unwrap_or(0));
         codecs.push(codec);
     }
-    let Some(position) = position else { return Ok(None) };
+    let positions = match (placing, version) {
+        (0, Some((place, column_type))) => Positions::at_version(place, column_type),
+        (0, None) => return Ok(None),
+        _ if hashed.iter().filter(|places| **places).count() == placing => Positions::hashed(hashed),
+        _ => return Ok(None),
+    };
     let modified = attributes.iter().find(|a| a.modified && a.is_sent()).map(|a| a.place);
-    Ok(Some(Columns { places, numbers, codecs: RefCell::new(codecs), position, modified }))
+    let (codecs, positions) = (RefCell::new(codecs), RefCell::new(positions));
+    Ok(Some(Columns { places, numbers, codecs, positions, modified }))
 }

@@ -9,7 +9,6 @@ use pgrx::Uuid;
 use pgrx::pg_sys::{self, Oid};
 use plimsoll_core::ENCODING_VERSION;
 use plimsoll_core::digest::{Digester, FingerprintKey};
-use plimsoll_core::value::ColumnType;
 
 use super::load;
 use crate::datum::{
@@ -18,6 +17,7 @@ use crate::datum::{
 };
 use crate::error::{Answer, Problem, state};
 use crate::identity;
+use crate::table::Positions;
 
 /// Databases that are remembered for one table; beyond it all are looked up anew.
 const TENANTS: usize = 4_096;
@@ -28,8 +28,8 @@ pub struct Columns {
     pub(super) places: Vec<usize>,
     pub(super) numbers: Vec<u32>,
     pub(super) codecs: RefCell<Vec<Codec>>,
-    /// Where the position stands, and of which type it is.
-    pub(super) position: (usize, ColumnType),
+    /// Where rows stand.
+    pub(super) positions: RefCell<Positions>,
     pub(super) modified: Option<usize>,
 }
 
@@ -83,6 +83,15 @@ pub fn describe<'c>(
     text.into_bytes()
 }
 
+/// Where rows stand, as [`describe`] has it: at their version, or at a hash of the columns with these numbers.
+pub fn describe_position(version: Option<&str>, placing: Vec<u32>) -> String {
+    match placing.is_empty() {
+        true => version.unwrap_or_default().to_owned(),
+        // Nothing that a column can be called.
+        false => format!("\0hash of {placing:?}"),
+    }
+}
+
 /// What tells digests of one mapping and key from those of another.
 pub fn stamp(digester: &Digester, described: &[u8]) -> i64 {
     let [a, b, c, d, e, f, g, h, ..] = digester.digest_of_form(described).0;
@@ -101,15 +110,8 @@ impl Mapping {
     /// The digest form of a row, appended to `form`; `None` where the row has none.
     pub fn encode(&self, row: &Row<'_>, form: &mut Vec<u8>) -> Option<Seen> {
         let columns = self.columns.as_ref()?;
-        let (place, kind) = &columns.position;
-        let value = row.int8(*place)?;
-        let position = match kind {
-            ColumnType::Int2 => i64::from(value as i16),
-            ColumnType::Int4 => i64::from(value as i32),
-            _ => value,
-        };
-        let mut codecs = columns.codecs.borrow_mut();
-        row.encode_places(&columns.places, &columns.numbers, &mut codecs, form).ok()?;
+        let (mut codecs, mut positions) = (columns.codecs.borrow_mut(), columns.positions.borrow_mut());
+        let position = positions.encode(row, &columns.places, &columns.numbers, &mut codecs, form).ok()??;
         Some(Seen { position, modified: columns.modified.and_then(|place| row.int8(place)) })
     }
 

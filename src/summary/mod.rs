@@ -132,6 +132,11 @@ fn sketched(
             Problem::new(state::BAD_ARGUMENT, format!("{name} is {argument}; it must not be negative"))
         })
     };
+    if table.schema.is_keyless() {
+        let message = format!("{} has no key: symbols of equal rows would cancel each other out", table.name);
+        return Err(Problem::new(state::UNSUPPORTED, message)
+            .hint("Compare it by plimsoll.range_manifest and plimsoll.manifest."));
+    }
     let pieces = pieces(ranges, setting::max_ranges(database))?;
     let (first, symbols) = (number(first, "first")?, number(symbols, "symbols")?);
     setting::check_symbols(database, first, symbols)?;

@@ -1,12 +1,12 @@
 //! The rows that short items stand for: their keys, or their content.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use pgrx::Uuid;
 use pgrx::prelude::*;
 use plimsoll_core::digest::Digester;
 use plimsoll_core::manifest::{Item, ItemsWriter};
-use plimsoll_core::row::{BatchWriter, key_of};
+use plimsoll_core::row::{BatchWriter, key_of, position_in};
 use plimsoll_core::short::{ShortItem, read_items};
 
 use super::scan::{self, Piece, Scan};
@@ -18,8 +18,19 @@ use crate::{setting, table};
 /// The most rows one call looks up.
 const MAX_WANTED: usize = 100_000;
 
+/// The rows that a caller asks for, each with how many times. Equal rows of a table without a key are as many items.
+struct Wanted(HashMap<ShortItem, usize>);
+
+impl Wanted {
+    /// Whether this row is asked for, and was not answered as often already.
+    fn take(&mut self, row: &ShortItem) -> bool {
+        let times = self.0.get_mut(row).filter(|times| **times > 0);
+        times.map(|times| *times -= 1).is_some()
+    }
+}
+
 /// The rows a caller asks for, and the pieces they stand in.
-fn wanted(items: &[u8]) -> Answer<(HashSet<ShortItem>, Vec<Piece>)> {
+fn wanted(items: &[u8]) -> Answer<(Wanted, Vec<Piece>)> {
     let items = read_items(items)?;
     if items.len() > MAX_WANTED {
         let message = format!("{} items; at most {MAX_WANTED} are taken", items.len());
@@ -27,18 +38,23 @@ fn wanted(items: &[u8]) -> Answer<(HashSet<ShortItem>, Vec<Piece>)> {
     }
     let mut pieces: Vec<Piece> = items.iter().map(|item| Piece::point(item.position)).collect();
     pieces.dedup();
-    Ok((items.into_iter().collect(), pieces))
+    let mut wanted = HashMap::with_capacity(items.len());
+    for item in items {
+        *wanted.entry(item).or_default() += 1;
+    }
+    Ok((Wanted(wanted), pieces))
 }
 
 #[pg_extern(sql = false)]
 fn packed_keys(database_id: Option<Uuid>, relation: Option<&str>, items: Option<&[u8]>) -> Vec<u8> {
     let answer = || {
         let (database, mut table) = table::open(database_id, relation)?;
-        let (wanted, pieces) = wanted(setting::check_bytes(&database, required(items, "items")?, "items")?)?;
+        let items = setting::check_bytes(&database, required(items, "items")?, "items")?;
+        let (mut wanted, pieces) = wanted(items)?;
         let schema = table.schema.clone();
         let mut found = ItemsWriter::new(true);
         scan::digest(&database, &mut table, &pieces, false, &mut |row, form| {
-            if wanted.contains(&row.short_item()) {
+            if wanted.take(&row.short_item()) {
                 let item = Item { position: row.position, digest: row.digest };
                 found.push(&item, &key_of(form, &schema)?);
             }
@@ -53,18 +69,18 @@ fn packed_keys(database_id: Option<Uuid>, relation: Option<&str>, items: Option<
 fn packed_rows(database_id: Option<Uuid>, relation: Option<&str>, items: Option<&[u8]>) -> Vec<u8> {
     let answer = || {
         let (database, mut table) = table::open(database_id, relation)?;
-        let (wanted, pieces) = wanted(setting::check_bytes(&database, required(items, "items")?, "items")?)?;
+        let items = setting::check_bytes(&database, required(items, "items")?, "items")?;
+        let (mut wanted, pieces) = wanted(items)?;
         let scan = Scan::new(&database, &table, &pieces, true)?;
         let mut digester = Digester::new(database.fingerprint_key.clone());
-        let (numbers, version) = (table.numbers(), table.version_place());
+        let (numbers, schema) = (table.numbers(), table.schema.clone());
         let mut rows = BatchWriter::new();
         let mut encoded = Vec::new();
         scan.read(&mut |row| {
             encoded.clear();
             row.encode(0, &numbers, &mut table.codecs, &mut encoded)?;
-            let Some(position) = row.int8(version) else { return Ok(()) };
-            let item = Item { position, digest: digester.digest(&encoded)? };
-            if wanted.contains(&ShortItem::from(&item)) {
+            let item = Item { position: position_in(&encoded, &schema)?, digest: digester.digest(&encoded)? };
+            if wanted.take(&ShortItem::from(&item)) {
                 rows.push(&encoded);
             }
             if rows.len() > MAX_ANSWER_BYTES {

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
 use pgrx::spi::{Spi, SpiHeapTupleData};
+use pgrx::{JsonB, Uuid};
 use plimsoll_core::schema::Column;
 
+use super::labels::Labels;
 use super::{ManagedTable, PhysicalColumn, TenantColumn, numbers, register, schema_of};
 use crate::datum::{
     Attribute, Codec, Held, hold, hold_by_name, may_write, qualified, quoted, select_planned,
@@ -24,9 +25,14 @@ pub struct Registration {
     pub owner_name: String,
     pub tenant_columns: Vec<String>,
     pub key_columns: Vec<String>,
-    pub version_column: String,
+    /// `None`: rows have none.
+    pub version_column: Option<String>,
     pub modified_column: Option<String>,
     pub server_columns: Vec<String>,
+    /// The columns whose hash is the position; none where rows stand at their version.
+    pub placed_by: Vec<String>,
+    /// Labels of the enums among these when they were settled.
+    pub labels: Labels,
     pub superuser_allowed: bool,
     pub keep_manifest: bool,
     pub only_database: Option<Uuid>,
@@ -40,8 +46,10 @@ impl Registration {
 
     /// Gives the columns that it names the names that they have now.
     fn rename(&mut self, renamed: &HashMap<&str, &str>) {
-        let lists = [&mut self.tenant_columns, &mut self.key_columns, &mut self.server_columns];
-        let single = std::iter::once(&mut self.version_column).chain(&mut self.modified_column);
+        self.labels.rename(renamed);
+        let lists =
+            [&mut self.tenant_columns, &mut self.key_columns, &mut self.server_columns, &mut self.placed_by];
+        let single = self.version_column.iter_mut().chain(&mut self.modified_column);
         for name in lists.into_iter().flatten().chain(single) {
             if let Some(now) = renamed.get(name.as_str()) {
                 *name = (*now).to_owned();
@@ -53,7 +61,7 @@ impl Registration {
 const COLUMNS: &str = "t.table_id, t.schema_name::pg_catalog.text, t.table_name::pg_catalog.text, t.relation_oid,
     t.owner_name::pg_catalog.text, t.tenant_columns::pg_catalog.text[], t.key_columns::pg_catalog.text[],
     t.version_column::pg_catalog.text, t.modified_column::pg_catalog.text, t.server_columns::pg_catalog.text[], t.superuser_allowed,
-    t.keep_manifest, t.database_id";
+    t.keep_manifest, t.database_id, t.placed_by::pg_catalog.text[], t.placed_by_labels";
 
 fn registration(row: &SpiHeapTupleData<'_>) -> Answer<Registration> {
     Ok(Registration {
@@ -64,12 +72,14 @@ fn registration(row: &SpiHeapTupleData<'_>) -> Answer<Registration> {
         owner_name: row.get(5)?.unwrap_or_default(),
         tenant_columns: row.get(6)?.unwrap_or_default(),
         key_columns: row.get(7)?.unwrap_or_default(),
-        version_column: row.get(8)?.unwrap_or_default(),
+        version_column: row.get(8)?,
         modified_column: row.get(9)?,
         server_columns: row.get(10)?.unwrap_or_default(),
         superuser_allowed: row.get(11)?.unwrap_or(false),
         keep_manifest: row.get(12)?.unwrap_or(false),
         only_database: row.get(13)?,
+        placed_by: row.get(14)?.unwrap_or_default(),
+        labels: Labels::read(row.get::<JsonB>(15)?),
     })
 }
 
@@ -189,7 +199,8 @@ pub fn load(registration: &Registration) -> Answer<ManagedTable> {
         Ok(TenantColumn { name: column.clone(), type_oid: attribute.type_oid })
     });
     let tenant = tenant.collect::<Answer<Vec<_>>>()?;
-    for column in registration.key_columns.iter().chain([&registration.version_column]) {
+    let named = registration.key_columns.iter().chain(&registration.version_column);
+    for column in named.chain(&registration.placed_by) {
         attribute(column)?;
     }
     let equalities = key_equalities(oid, registration)?;
@@ -218,6 +229,16 @@ pub fn load(registration: &Registration) -> Answer<ManagedTable> {
         });
         codecs.push(codec);
     }
+    if let Some((column, label)) = registration.labels.gone(&columns) {
+        let message = format!(
+            "a label of the enum in column \"{column}\" of managed table {name} was renamed or dropped: \"{label}\""
+        );
+        return Err(Problem::new(state::NOT_IN_STATE, message)
+            .detail(
+                "Rows stand at a hash of it, and the index by which they are found still has the old one.",
+            )
+            .hint("An admin runs plimsoll.manage_table again, which makes the index anew."));
+    }
     let server_filled = found
         .iter()
         .filter(|a| !a.generated && !registration.tenant_columns.contains(&a.name))
@@ -225,7 +246,7 @@ pub fn load(registration: &Registration) -> Answer<ManagedTable> {
         .map(|a| a.name.clone())
         .collect();
     let modified = registration.modified_column.as_deref().filter(|m| found.iter().any(|a| a.name == *m));
-    let schema = schema_of(columns, &registration.key_columns, &registration.version_column, modified)?;
+    let schema = schema_of(columns, registration, modified)?;
     Ok(ManagedTable {
         table_id: registration.table_id,
         name,
@@ -286,9 +307,10 @@ pub fn renamed(registration: &Registration) -> Answer<Option<Held>> {
     let Some(held) = hold(registration.relation_oid).filter(Held::is_table) else { return Ok(None) };
     let columns: Vec<String> = held.attributes().into_iter().map(|attribute| attribute.name).collect();
     let mut known = registration.tenant_columns.iter().chain(&registration.key_columns);
+    let mut placing = registration.version_column.iter().chain(&registration.placed_by);
     let is_like = identity::role_name(held.owner) == registration.owner_name
-        && columns.contains(&registration.version_column)
-        && known.all(|column| columns.contains(column));
+        && known.all(|column| columns.contains(column))
+        && placing.all(|column| columns.contains(column));
     let is_another = registrations()?.iter().any(|other| other.name() == held.shown());
     Ok((is_like && !is_another).then_some(held))
 }
@@ -304,6 +326,9 @@ fn remember_oid(registration: &Registration, oid: Oid) -> Answer<()> {
 
 /// For each key column, the equality operator of the unique index over tenant columns and key.
 pub fn key_equalities(oid: Oid, registration: &Registration) -> Answer<Vec<(String, String)>> {
+    if registration.key_columns.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut wanted: Vec<&str> =
         registration.tenant_columns.iter().chain(&registration.key_columns).map(String::as_str).collect();
     wanted.sort_unstable();

@@ -10,6 +10,8 @@ use pgrx::spi::Spi;
 use serde_json::json;
 
 use super::catalog::{self, Registration};
+use super::labels::Labels;
+use super::roles::{self, Versions};
 use super::{numbers, register};
 use crate::acts::Act;
 use crate::argument::{json, required};
@@ -103,7 +105,8 @@ pub fn relation_of(oid: Oid) -> Answer<Held> {
         .ok_or_else(|| Problem::new(state::NOT_MANAGED, format!("no relation has the oid {}", oid.to_u32())))
 }
 
-fn unfit(message: String) -> Problem {
+/// A table that cannot be managed as it is.
+pub fn unfit(message: String) -> Problem {
     Problem::new(state::UNFIT_TABLE, message)
 }
 
@@ -168,13 +171,15 @@ fn check_rules(oid: Oid, shown: &str) -> Answer<()> {
     }
 }
 
-fn find<'a>(attributes: &'a [Attribute], column: &str, what: &str, shown: &str) -> Answer<&'a Attribute> {
+/// The attribute of a column that is there.
+pub fn find<'a>(attributes: &'a [Attribute], column: &str, what: &str, shown: &str) -> Answer<&'a Attribute> {
     attributes.iter().find(|attribute| attribute.name == column).ok_or_else(|| {
         Problem::new(state::NO_COLUMN, format!("table {shown} has no {what} column \"{column}\""))
     })
 }
 
-fn find_not_null<'a>(
+/// The attribute of a column that is written and never NULL.
+pub fn find_not_null<'a>(
     attributes: &'a [Attribute],
     column: &str,
     what: &str,
@@ -192,36 +197,10 @@ fn find_not_null<'a>(
         .hint(format!("ALTER TABLE {shown} ALTER COLUMN {} SET NOT NULL;", quoted(column))))
 }
 
-/// The primary key's columns.
-fn primary_key(oid: Oid) -> Answer<Vec<String>> {
-    let columns = Spi::get_one_with_args::<Vec<String>>(
-        "SELECT (SELECT pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY k.place)
-                 FROM pg_catalog.pg_index i
-                 CROSS JOIN pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS k (attnum, place)
-                 JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid
-                      AND a.attnum OPERATOR(pg_catalog.=) k.attnum
-                 WHERE i.indrelid OPERATOR(pg_catalog.=) $1 AND i.indisprimary
-                   AND k.place OPERATOR(pg_catalog.<=) i.indnkeyatts)",
-        &[oid.into()],
-    )?;
-    Ok(columns.unwrap_or_default())
-}
-
 /// The registration that the wish amounts to, with every requirement checked.
 fn checked(relation: &Held, oid: Oid, wish: &Wish) -> Answer<Registration> {
     let shown = relation.shown();
     let attributes = relation.attributes();
-    match wish.version_scope.as_str() {
-        "table" => {}
-        "row" => {
-            return Err(Problem::new(state::UNSUPPORTED, "version_scope 'row' comes with a later version")
-                .hint("Use a version column whose numbers grow over the whole table."));
-        }
-        other => {
-            return Err(Problem::new(state::BAD_ARGUMENT, format!("version_scope '{other}' is not known"))
-                .hint("Use 'table'."));
-        }
-    }
     if wish.tenant_columns.len() > 2 || wish.tenant_columns.is_empty() != wish.only_database.is_some() {
         return Err(Problem::new(
             state::BAD_ARGUMENT,
@@ -246,19 +225,9 @@ fn checked(relation: &Held, oid: Oid, wish: &Wish) -> Answer<Registration> {
                 .hint(format!("Use {types}.")));
         }
     }
-    let key_columns = match &wish.key_columns {
-        Some(key) => key.clone(),
-        None => {
-            let mut key = primary_key(oid)?;
-            key.retain(|column| !wish.tenant_columns.contains(column));
-            key
-        }
-    };
-    if key_columns.is_empty() {
-        return Err(Problem::new(state::UNFIT_TABLE, format!("table {shown} has no usable key"))
-            .detail("A row must be known by its tenant columns and a key; tables without one come with a later version.")
-            .hint(format!("ALTER TABLE {shown} ADD PRIMARY KEY (tenant columns, key columns); or name key_columns.")));
-    }
+    let version_column = wish.version_column.clone();
+    let version = version_column.as_deref();
+    let key_columns = roles::key(oid, &shown, wish.key_columns.as_deref(), &wish.tenant_columns, version)?;
     for column in &key_columns {
         find_not_null(&attributes, column, "key", &shown)?;
         if wish.tenant_columns.contains(column) {
@@ -268,12 +237,8 @@ fn checked(relation: &Held, oid: Oid, wish: &Wish) -> Answer<Registration> {
             ));
         }
     }
-    let Some(version_column) = wish.version_column.clone() else {
-        return Err(Problem::new(state::UNSUPPORTED, format!("table {shown} needs a version column"))
-            .detail("A number or timestamp that grows with each change; tables without one come with a later version.")
-            .hint(format!("SELECT plimsoll.manage_table('{shown}', version_column => '...');")));
-    };
-    let version = find_not_null(&attributes, &version_column, "version", &shown)?;
+    let versions = Versions { column: version, scope: &wish.version_scope };
+    let placed_by = roles::placing_key(&attributes, &shown, &key_columns, &versions)?;
     if let Some(column) = &wish.modified_column {
         let attribute = find(&attributes, column, "modified", &shown)?;
         if ![pg_sys::TIMESTAMPOID, pg_sys::TIMESTAMPTZOID].contains(&attribute.type_oid) {
@@ -286,7 +251,8 @@ fn checked(relation: &Held, oid: Oid, wish: &Wish) -> Answer<Registration> {
     let mut server_columns = wish.server_columns.clone();
     for column in &server_columns {
         find(&attributes, column, "server", &shown)?;
-        if key_columns.contains(column) || *column == version_column || wish.tenant_columns.contains(column) {
+        let is_version = version_column.as_ref() == Some(column);
+        if key_columns.contains(column) || is_version || wish.tenant_columns.contains(column) {
             return Err(Problem::new(
                 state::BAD_ARGUMENT,
                 format!("column \"{column}\" cannot be a server column: it is key, version or tenant"),
@@ -308,15 +274,9 @@ fn checked(relation: &Held, oid: Oid, wish: &Wish) -> Answer<Registration> {
                 .map_err(|problem| problem.in_column(&attribute.name, &shown))?;
         }
     }
-    let codec = Codec::new(version.type_oid, version.typmod)?;
-    let column = plimsoll_core::schema::Column {
-        number: 1,
-        name: version_column.clone(),
-        column_type: codec.column_type,
-        not_null: true,
-    };
-    super::schema_of(vec![column], std::slice::from_ref(&version_column), &version_column, None)
-        .map_err(|problem| problem.hint("Use smallint, integer, bigint, xid8, timestamp or timestamptz."))?;
+    let is_sent = |name: &String| !server_columns.contains(name) && !wish.tenant_columns.contains(name);
+    let sent: Vec<String> = attributes.iter().map(|a| a.name.clone()).filter(is_sent).collect();
+    let placed_by = placed_by.map_or_else(|| roles::placing_all(&shown, &sent), Ok)?;
     let registration = Registration {
         table_id: 0,
         schema_name: relation.schema.clone(),
@@ -331,6 +291,8 @@ fn checked(relation: &Held, oid: Oid, wish: &Wish) -> Answer<Registration> {
         superuser_allowed: wish.superuser_allowed,
         keep_manifest: wish.keep_manifest,
         only_database: wish.only_database,
+        placed_by,
+        labels: Labels::default(),
     };
     catalog::key_equalities(oid, &registration)?;
     Ok(registration)
@@ -357,12 +319,14 @@ fn manage(user: Oid, oid: Oid, wish: Wish) -> Answer<()> {
         numbers::complete(table_id, oid)?;
         Ok(table_id)
     })?;
-    let (registration, owner) = identity::as_extension(|| {
-        let registration = catalog::registration_by_id(table_id)?;
+    let (registration, table) = identity::as_extension(|| {
+        let mut registration = catalog::registration_by_id(table_id)?;
         let table = catalog::load(&registration)?;
-        Ok((registration, table.owner))
+        registration.labels = Labels::of(table.schema.columns(), &registration.placed_by);
+        register::settle_labels(table_id, &registration.labels)?;
+        Ok((registration, table))
     })?;
-    register::ensure_position_index(oid, &registration, owner)?;
+    register::ensure_position_index(&table, &registration)?;
     kept::set_kept(oid, table_id, &registration.name(), wish.keep_manifest)?;
     let mut act = Act::new("manage_table");
     if let Some(database_id) = registration.only_database {
@@ -375,6 +339,7 @@ fn manage(user: Oid, oid: Oid, wish: Wish) -> Answer<()> {
             "version_column": registration.version_column,
             "modified_column": registration.modified_column,
             "version_scope": wish.version_scope,
+            "placed_by": registration.placed_by,
             "server_columns": registration.server_columns,
             "superuser_allowed": registration.superuser_allowed,
             "keep_manifest": wish.keep_manifest,

@@ -5,22 +5,26 @@
 //! is gone.
 
 mod catalog;
+mod labels;
 mod manage;
 mod numbers;
+mod position;
 mod protect;
 mod register;
+mod roles;
 mod sql;
 mod unmanage;
 
 pub use crate::datum::{qualified, quoted};
+use catalog::Registration;
 pub use catalog::registrations;
+pub use position::Positions;
 pub use sql::Placeholders;
 pub use unmanage::managed_by;
 
 use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
 use plimsoll_core::schema::{Column, Roles, TableSchema};
-use plimsoll_core::value::ColumnType;
 
 use crate::access::{Database, authorise};
 use crate::argument::required;
@@ -78,16 +82,6 @@ impl ManagedTable {
     /// Numbers of the columns, in the order of `schema.columns()`.
     pub fn numbers(&self) -> Vec<u32> {
         self.schema.columns().iter().map(|column| column.number).collect()
-    }
-
-    /// Where the version column stands in `schema.columns()`: rows stand at their version.
-    pub fn version_place(&self) -> usize {
-        self.schema.version_index().unwrap_or_default()
-    }
-
-    /// The version column.
-    pub fn version(&self) -> &Column {
-        &self.schema.columns()[self.version_place()]
     }
 
     /// The values of the tenant columns, as text.
@@ -213,21 +207,12 @@ pub fn ranks(tables: &[ManagedTable]) -> Answer<Vec<u32>> {
 /// A core schema from columns and the names a registration holds.
 fn schema_of(
     columns: Vec<Column>,
-    key: &[String],
-    version: &str,
+    registration: &Registration,
     modified: Option<&str>,
 ) -> Answer<TableSchema> {
-    let key: Vec<&str> = key.iter().map(String::as_str).collect();
-    let unfit = |message: &str| Problem::new(state::UNFIT_TABLE, message);
-    if key.is_empty() {
-        return Err(unfit("a key needs at least one column"));
-    }
-    let roles = Roles { key: &key, version: Some(version), modified, placed_by: &[] };
-    let schema = TableSchema::new(columns, &roles).map_err(|error| unfit(error.message()))?;
-    match schema.version() {
-        Some(Column { name, column_type: ColumnType::Bytea, .. }) => {
-            Err(unfit(&format!("column \"{name}\" of type bytea is no version")))
-        }
-        _ => Ok(schema),
-    }
+    let key: Vec<&str> = registration.key_columns.iter().map(String::as_str).collect();
+    let placed_by: Vec<&str> = registration.placed_by.iter().map(String::as_str).collect();
+    let version = registration.version_column.as_deref();
+    let roles = Roles { key: &key, version, modified, placed_by: &placed_by };
+    TableSchema::new(columns, &roles).map_err(|error| Problem::new(state::UNFIT_TABLE, error.message()))
 }

@@ -1,8 +1,7 @@
 //! Pieces of the statements on a managed table. Identifiers are quoted, values are parameters, and the
 //! tenant predicate is in every one as a plain equality.
 
-use pgrx::pg_sys::{self, Datum};
-use plimsoll_core::value::ColumnType;
+use pgrx::pg_sys;
 
 use super::ManagedTable;
 use crate::access::Database;
@@ -51,16 +50,21 @@ impl ManagedTable {
         columns.collect::<Vec<_>>().join(", ")
     }
 
-    /// The version column, quoted.
-    pub fn version_column(&self) -> String {
-        quoted(&self.version().name)
-    }
-
-    /// Columns by which rows are read in (position, key) order.
+    /// What rows are read in order by: position and key, or where they lie where they have no key.
     pub fn order(&self) -> String {
-        let mut order = vec![format!("t.{}", self.version_column())];
+        let mut order = vec![self.position("t.")];
+        if self.schema.is_keyless() {
+            order.extend(["t.tableoid", "t.ctid"].map(str::to_owned));
+        }
         order.extend(self.schema.key().map(|column| format!("t.{}", quoted(&column.name))));
         order.join(", ")
+    }
+
+    /// The tenant predicate, with what lets our index on the position be used where positions do not say so.
+    pub fn placed_predicate(&self) -> String {
+        let condition = self.position_condition("t.").filter(|_| self.is_hashed());
+        let condition = condition.map_or(String::new(), |condition| format!(" AND {condition}"));
+        self.tenant_predicate() + &condition
     }
 
     /// `AND`-joined equality of the key between the table and incoming rows.
@@ -74,26 +78,6 @@ impl ManagedTable {
         self.schema.key_indexes().iter().map(equal).collect::<Vec<_>>().join(" AND ")
     }
 
-    /// A parameter for a position, of a type the version column is compared with.
-    pub fn position_parameter(&self, position: i64) -> Parameter {
-        let (type_oid, value) = match self.version().column_type {
-            ColumnType::Timestamp(_) => (pg_sys::TIMESTAMPOID, position),
-            ColumnType::Timestamptz(_) => (pg_sys::TIMESTAMPTZOID, position),
-            ColumnType::Xid8 => (pg_sys::XID8OID, position.max(0)),
-            _ => (pg_sys::INT8OID, position),
-        };
-        Parameter { type_oid, datum: Some(Datum::from(value)) }
-    }
-
-    /// The part of `first..=last` in which rows can stand: no xid8 is negative, and none can be compared with one
-    /// that is.
-    pub fn possible(&self, first: i64, last: i64) -> Option<(i64, i64)> {
-        match self.version().column_type {
-            ColumnType::Xid8 => (last >= 0).then_some((first.max(0), last)),
-            _ => Some((first, last)),
-        }
-    }
-
     /// Reads the tenant's rows of one piece of the axis. It always has two bounds: without statistics the planner
     /// takes a third of the replica to lie beyond a single one, and reads all of it.
     pub fn piece_statement(
@@ -104,13 +88,13 @@ impl ManagedTable {
     ) -> String {
         let [first, last] =
             [bounds.0, bounds.1].map(|position| placeholders.add(self.position_parameter(position)));
-        let (columns, version) = (self.column_list("t."), self.version_column());
-        let order = if ordered { format!(" ORDER BY t.{version}") } else { String::new() };
+        let (columns, position) = (self.column_list("t."), self.position("t."));
+        let order = if ordered { format!(" ORDER BY {position}") } else { String::new() };
         format!(
-            "SELECT {columns} FROM {} t WHERE {} AND t.{version} OPERATOR(pg_catalog.>=) {first}
-                 AND t.{version} OPERATOR(pg_catalog.<=) {last}{order}",
+            "SELECT {columns} FROM {} t WHERE {} AND {position} OPERATOR(pg_catalog.>=) {first}
+                 AND {position} OPERATOR(pg_catalog.<=) {last}{order}",
             self.name,
-            self.tenant_predicate()
+            self.placed_predicate()
         )
     }
 
@@ -126,16 +110,16 @@ impl ManagedTable {
         let (firsts, lasts): (Vec<i64>, Vec<i64>) = bounds.iter().copied().unzip();
         let firsts = placeholders.add(long_array(element, &firsts));
         let lasts = placeholders.add(long_array(element, &lasts));
-        let (columns, version) = (self.column_list("t."), self.version_column());
-        let order = if ordered { format!(" ORDER BY t.{version}") } else { String::new() };
+        let (columns, position) = (self.column_list("t."), self.position("t."));
+        let order = if ordered { format!(" ORDER BY {position}") } else { String::new() };
         format!(
             "SELECT {columns} FROM ROWS FROM (pg_catalog.unnest({firsts}), pg_catalog.unnest({lasts}))
                  AS b (\"plimsoll first\", \"plimsoll last\")
              CROSS JOIN LATERAL (SELECT {columns} FROM {name} t WHERE {tenant}
-                 AND t.{version} OPERATOR(pg_catalog.>=) b.\"plimsoll first\"
-                 AND t.{version} OPERATOR(pg_catalog.<=) b.\"plimsoll last\" OFFSET 0) t{order}",
+                 AND {position} OPERATOR(pg_catalog.>=) b.\"plimsoll first\"
+                 AND {position} OPERATOR(pg_catalog.<=) b.\"plimsoll last\" OFFSET 0) t{order}",
             name = self.name,
-            tenant = self.tenant_predicate()
+            tenant = self.placed_predicate()
         )
     }
 
@@ -147,14 +131,11 @@ impl ManagedTable {
         to: Option<i64>,
         placeholders: &mut Placeholders,
     ) -> String {
-        let mut predicate = self.tenant_predicate();
+        let (mut predicate, position) = (self.placed_predicate(), self.position("t."));
         for (bound, operator) in [(Some(from.unwrap_or(i64::MIN)), ">="), (to, "<")] {
-            if let Some(position) = bound {
-                let placeholder = placeholders.add(self.position_parameter(position));
-                predicate += &format!(
-                    " AND t.{} OPERATOR(pg_catalog.{operator}) {placeholder}",
-                    self.version_column()
-                );
+            if let Some(bound) = bound {
+                let placeholder = placeholders.add(self.position_parameter(bound));
+                predicate += &format!(" AND {position} OPERATOR(pg_catalog.{operator}) {placeholder}");
             }
         }
         predicate

@@ -5,6 +5,7 @@ use plimsoll_core::row::{Fields, examine_each};
 use plimsoll_core::value::ColumnType;
 
 use super::IncomingRow;
+use super::height::{height, is_lower};
 use crate::access::Database;
 use crate::datum::{BulkInsert, BulkUpdate, Codec, FixedColumn, Sent, Witness, is_deterministic};
 use crate::error::{Answer, Problem, state};
@@ -14,13 +15,14 @@ use crate::table::ManagedTable;
 /// What became of rows that were looked up by their key.
 #[derive(Default)]
 pub struct Sorted<'u> {
-    /// Rows that are stored now in place of ones with a lower position.
+    /// Rows that are stored now in place of ones that stood lower, or as high where the version does not tell.
     pub updated: Vec<IncomingRow<'u>>,
     /// Rows that are stored with the same content.
     pub unchanged: Vec<IncomingRow<'u>>,
     /// Rows of which there is none with the same key.
     pub new: Vec<IncomingRow<'u>>,
-    /// Rows that differ from stored ones with the same or a higher position; nothing was done with them.
+    /// Rows that differ from stored ones that stand higher, or as high where the version tells; nothing was done
+    /// with them.
     pub others: Vec<IncomingRow<'u>>,
 }
 
@@ -168,8 +170,9 @@ pub fn insert_checked<'u>(
     Ok(Some(count))
 }
 
-/// Looks each row up by its key, and stores those that raise the position of a stored one. `None` where the
-/// table needs statements for that, or where somebody else changed a row meanwhile: the caller rolls back.
+/// Looks each row up by its key, and stores those that raise the version of a stored one; where rows do not stand at
+/// their version, those that do not lower it. `None` where the table needs statements for that, or where somebody
+/// else changed a row meanwhile: the caller rolls back.
 pub fn update_raised<'u>(
     database: &Database,
     table: &mut ManagedTable,
@@ -177,7 +180,8 @@ pub fn update_raised<'u>(
 ) -> Answer<Option<Sorted<'u>>> {
     let witness = kept::witness(database, table)?;
     let Some(mut update) = begin_update(database, table, witness)? else { return Ok(None) };
-    let (numbers, version) = (table.numbers(), table.version_place());
+    let (numbers, version, is_hashed) = (table.numbers(), table.schema.version_index(), table.is_hashed());
+    let schema = table.schema.clone();
     let (columns, codecs) = (table.schema.columns(), &mut table.codecs);
     let digester = Digester::new(database.fingerprint_key.clone());
     let mut datums = vec![None; columns.len()];
@@ -191,16 +195,25 @@ pub fn update_raised<'u>(
                 sorted.new.push(*row);
                 return Ok(true);
             };
-            let position = stored.position(version, &mut codecs[version])?;
-            if position.is_some_and(|position| position < row.position) {
-                sorted.updated.push(*row);
-                return update.update(&datums, row.sent());
+            let before = match version {
+                Some(version) => stored.position(version, &mut codecs[version])?,
+                None => None,
+            };
+            let now = if is_hashed { height(row.row, &schema)? } else { Some(row.position) };
+            if !is_lower(before, now) {
+                form.clear();
+                stored.encode_digest_form(0, &numbers, codecs, &mut form)?;
+                if digester.digest_of_form(&form) == row.digest {
+                    sorted.unchanged.push(*row);
+                    return Ok(true);
+                }
+                if !is_hashed || is_lower(now, before) {
+                    sorted.others.push(*row);
+                    return Ok(true);
+                }
             }
-            form.clear();
-            stored.encode_digest_form(0, &numbers, codecs, &mut form)?;
-            let same = digester.digest_of_form(&form) == row.digest;
-            if same { &mut sorted.unchanged } else { &mut sorted.others }.push(*row);
-            Ok(true)
+            sorted.updated.push(*row);
+            update.update(&datums, row.sent())
         })?;
         if !went_well {
             return Ok(None);

@@ -33,6 +33,11 @@ pub fn prospect<'u>(
     rows: impl Iterator<Item = plimsoll_core::Result<&'u [u8]>>,
 ) -> Answer<Prospect> {
     let mut prospect = Prospect { beyond: false, new: false };
+    if table.schema.is_keyless() {
+        // Nothing is looked for.
+        let new = !may_have_children(table.oid);
+        return Ok(Prospect { beyond: new, new });
+    }
     let step = rows.size_hint().1.unwrap_or(1) / SAMPLE;
     let mut sample = Vec::with_capacity(SAMPLE + 1);
     let mut lowest = i64::MAX;
@@ -46,8 +51,9 @@ pub fn prospect<'u>(
     if sample.is_empty() || may_have_children(table.oid) {
         return Ok(prospect);
     }
-    prospect.beyond = is_beyond_all(database, table, lowest)?;
-    if prospect.beyond {
+    // A hash says nothing of what is new.
+    prospect.beyond = !table.is_hashed() && is_beyond_all(database, table, lowest)?;
+    if prospect.beyond || table.is_hashed() {
         let owner = table.owner;
         let outcome = within_attempt(|| {
             crate::identity::as_owner(owner, || bulk::one_exists(database, table, &sample)).map(Some)
@@ -146,7 +152,9 @@ pub fn store_first<'u>(
     let Prospect { beyond, new } = prospect;
     let outcome = match store_bulk(database, table, &rows, new)? {
         // The sample held none of the rows that are there.
-        Err(caught) if new && caught.sqlstate() == "23505" => store_bulk(database, table, &rows, false)?,
+        Err(caught) if new && !table.schema.is_keyless() && caught.sqlstate() == "23505" => {
+            store_bulk(database, table, &rows, false)?
+        }
         outcome => outcome,
     };
     match outcome {

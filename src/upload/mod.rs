@@ -15,9 +15,11 @@
 
 mod bulk;
 mod fresh;
+mod height;
 mod holder;
 mod json;
 mod keys;
+mod memory;
 mod read_back;
 mod readable;
 mod sender;
@@ -33,7 +35,10 @@ use plimsoll_core::digest::{DigestQueue, Digester, RowDigest};
 use plimsoll_core::fingerprint::Fingerprint;
 use plimsoll_core::row::{BatchReader, check_row, examine, key_of};
 
+pub use memory::forget as forget_batches;
+
 use keys::Keys;
+use memory::Batch;
 
 use crate::access::Database;
 use crate::argument::{Members, required};
@@ -104,14 +109,32 @@ pub struct Report {
 }
 
 impl Report {
-    fn answer(mut self, answers: &mut Answers) -> Answer<()> {
+    fn done(mut self) -> Done {
         self.refused.sort_by_key(|row| row.ordinal);
-        let numbers = [self.inserted, self.updated, self.unchanged, self.held].map(|number| number as i64);
-        let [inserted, updated, unchanged, held] = numbers.map(|number| Some(Datum::from(number)));
-        let sum = self.fingerprint.sum();
-        let refused = self.refused.into_iter().map(|row| row.json());
-        with_json_array(refused, |refused| {
-            answers.push(&[inserted, updated, unchanged, sum.as_slice().into_datum(), held, Some(refused)])
+        Done {
+            numbers: [self.inserted, self.updated, self.unchanged, self.held].map(|number| number as i64),
+            sum: self.fingerprint.sum(),
+            refused: self.refused.into_iter().map(|row| row.json()).collect(),
+        }
+    }
+}
+
+/// What the caller is told of an upload.
+pub struct Done {
+    /// Rows inserted, updated, unchanged, held.
+    numbers: [i64; 4],
+    /// Digest sum of the rows that are stored now as they were sent.
+    sum: [u8; 32],
+    /// The rows that were not stored, each as JSON.
+    refused: Vec<String>,
+}
+
+impl Done {
+    fn answer(self, answers: &mut Answers) -> Answer<()> {
+        let [inserted, updated, unchanged, held] = self.numbers.map(|number| Some(Datum::from(number)));
+        let sum = self.sum.as_slice().into_datum();
+        with_json_array(self.refused.into_iter(), |refused| {
+            answers.push(&[inserted, updated, unchanged, sum, held, Some(refused)])
         })
     }
 }
@@ -124,17 +147,30 @@ fn upload(
     run_id: Option<i64>,
     schema_stamp: Option<i64>,
     absent_columns: Option<Array<i32>>,
+    batch_number: Option<i64>,
     call: Call,
 ) {
     let answer = |answers: &mut Answers| {
         let (database, mut table) = table::open(database_id, relation)?;
-        let rows = setting::check_bytes(&database, required(rows, "rows")?, "rows")?;
-        let rows = BatchReader::new(rows)?;
+        let bytes = setting::check_bytes(&database, required(rows, "rows")?, "rows")?;
+        let rows = BatchReader::new(bytes)?;
         setting::check_upload_rows(&database, rows.rows_left() as usize)?;
         sender::check_stamp(&table, schema_stamp)?;
         let absent: Vec<i32> = absent_columns.iter().flat_map(|numbers| numbers.iter().flatten()).collect();
         let absent = sender::absent_places(&table, &absent)?;
-        take(&database, &mut table, rows, run_id, &absent)?.answer(answers)
+        let run_id = run::renew(run_id, &database)?;
+        // With a key, rows that are sent again are found unchanged.
+        let numbered = batch_number.filter(|_| table.schema.is_keyless());
+        let batch =
+            numbered.map(|number| Batch::new(&database, &table, run_id, number, bytes)).transpose()?;
+        if let Some(known) = batch.as_ref().map(Batch::known).transpose()?.flatten() {
+            return known.answer(answers);
+        }
+        let done = take(&database, &mut table, rows, run_id, &absent)?.done();
+        if let Some(batch) = &batch {
+            batch.remember(&done)?;
+        }
+        done.answer(answers)
     };
     call.answer(answer).or_raise();
 }
@@ -151,12 +187,13 @@ fn upload_json(
         let (database, mut table) = table::open(database_id, relation)?;
         let encoded = json::encode_rows(&database, required(rows, "rows")?, &mut table)?;
         let rows = encoded.iter().map(|row| Ok(row.as_slice()));
-        take(&database, &mut table, rows, run_id, &[])?.answer(answers)
+        let run_id = run::renew(run_id, &database)?;
+        take(&database, &mut table, rows, run_id, &[])?.done().answer(answers)
     };
     call.answer(answer).or_raise();
 }
 
-/// Stores rows in wire form, of a source that does not have the columns at the `absent` places.
+/// Stores rows in wire form, within a run or none, of a source that does not have the columns at the `absent` places.
 fn take<'u>(
     database: &Database,
     table: &mut ManagedTable,
@@ -164,7 +201,6 @@ fn take<'u>(
     run_id: Option<i64>,
     absent: &[usize],
 ) -> Answer<Report> {
-    let run_id = run::renew(run_id, database)?;
     crate::datum::set_constraints_immediate();
     let mut report = Report::default();
     let prospect = fresh::prospect(database, table, rows.clone())?;
@@ -183,7 +219,7 @@ fn take<'u>(
     Ok(report)
 }
 
-/// The rows whose values their columns hold, one a key: of several the last wins.
+/// The rows whose values their columns hold, one a key: of several the last wins. Without a key, each of them.
 fn check<'u>(
     database: &Database,
     table: &ManagedTable,
@@ -220,7 +256,7 @@ fn check<'u>(
         };
         // Its digest is made together with those of its neighbours.
         let row = IncomingRow { ordinal, row, position, digest: RowDigest([0; 32]) };
-        let place = keys.place(&key);
+        let place = if table.schema.is_keyless() { incoming.len() } else { keys.place(&key) };
         if place < incoming.len() {
             report.unchanged += 1;
             incoming[place] = row;

@@ -16,8 +16,8 @@ pub struct ReadBack {
     pub new_as_sent: bool,
     /// Ordinals of rows that came back in their place and as they were sent.
     pub as_sent: HashSet<usize>,
-    /// The rest, by key.
-    pub others: HashMap<Vec<u8>, (RowDigest, Vec<u8>)>,
+    /// The rest, by key; without one there may be several that are equal.
+    others: HashMap<Vec<u8>, Vec<(RowDigest, Vec<u8>)>>,
     /// Ordinals of rows that were there when they were looked up, and were not when they were to be changed.
     pub gone: HashSet<usize>,
 }
@@ -31,22 +31,31 @@ pub enum Difference {
 }
 
 impl ReadBack {
-    /// How a row was stored otherwise than it was sent.
-    pub fn difference(&self, row: &IncomingRow<'_>, schema: &TableSchema) -> Answer<Option<Difference>> {
+    /// Adds a row that came back in another place, or not as it was sent.
+    pub fn other(&mut self, key: Vec<u8>, digest: RowDigest, encoded: &[u8]) {
+        self.others.entry(key).or_default().push((digest, encoded.to_vec()));
+    }
+
+    /// How a row was stored otherwise than it was sent. To be asked once a row.
+    pub fn difference(&mut self, row: &IncomingRow<'_>, schema: &TableSchema) -> Answer<Option<Difference>> {
         if self.as_sent.contains(&row.ordinal) {
             return Ok(None);
         }
         if self.gone.contains(&row.ordinal) {
             return Ok(Some(Difference::Gone));
         }
-        let Some((digest, encoded)) = self.others.get(&key_of(row.row, schema)?) else {
-            let what = "the server stored no such row: a trigger skipped or re-keyed it";
+        let found = self.others.get_mut(&key_of(row.row, schema)?).and_then(Vec::pop);
+        let Some((digest, encoded)) = found else {
+            let what = match schema.is_keyless() {
+                true => "the server stored no such row: a trigger skipped or changed it",
+                false => "the server stored no such row: a trigger skipped or re-keyed it",
+            };
             return Ok(Some(Difference::Changed(what.to_owned())));
         };
-        if *digest == row.digest {
+        if digest == row.digest {
             return Ok(None);
         }
-        let (sent, stored) = (normal_fields(row.row)?, normal_fields(encoded)?);
+        let (sent, stored) = (normal_fields(row.row)?, normal_fields(&encoded)?);
         let changed = schema.columns().iter().filter(|c| sent.get(&c.number) != stored.get(&c.number));
         let names: Vec<String> = changed.map(|column| format!("\"{}\"", column.name)).collect();
         let names = names.join(", ");

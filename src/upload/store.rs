@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use plimsoll_core::digest::{Digester, RowDigest};
-use plimsoll_core::row::{Fields, key_of, position_in};
+use plimsoll_core::row::{Fields, key_of};
 
 use super::fresh::{Prospect, store_first};
+use super::height::{height, is_lower};
 use super::read_back::{Difference, ReadBack};
 use super::readable::with_readable_values;
 use super::waiting::Waiting;
@@ -22,7 +23,7 @@ use crate::table::{ManagedTable, Placeholders, quoted};
 #[derive(Clone, Copy)]
 struct Stored {
     digest: RowDigest,
-    position: i64,
+    height: Option<i64>,
 }
 
 /// How changed rows are written.
@@ -57,7 +58,10 @@ pub fn store<'u>(
     if rows.is_empty() {
         return Ok(());
     }
-    let existing = crate::identity::as_owner(owner, || probe(database, table, &rows))?;
+    let existing = match table.schema.is_keyless() {
+        true => HashMap::new(),
+        false => crate::identity::as_owner(owner, || probe(database, table, &rows))?,
+    };
     let mut lowering = 0u64;
     let (mut new, mut changed) = (Vec::new(), Vec::new());
     for row in rows {
@@ -68,7 +72,7 @@ pub fn store<'u>(
                 report.fingerprint.insert(&row.digest);
             }
             Some(stored) => {
-                let lowers = stored.position > row.position;
+                let lowers = is_lower(height(row.row, &table.schema)?, stored.height);
                 lowering += u64::from(lowers);
                 changed.push((row, lowers));
             }
@@ -109,7 +113,7 @@ fn probe(
     let mut take = |row: &Row<'_>| {
         encoded.clear();
         row.encode(1, &numbers, codecs, &mut encoded)?;
-        let stored = Stored { digest: digester.digest(&encoded)?, position: position_in(&encoded, schema)? };
+        let stored = Stored { digest: digester.digest(&encoded)?, height: height(&encoded, schema)? };
         found.insert(row.int8(0).unwrap_or(-1) as usize, stored);
         Ok(())
     };
@@ -266,7 +270,7 @@ impl<'u> Writer<'_, 'u> {
         let scratch = Scratch::new();
         let outcome = scratch.within(|| {
             attempt(|| {
-                let stored = crate::identity::as_owner(owner, || self.write(rows, mode))?;
+                let mut stored = crate::identity::as_owner(owner, || self.write(rows, mode))?;
                 for (place, (row, exists)) in rows.iter().enumerate() {
                     if stored.new_as_sent && !exists {
                         continue;
@@ -448,7 +452,7 @@ impl<'u> Writer<'_, 'u> {
             let digest = digester.digest(&encoded)?;
             match next.filter(|next| next.digest == digest) {
                 Some(as_sent) => drop(stored.as_sent.insert(as_sent.ordinal)),
-                None => drop(stored.others.insert(key_of(&encoded, schema)?, (digest, encoded.clone()))),
+                None => stored.other(key_of(&encoded, schema)?, digest, &encoded),
             }
             Ok(())
         };

@@ -11,7 +11,7 @@ use crate::access::Database;
 use crate::datum::{Codec, Parameter, Row, read_all, read_rows};
 use crate::error::{Answer, Problem, state};
 use crate::kept;
-use crate::table::{ManagedTable, Placeholders};
+use crate::table::{ManagedTable, Placeholders, Positions};
 
 /// Hands each row of a range to `take`, encoded, in no particular order or in (position, key) order.
 pub fn read_range(
@@ -107,9 +107,10 @@ pub fn digest_range(
 /// rows are handed over later than they are added, in the same order.
 pub struct RowDigests<'t> {
     queue: DigestQueue<(i64, Option<i64>)>,
+    places: Vec<usize>,
     numbers: Vec<u32>,
     codecs: &'t mut [Codec],
-    version: usize,
+    positions: Positions,
     modified: Option<usize>,
 }
 
@@ -123,7 +124,8 @@ impl<'t> RowDigests<'t> {
         let modified = table.schema.modified().map(|column| column.number);
         RowDigests {
             queue: DigestQueue::new(&Digester::new(database.fingerprint_key.clone())),
-            version: table.version_place(),
+            positions: Positions::of(&table.schema),
+            places: (0..numbers.len()).collect(),
             modified: modified.and_then(|number| numbers.iter().position(|found| *found == number)),
             numbers,
             codecs: &mut table.codecs,
@@ -135,9 +137,8 @@ impl<'t> RowDigests<'t> {
     /// # Errors
     /// `NOT_IN_STATE` where it has no version, `INTERNAL` where a stored value is damaged.
     pub fn add(&mut self, row: &Row<'_>, take: TakeDigested<'_>) -> Answer<bool> {
-        row.encode_digest_form(0, &self.numbers, self.codecs, self.queue.form())?;
-        // Whole numbers and timestamps are held by value, so that one reading serves all their types.
-        let position = row.int8(self.version).ok_or_else(|| {
+        let RowDigests { queue, places, numbers, codecs, positions, .. } = self;
+        let position = positions.encode(row, places, numbers, codecs, queue.form())?.ok_or_else(|| {
             Problem::new(state::NOT_IN_STATE, "a stored row has no version").hint(
                 "Set the version column NOT NULL, or manage the table anew with a column that has no NULL.",
             )

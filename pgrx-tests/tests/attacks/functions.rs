@@ -113,7 +113,7 @@ const CALLS: [(&str, &str, Expect); 65] = [
     ("unmanage_table(regclass)", "(SELECT oid FROM pg_class WHERE relname = 'customer')::regclass", DENIED),
     ("unmanage_table(text)", "'shop.customer'::text", DENIED),
     (
-        "upload(uuid,text,bytea,bigint,bigint,integer[])",
+        "upload(uuid,text,bytea,bigint,bigint,integer[],bigint)",
         "'{B}', 'shop.customer', '\\x00'::bytea, {run}",
         DENIED,
     ),

@@ -1,5 +1,6 @@
 WITH schema AS (
-    SELECT n.oid, n.nspowner AS owner FROM pg_namespace n WHERE n.nspname = 'plimsoll'
+    SELECT n.oid, n.nspname AS name, n.nspowner AS owner FROM pg_namespace n
+    WHERE n.nspname IN ('plimsoll', 'plimsoll_open')
 ),
 -- Rights of others than the owner: grantee=privileges, each privilege that may be passed on with a star.
 rights AS (
@@ -15,7 +16,7 @@ rights AS (
     ) o, LATERAL (
         SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee) END || '='
             || string_agg(a.privilege_type || CASE WHEN a.is_grantable THEN '*' ELSE '' END, ',' ORDER BY a.privilege_type)
-        FROM aclexplode(o.acl) a WHERE a.grantee <> (SELECT owner FROM schema)
+        FROM aclexplode(o.acl) a WHERE a.grantee <> (SELECT DISTINCT owner FROM schema)
         GROUP BY a.grantee
     ) g (line)
     GROUP BY 1, 2, 3
@@ -29,10 +30,10 @@ described AS (
             CASE WHEN p.prosecdef THEN 'SECURITY DEFINER' END,
             CASE WHEN p.proleakproof THEN 'LEAKPROOF' END,
             array_to_string(p.proconfig, ', '),
-            CASE WHEN p.proowner = (SELECT owner FROM schema) THEN 'owner' ELSE 'owner ' || p.proowner::regrole END,
+            CASE WHEN p.proowner = (SELECT DISTINCT owner FROM schema) THEN 'owner' ELSE 'owner ' || p.proowner::regrole END,
             (SELECT line FROM rights r WHERE r.kind = 'function' AND r.oid = p.oid)) AS line
     FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
-    WHERE p.pronamespace = (SELECT oid FROM schema)
+    WHERE p.pronamespace IN (SELECT oid FROM schema)
     UNION ALL
     SELECT 'pg_class'::regclass, c.oid,
         concat_ws(' | ',
@@ -53,27 +54,27 @@ described AS (
             (SELECT string_agg('policy ' || p.polname, ', ' ORDER BY p.polname) FROM pg_policy p WHERE p.polrelid = c.oid),
             (SELECT string_agg('rule ' || w.rulename, ', ' ORDER BY w.rulename) FROM pg_rewrite w
                 WHERE w.ev_class = c.oid AND w.rulename <> '_RETURN'),
-            CASE WHEN c.relowner = (SELECT owner FROM schema) THEN 'owner' ELSE 'owner ' || c.relowner::regrole END,
+            CASE WHEN c.relowner = (SELECT DISTINCT owner FROM schema) THEN 'owner' ELSE 'owner ' || c.relowner::regrole END,
             (SELECT line FROM rights r WHERE r.kind = 'relation' AND r.oid = c.oid AND c.relkind <> 'i'))
-    FROM pg_class c WHERE c.relnamespace = (SELECT oid FROM schema)
+    FROM pg_class c WHERE c.relnamespace IN (SELECT oid FROM schema)
     UNION ALL
     -- An array's rights are those of its elements.
     SELECT 'pg_type'::regclass, t.oid,
         concat_ws(' | ', 'type ' || t.typname,
             CASE t.typtype WHEN 'c' THEN 'row type' ELSE 'of kind ' || t.typtype::text END,
-            CASE WHEN t.typowner = (SELECT owner FROM schema) THEN 'owner' ELSE 'owner ' || t.typowner::regrole END,
+            CASE WHEN t.typowner = (SELECT DISTINCT owner FROM schema) THEN 'owner' ELSE 'owner ' || t.typowner::regrole END,
             (SELECT line FROM rights r WHERE r.kind = 'type' AND r.oid = t.oid))
     FROM pg_type t
-    WHERE t.typnamespace = (SELECT oid FROM schema) AND t.typcategory <> 'A'
+    WHERE t.typnamespace IN (SELECT oid FROM schema) AND t.typcategory <> 'A'
     UNION ALL
     SELECT 'pg_event_trigger'::regclass, e.oid,
         concat_ws(' | ', 'event trigger ' || e.evtname, e.evtevent, array_to_string(e.evttags, ', '),
             e.evtfoid::regprocedure::text, CASE e.evtenabled WHEN 'O' THEN 'enabled' ELSE 'enabled: ' || e.evtenabled::text END,
-            CASE WHEN e.evtowner = (SELECT owner FROM schema) THEN 'owner' ELSE 'owner ' || e.evtowner::regrole END)
+            CASE WHEN e.evtowner = (SELECT DISTINCT owner FROM schema) THEN 'owner' ELSE 'owner ' || e.evtowner::regrole END)
     FROM pg_event_trigger e
     UNION ALL
     SELECT 'pg_namespace'::regclass, s.oid,
-        concat_ws(' | ', 'schema plimsoll', (SELECT line FROM rights r WHERE r.kind = 'schema' AND r.oid = s.oid))
+        concat_ws(' | ', 'schema ' || s.name, (SELECT line FROM rights r WHERE r.kind = 'schema' AND r.oid = s.oid))
     FROM schema s
     UNION ALL
     SELECT 'pg_default_acl'::regclass, d.oid, concat_ws(' | ', 'default rights', d.defaclobjtype, d.defaclacl::text)
@@ -94,9 +95,9 @@ described AS (
     SELECT d.classid, d.objid, 'outside its schema: ' || pg_describe_object(d.classid, d.objid, d.objsubid)
     FROM pg_depend d JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
     WHERE e.extname = 'plimsoll' AND d.deptype = 'e' AND d.classid IN ('pg_proc'::regclass, 'pg_class'::regclass)
-        AND (pg_identify_object(d.classid, d.objid, 0)).schema <> 'plimsoll'
+        AND (pg_identify_object(d.classid, d.objid, 0)).schema NOT IN ('plimsoll', 'plimsoll_open')
     UNION ALL
     SELECT 'pg_operator'::regclass, o.oid, 'operator ' || o.oid::regoperator
-    FROM pg_operator o WHERE o.oprnamespace = (SELECT oid FROM schema)
+    FROM pg_operator o WHERE o.oprnamespace IN (SELECT oid FROM schema)
 )
 SELECT replace(line, 'plimsoll.', '') AS line FROM described ORDER BY line COLLATE "C"
