@@ -142,6 +142,11 @@ pub trait LocalKind: Sized {
     /// The type of a column, as a statement declares it.
     fn declared(of: Type) -> &'static str;
 
+    /// The same of a column in the key.
+    fn declared_in_key(of: Type) -> &'static str {
+        Self::declared(of)
+    }
+
     /// A name in a statement.
     fn quoted(name: &str) -> String {
         format!("\"{}\"", name.replace('"', "\"\""))
@@ -180,7 +185,11 @@ pub trait LocalKind: Sized {
         let mut parts: Vec<String> = Vec::new();
         for (column, of) in &table.columns {
             let needed = if table.is_needed(column) { " NOT NULL" } else { "" };
-            parts.push(format!("{} {}{needed}", Self::quoted(column), Self::declared(*of)));
+            let declared = match table.key.contains(&column.as_str()) {
+                true => Self::declared_in_key(*of),
+                false => Self::declared(*of),
+            };
+            parts.push(format!("{} {declared}{needed}", Self::quoted(column)));
         }
         let list =
             |names: &[&str]| names.iter().map(|name| Self::quoted(name)).collect::<Vec<_>>().join(", ");

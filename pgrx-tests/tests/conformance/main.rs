@@ -7,6 +7,7 @@
 mod contract;
 mod kind;
 mod large;
+mod mariadb;
 mod meanwhile;
 mod model;
 mod postgres;
@@ -75,3 +76,4 @@ macro_rules! conformance {
 
 conformance!(sqlite_conforms, sqlite::SqliteKind);
 conformance!(postgres_conforms, postgres::PostgresKind);
+conformance!(mariadb_conforms, mariadb::MariaDbKind);
