@@ -76,6 +76,11 @@ pub trait Kind: Send + 'static {
     /// Ends the snapshot. What fails here shows at the next begin.
     fn end(&mut self);
 
+    /// Whether a long snapshot holds up those who write: one pass over a table is made of several then.
+    fn holds_up_writers(&self) -> bool {
+        false
+    }
+
     /// Hands the rows of a query to `each` until there are no more or it breaks.
     ///
     /// # Errors

@@ -73,6 +73,8 @@ pub struct TablePlan {
     pub order: Vec<usize>,
     /// As [`LocalTable::row_id`], in keyless tables alone.
     pub row_id: Option<String>,
+    /// As [`LocalTable::row_id`].
+    pub scan_id: Option<String>,
     /// Whether rows may share a place in that order: equal ones, where a keyless table is read in the order of all columns.
     pub shares_places: bool,
     /// Whether an index leads with the version column, where rows stand at their version.
@@ -100,7 +102,8 @@ impl TablePlan {
             find(local, name)?;
         }
         let Matched { columns, unsent } = match_columns(local, &schema, config, sent_before)?;
-        let row_id = local.row_id.clone().filter(|_| schema.is_keyless());
+        let scan_id = local.row_id.clone();
+        let row_id = scan_id.clone().filter(|_| schema.is_keyless());
         let order = match (schema.is_keyless(), &row_id) {
             (false, _) => match_key(local, &schema, &columns, config)?,
             (true, Some(_)) => vec![columns.len()],
@@ -144,6 +147,7 @@ impl TablePlan {
             columns,
             order,
             row_id,
+            scan_id,
             shares_places,
             indexed,
             filter,
@@ -185,6 +189,13 @@ impl TablePlan {
             .advise("the condition where = \"..\" of the table is part of each statement: is it sound?"),
             _ => failure,
         }
+    }
+
+    /// The same table read in the order of its rows' ids, as it lies there; `None` where they have none, or rows are read
+    /// in the order of their versions.
+    pub fn by_row_id(&self) -> Option<TablePlan> {
+        let row_id = self.scan_id.clone().filter(|_| self.version_place().is_none())?;
+        Some(TablePlan { row_id: Some(row_id), order: vec![self.columns.len()], ..self.clone() })
     }
 
     /// The place of the version column, where rows stand at their version.

@@ -12,7 +12,7 @@ use plimsoll_core::manifest::Item;
 use plimsoll_core::row::{Field, Fields, put_field};
 use plimsoll_core::store::{PositionRange, SourceKey, SourceRecord, SourceRow};
 
-use super::encode::{Encoded, put_order};
+use super::encode::{Encoded, Encoder, put_order};
 use super::{Reader, Step, all_rows};
 use crate::source::kind::{Kind, LocalRow};
 use crate::source::plan::Origin;
@@ -31,29 +31,32 @@ impl<K: Kind> Reader<'_, K> {
         let mut wanted: HashMap<&Item, u64> = HashMap::with_capacity(items.len());
         items.iter().for_each(|item| *wanted.entry(item).or_default() += 1);
         let mut found = Vec::with_capacity(items.len());
-        let conditions: Vec<Condition<'_>> = match self.kind.finds_positions(table, plan)? {
-            true => stretches(&positions).into_iter().map(Condition::At).collect(),
-            false if positions.is_empty() => Vec::new(),
-            false => vec![Condition::All],
+        let is_found = self.kind.finds_positions(table, plan)?;
+        let mut take = |encoder: &mut Encoder, row: &K::Row<'_>| {
+            if !is_found {
+                let position = encoder.position(plan, row);
+                if position.is_none_or(|position| positions.binary_search(&position).is_err()) {
+                    return Ok(ControlFlow::Continue(()));
+                }
+            }
+            if let Encoded::Good(position) = encoder.encode(plan, row) {
+                let item = encoder.item(position);
+                if let Some(left) = wanted.get_mut(&item).filter(|left| **left > 0) {
+                    *left -= 1;
+                    found.push(encoder.take_row(item));
+                }
+            }
+            Ok(ControlFlow::Continue(()))
         };
-        for condition in conditions {
-            let query = Query { condition, ..all_rows(table, plan) };
-            self.each(&query, |encoder, row| {
-                if condition == Condition::All {
-                    let position = encoder.position(plan, row);
-                    if position.is_none_or(|position| positions.binary_search(&position).is_err()) {
-                        return Ok(ControlFlow::Continue(()));
-                    }
+        match is_found {
+            true => {
+                for range in stretches(&positions) {
+                    let query = Query { condition: Condition::At(range), ..all_rows(table, plan) };
+                    self.each(&query, &mut take)?;
                 }
-                if let Encoded::Good(position) = encoder.encode(plan, row) {
-                    let item = encoder.item(position);
-                    if let Some(left) = wanted.get_mut(&item).filter(|left| **left > 0) {
-                        *left -= 1;
-                        found.push(encoder.take_row(item));
-                    }
-                }
-                Ok(ControlFlow::Continue(()))
-            })?;
+            }
+            false if items.is_empty() => {}
+            false => self.each_of_all(&mut take)?,
         }
         Ok(found)
     }
@@ -94,11 +97,11 @@ impl<K: Kind> Reader<'_, K> {
 
     /// The rows of a keyless table with this content, from one pass.
     fn lookup_content(&mut self, keys: &[SourceKey]) -> Step<Vec<Option<SourceRecord>>> {
-        let (table, plan) = (self.table, self.plan);
+        let plan = self.plan;
         let mut places: HashMap<&SourceKey, Vec<usize>> = HashMap::new();
         keys.iter().enumerate().for_each(|(i, key)| places.entry(key).or_default().push(i));
         let mut found = vec![None; keys.len()];
-        self.each(&all_rows(table, plan), |encoder, row| {
+        self.each_of_all(|encoder, row| {
             let record = encoder.record(plan, row);
             let key = match &record {
                 SourceRecord::Row(row) => SourceKey::Encoded(row.key.clone()),

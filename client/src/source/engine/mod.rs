@@ -42,6 +42,8 @@ pub struct Engine<K> {
     kind: K,
     tables: Vec<TablePlan>,
     encoder: Encoder,
+    /// How long a read may hold its snapshot.
+    snapshot: Duration,
 }
 
 /// A call's view: its snapshot, its table, its buffers.
@@ -50,6 +52,7 @@ struct Reader<'s, K> {
     table: TableId,
     plan: &'s TablePlan,
     encoder: &'s mut Encoder,
+    snapshot: Duration,
 }
 
 /// Why a call ended early.
@@ -71,19 +74,20 @@ type Step<T> = Result<T, Trouble>;
 /// A snapshot's time: whether it is over is looked at now and then.
 struct Clock {
     started: Instant,
+    allowed: Duration,
     rows: u64,
     is_late: bool,
 }
 
 impl Clock {
-    fn start() -> Self {
-        Clock { started: Instant::now(), rows: 0, is_late: false }
+    fn start(allowed: Duration) -> Self {
+        Clock { started: Instant::now(), allowed, rows: 0, is_late: false }
     }
 
     /// One row more. Whether the snapshot lasts too long.
     fn is_late(&mut self) -> bool {
         self.rows += 1;
-        self.is_late |= self.rows.is_multiple_of(CLOCK_ROWS) && self.started.elapsed() > SNAPSHOT;
+        self.is_late |= self.rows.is_multiple_of(CLOCK_ROWS) && self.started.elapsed() > self.allowed;
         self.is_late
     }
 }
@@ -91,14 +95,20 @@ impl Clock {
 impl<K: Kind> Engine<K> {
     /// The source over these tables of an open database, whose digests are made with `key`.
     pub fn new(kind: K, tables: Vec<TablePlan>, key: FingerprintKey) -> Self {
-        Engine { kind, tables, encoder: Encoder::new(key) }
+        Engine { kind, tables, encoder: Encoder::new(key), snapshot: SNAPSHOT }
+    }
+
+    /// The same with snapshots that are held for another time.
+    #[cfg(test)]
+    pub fn with_snapshots_of(self, snapshot: Duration) -> Self {
+        Engine { snapshot, ..self }
     }
 
     fn with<T>(&mut self, table: TableId, mut work: impl FnMut(&mut Reader<'_, K>) -> Step<T>) -> Outcome<T> {
-        let Engine { kind, tables, encoder } = self;
+        let Engine { kind, tables, encoder, snapshot } = self;
         let plan = tables.get(table).ok_or_else(|| refused("a table outside the run"))?;
         kind.begin()?;
-        let mut reader = Reader { kind, table, plan, encoder };
+        let mut reader = Reader { kind, table, plan, encoder, snapshot: *snapshot };
         let answer = match work(&mut reader) {
             Err(Trouble::Disorder) if reader.kind.reorder(table) => work(&mut reader),
             answer => answer,

@@ -13,7 +13,7 @@ use plimsoll_core::store::{
 };
 
 use super::encode::{Digests, Encoded};
-use super::{Clock, Reader, SNAPSHOT, Step, Trouble, all_rows, cursor};
+use super::{Clock, Reader, Step, Trouble, all_rows, cursor};
 use crate::failure::table as refused;
 use crate::source::kind::{Kind, LocalRow, Scratch};
 use crate::source::query::{Condition, Order, Query, Select};
@@ -108,7 +108,7 @@ impl<K: Kind> Reader<'_, K> {
         };
         let mut batch = SourceBatch { records: Vec::with_capacity(limit.rows.min(MOST_ROOM)), next: None };
         let mut last = after.map_or(i64::MIN, |cursor| cursor.position);
-        let (mut before, mut clock) = (Vec::new(), Clock::start());
+        let (mut before, mut clock) = (Vec::new(), Clock::start(self.snapshot));
         let (mut bytes, mut rows, mut is_whole) = (0, 0u64, true);
         let mut digests = self.encoder.digests();
         self.each(&query, |encoder, row| {
@@ -181,7 +181,7 @@ impl<K: Kind> Reader<'_, K> {
             expected: Some(wanted.saturating_add(1)),
             ..all_rows(self.table, plan)
         };
-        let (mut covered, mut last, mut clock) = (0u64, i64::MIN, Clock::start());
+        let (mut covered, mut last, mut clock) = (0u64, i64::MIN, Clock::start(self.snapshot));
         let mut digests = self.encoder.digests();
         self.each(&query, |encoder, row| {
             let encoded = encoder.encode(plan, row);
@@ -230,7 +230,7 @@ impl<K: Kind> Reader<'_, K> {
             left = left.saturating_sub(window.rows());
             windows.push(window);
             if left == 0
-                || started.elapsed() > SNAPSHOT
+                || started.elapsed() > self.snapshot
                 || windows.last().map(|last| last.range) != Some(*range)
             {
                 break;

@@ -6,25 +6,59 @@ use std::ops::ControlFlow;
 use plimsoll_core::manifest::Item;
 use plimsoll_core::store::{BadRow, PositionRange, RangeHeld, SourceWindow};
 
-use super::encode::{Digests, Encoded};
+use super::encode::{Digests, Encoded, Encoder, put_order};
 use super::read::{MOST_MISPLACED, TO_COME};
-use super::{Reader, Step, Trouble, all_rows};
+use super::{Clock, Reader, Step, Trouble, all_rows};
 use crate::source::kind::Kind;
-use crate::source::query::{Condition, Query};
+use crate::source::query::{Condition, Order, Query, RawValue, read_raw};
 
 /// Fewer rows than this are kept whatever was asked for.
 const FEW_ROWS: usize = 1024;
 
 impl<K: Kind> Reader<'_, K> {
+    /// Goes through all rows in any order until `work` breaks or fails. Where a long snapshot holds up those who write it
+    /// is let go now and then: what changes meanwhile is seen before or after.
+    pub(super) fn each_of_all(
+        &mut self,
+        mut work: impl FnMut(&mut Encoder, &K::Row<'_>) -> Step<ControlFlow<()>>,
+    ) -> Step<()> {
+        let (table, plan) = (self.table, self.plan);
+        let by_row_id = plan.by_row_id().filter(|_| self.kind.holds_up_writers());
+        let Some(plan) = by_row_id else { return self.each(&all_rows(table, plan), work) };
+        let mut last: Option<Vec<RawValue>> = None;
+        loop {
+            let condition = match &last {
+                None => Condition::All,
+                Some(order) => Condition::Behind { version: None, order, or_there: false },
+            };
+            let query = Query { condition, order: Order::Reading, ..all_rows(table, &plan) };
+            let (mut clock, mut raw) = (Clock::start(self.snapshot), Vec::new());
+            self.each(&query, |encoder, row| {
+                let flow = work(encoder, row)?;
+                if clock.is_late() && flow.is_continue() {
+                    put_order(&plan, row, &mut raw);
+                    return Ok(ControlFlow::Break(()));
+                }
+                Ok(flow)
+            })?;
+            if raw.is_empty() {
+                return Ok(());
+            }
+            last = read_raw(&raw);
+            self.kind.end();
+            self.kind.begin()?;
+        }
+    }
+
     /// The windows of ranges that ascend and do not meet, from one pass over all rows. Of more rows than about twice
     /// those wanted, only the lowest positions' are kept: memory does not grow with the table.
     pub(super) fn scan_windows(&mut self, ranges: &[PositionRange], wanted: u64) -> Step<Vec<SourceWindow>> {
-        let (table, plan) = (self.table, self.plan);
+        let plan = self.plan;
         let mut sieve = Sieve::new(ranges, wanted);
         let reports_misplaced = ranges.first().is_some_and(|range| range.from.is_none());
         let mut misplaced = Vec::new();
         let mut digests = self.encoder.digests();
-        self.each(&all_rows(table, plan), |encoder, row| {
+        self.each_of_all(|encoder, row| {
             // What is outside the ranges need not be encoded.
             match encoder.position(plan, row) {
                 Some(position) if !sieve.wants(position) => return Ok(ControlFlow::Continue(())),
@@ -66,38 +100,40 @@ impl<K: Kind> Reader<'_, K> {
         let mut held = vec![RangeHeld::default(); ranges.len()];
         let open_below = ranges.iter().position(|range| range.from.is_none());
         let is_found = self.kind.finds_positions(table, plan)?;
-        let conditions = match is_found {
-            true => joined(ranges).into_iter().map(Condition::At).collect(),
-            false => vec![Condition::All],
-        };
         let mut digests = self.encoder.digests();
-        for condition in conditions {
-            self.each(&Query { condition, ..all_rows(table, plan) }, |encoder, row| {
-                // What is outside the ranges need not be encoded.
-                if !is_found {
-                    let position = encoder.position(plan, row);
-                    let place = position.map_or(open_below, |position| place_of(ranges, position));
-                    if place.is_none() {
-                        return Ok(ControlFlow::Continue(()));
+        let mut take = |encoder: &mut Encoder, row: &K::Row<'_>| {
+            // What is outside the ranges need not be encoded.
+            if !is_found {
+                let position = encoder.position(plan, row);
+                if position.map_or(open_below, |position| place_of(ranges, position)).is_none() {
+                    return Ok(ControlFlow::Continue(()));
+                }
+            }
+            match encoder.encode(plan, row) {
+                Encoded::Good(position) => {
+                    let Some(place) = place_of(ranges, position) else { return Err(Trouble::Disorder) };
+                    if encoder.queue(&mut digests, place) {
+                        digests.take(|place, digest| held[place].rows.insert(&digest));
                     }
                 }
-                match encoder.encode(plan, row) {
-                    Encoded::Good(position) => {
-                        let Some(place) = place_of(ranges, position) else { return Err(Trouble::Disorder) };
-                        if encoder.queue(&mut digests, place) {
-                            digests.take(|place, digest| held[place].rows.insert(&digest));
-                        }
-                    }
-                    Encoded::Bad(bad) => {
-                        let place = bad.position.map_or(open_below, |position| place_of(ranges, position));
-                        // Those that stand nowhere are counted by themselves where an index finds the others.
-                        if let Some(place) = place.filter(|_| !is_found || bad.position.is_some()) {
-                            held[place].bad += 1;
-                        }
+                Encoded::Bad(bad) => {
+                    let place = bad.position.map_or(open_below, |position| place_of(ranges, position));
+                    // Those that stand nowhere are counted by themselves where an index finds the others.
+                    if let Some(place) = place.filter(|_| !is_found || bad.position.is_some()) {
+                        held[place].bad += 1;
                     }
                 }
-                Ok(ControlFlow::Continue(()))
-            })?;
+            }
+            Ok(ControlFlow::Continue(()))
+        };
+        match is_found {
+            true => {
+                for range in joined(ranges) {
+                    let query = Query { condition: Condition::At(range), ..all_rows(table, plan) };
+                    self.each(&query, &mut take)?;
+                }
+            }
+            false => self.each_of_all(&mut take)?,
         }
         digests.take(|place, digest| held[place].rows.insert(&digest));
         if let Some(place) = open_below.filter(|_| is_found) {

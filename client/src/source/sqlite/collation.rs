@@ -14,7 +14,8 @@ pub fn of_key(connection: &Connection, plan: &TablePlan) -> Result<Vec<(usize, S
     let Some(index) = unique_index(connection, plan)? else { return Ok(Vec::new()) };
     let mut differing = Vec::new();
     for (name, collation) in index {
-        let place = plan.order.iter().find(|place| same_name(&plan.columns[**place].name, &name));
+        let place =
+            plan.schema.key_indexes().iter().find(|place| same_name(&plan.columns[**place].name, &name));
         if let Some(place) = place.filter(|_| is_other(connection, plan, &name, &collation).unwrap_or(true)) {
             differing.push((*place, collation));
         }
@@ -35,7 +36,9 @@ fn unique_index(connection: &Connection, plan: &TablePlan) -> Result<Option<Vec<
         let columns: Vec<(Option<String>, String)> = columns_of
             .query_map(params![index], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<Result<_>>()?;
-        let in_key = |name: &str| plan.key_columns().any(|column| same_name(column, name));
+        let in_key = |name: &str| {
+            plan.schema.key_indexes().iter().any(|place| same_name(&plan.columns[*place].name, name))
+        };
         let columns = columns.into_iter().map(|(name, collation)| Some((name?, collation)));
         match columns.collect::<Option<Vec<_>>>() {
             Some(columns) if columns.iter().all(|(name, _)| in_key(name)) => return Ok(Some(columns)),

@@ -235,6 +235,10 @@ impl Kind for Sqlite {
         }
     }
 
+    fn holds_up_writers(&self) -> bool {
+        true
+    }
+
     fn stream(
         &mut self,
         query: &Query<'_>,

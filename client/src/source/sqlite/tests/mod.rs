@@ -56,7 +56,8 @@ impl Fixture {
     }
 }
 
-/// A managed table's schema: names and types; `!` behind a type is NOT NULL, `*` the key.
+/// A managed table's schema: names and types; `!` behind a type is NOT NULL, `*` the key. With an empty
+/// name for a version rows stand at a hash of the key.
 pub fn schema(columns: &[(&str, &str)], version: &str) -> TableSchema {
     let column = |(i, (name, text)): (usize, &(&str, &str))| Column {
         number: i as u32 + 1,
@@ -65,7 +66,10 @@ pub fn schema(columns: &[(&str, &str)], version: &str) -> TableSchema {
         not_null: text.ends_with(['!', '*']),
     };
     let key: Vec<&str> = columns.iter().filter(|(_, text)| text.ends_with('*')).map(|(n, _)| *n).collect();
-    let roles = Roles { key: &key, version: Some(version), ..Roles::default() };
+    let roles = match version {
+        "" => Roles { key: &key, placed_by: &key, ..Roles::default() },
+        version => Roles { key: &key, version: Some(version), ..Roles::default() },
+    };
     TableSchema::new(columns.iter().enumerate().map(column).collect(), &roles).expect("sound")
 }
 

@@ -237,6 +237,26 @@ fn keys_that_only_their_index_tells_apart_are_all_read() {
 }
 
 #[test]
+fn one_pass_over_all_rows_lets_writers_in_between() {
+    let fixture = Fixture::new("CREATE TABLE t (k TEXT PRIMARY KEY, name TEXT)");
+    fixture.run(
+        "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 2999)
+         INSERT INTO t SELECT 'k' || i, 'n' || i FROM n",
+    );
+    let columns = [("k", "text*"), ("name", "text")];
+    let ranges = [PositionRange { from: None, to: Some(0) }, PositionRange::starting_at(0)];
+    let mut whole = fixture.source("t", &columns, "");
+    let expected = whole.fingerprints(0, &ranges).expect("fingerprints");
+    assert_eq!(expected.iter().map(|held| held.rows.row_count()).sum::<u64>(), 3000);
+    // Each snapshot is over after 256 rows.
+    let mut pieces = fixture.source("t", &columns, "").with_snapshots_of(std::time::Duration::ZERO);
+    assert_eq!(pieces.fingerprints(0, &ranges), Ok(expected));
+    let all = whole.window(0, PositionRange::ALL, 10_000).expect("a window");
+    assert_eq!(pieces.window(0, PositionRange::ALL, 10_000), Ok(all.clone()));
+    assert_eq!(pieces.rows_of(0, &all.items[..500]).expect("rows").len(), 500);
+}
+
+#[test]
 fn odd_names_are_names_like_others() {
     let fixture = Fixture::new(
         "CREATE TABLE \"order \"\"x\"\" lines\" (\"2B\" INTEGER, \"a.b\" TEXT, \"Größe\" REAL, \"select\" INTEGER,
