@@ -174,3 +174,49 @@ fn the_example_in_the_document_is_what_the_code_does() {
     let (keyed, next) = read_keyed(bytes("items with keys")).expect("a list with keys");
     assert_eq!((keyed[1].key.as_slice(), next), (bytes("row b, key"), Some(9)));
 }
+
+/// The digest form of a value alone.
+fn form_of(text: &str, column_type: &plimsoll_core::value::ColumnType) -> Vec<u8> {
+    let mut form = Vec::new();
+    let answer = values::with_value(text, column_type, &mut |value| {
+        column_type.check(value).expect("a value of the type");
+        RowWriter::new(&mut form).digest_field(1, value).expect("a digest form");
+    });
+    answer.expect("a value");
+    form
+}
+
+#[test]
+fn pairs_are_the_same_or_different_as_listed_and_as_the_document_says() {
+    let document = include_str!("../../docs/types.md");
+    let code = |text: &str| match text {
+        "" => "no type".to_owned(),
+        text => format!("`{}`", text.replace('|', "\\|")),
+    };
+    let mut lines: Vec<&str> =
+        document.lines().filter(|line| line.starts_with("| ") && line.contains("** |")).collect();
+    let pairs = corpus::pairs();
+    assert!(pairs.len() > 50, "the list has shrunk");
+    for pair in &pairs {
+        let corpus::Pair { database, declared, one, other, says, column_type, same, why } = pair;
+        let verdict = if *same { "same" } else { "different" };
+        let expected = format!(
+            "| {database} | {} | {} | {} | {says} | {} | **{verdict}** | {why} |",
+            code(declared),
+            code(one),
+            code(other),
+            code(&column_type.to_string())
+        );
+        let before = lines.len();
+        lines.retain(|line| *line != expected);
+        assert_eq!(before, lines.len() + 1, "docs/types.md lacks: {expected}");
+        if *database == "Postgres" {
+            assert_eq!(
+                form_of(one, column_type) == form_of(other, column_type),
+                *same,
+                "{declared}: {one}, {other}"
+            );
+        }
+    }
+    assert!(lines.is_empty(), "docs/types.md has pairs that are not listed: {lines:?}");
+}

@@ -27,7 +27,7 @@ pub struct Sorted<'u> {
 }
 
 /// Whether keys that the index calls equal are the same value: citext says so of `A` and `a`.
-fn has_exact_keys(table: &ManagedTable) -> bool {
+pub fn has_exact_keys(table: &ManagedTable) -> bool {
     table.schema.key_indexes().iter().all(|place| {
         let collation = table.physical[*place].collation;
         has_exact_equality(&table.schema.columns()[*place].column_type) && is_deterministic(collation)

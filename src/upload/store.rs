@@ -20,10 +20,11 @@ use crate::run::shortened;
 use crate::table::{ManagedTable, Placeholders, quoted};
 
 /// What the probe found under a row's key.
-#[derive(Clone, Copy)]
 struct Stored {
     digest: RowDigest,
     height: Option<i64>,
+    /// The row, where its key has other bytes: one that the index calls equal, as citext does `A` and `a`.
+    twin: Option<Vec<u8>>,
 }
 
 /// How changed rows are written.
@@ -67,6 +68,7 @@ pub fn store<'u>(
     for row in rows {
         match existing.get(&row.ordinal) {
             None => new.push(row),
+            Some(Stored { twin: Some(twin), .. }) => report.refused.push(held_by_twin(table, &row, twin)?),
             Some(stored) if stored.digest == row.digest => {
                 report.unchanged += 1;
                 report.fingerprint.insert(&row.digest);
@@ -93,6 +95,27 @@ pub fn store<'u>(
     guard::count(database, table, lowering, verdict)
 }
 
+/// A row whose key the unique index takes for that of a stored row with another key. Whether the source has both, or
+/// spells the one key otherwise now, only the source can tell: it is asked for the stored one's, which is deleted
+/// where it is gone.
+fn held_by_twin(table: &ManagedTable, row: &IncomingRow<'_>, twin: &[u8]) -> Answer<RefusedRow> {
+    let (key, other) = (shown_key(row.row, &table.schema)?, shown_key(twin, &table.schema)?);
+    let message = format!(
+        "the unique index of {} does not tell the key {key} from {other}, which is stored: change one of them, or \
+         give the column a type or collation that tells them apart",
+        table.name
+    );
+    Ok(RefusedRow {
+        ordinal: row.ordinal,
+        waits: true,
+        holder: Some(key_of(twin, &table.schema)?),
+        sqlstate: "23505".to_owned(),
+        column: None,
+        key,
+        message: shortened(&message),
+    })
+}
+
 /// Looks up every key at once.
 fn probe(
     database: &Database,
@@ -108,13 +131,22 @@ fn probe(
     );
     let mut digester = Digester::new(database.fingerprint_key.clone());
     let numbers = table.numbers();
+    let by_ordinal: HashMap<usize, &IncomingRow<'_>> = match bulk::has_exact_keys(table) {
+        true => HashMap::new(),
+        false => rows.iter().map(|row| (row.ordinal, row)).collect(),
+    };
     let (schema, codecs) = (&table.schema, &mut table.codecs);
     let (mut found, mut encoded) = (HashMap::with_capacity(rows.len()), Vec::new());
     let mut take = |row: &Row<'_>| {
         encoded.clear();
         row.encode(1, &numbers, codecs, &mut encoded)?;
-        let stored = Stored { digest: digester.digest(&encoded)?, height: height(&encoded, schema)? };
-        found.insert(row.int8(0).unwrap_or(-1) as usize, stored);
+        let ordinal = row.int8(0).unwrap_or(-1) as usize;
+        let twin = match by_ordinal.get(&ordinal) {
+            Some(sent) if key_of(sent.row, schema)? != key_of(&encoded, schema)? => Some(encoded.clone()),
+            _ => None,
+        };
+        let (digest, height) = (digester.digest(&encoded)?, height(&encoded, schema)?);
+        found.insert(ordinal, Stored { digest, height, twin });
         Ok(())
     };
     by_index(|| execute(&sql, placeholders.parameters(), Some(&keys), &mut take))?;

@@ -8,6 +8,7 @@ use super::store::Writer;
 use super::{IncomingRow, holder};
 use crate::datum::Caught;
 use crate::error::Answer;
+use crate::manifest::shown_key;
 
 /// A row that may fit when others have come or gone.
 pub struct Waiting<'u> {
@@ -34,10 +35,16 @@ impl<'u> Writer<'_, 'u> {
             }
         }
         for Waiting { row: (row, _), caught, holder } in std::mem::take(&mut self.waiting) {
+            let holder_key = match &holder {
+                Some(holder) => format!("; it is held by the row {}", shown_key(holder, &self.table.schema)?),
+                None => String::new(),
+            };
             // An exclusion constraint's detail shows the other row, which may be of another database.
             let message = match &caught.detail {
-                Some(detail) if caught.sqlstate() != "23P01" => format!("{}: {detail}", caught.message),
-                _ => caught.message.clone(),
+                Some(detail) if caught.sqlstate() != "23P01" => {
+                    format!("{}: {detail}{holder_key}", caught.message)
+                }
+                _ => format!("{}{holder_key}", caught.message),
             };
             self.refuse(&row, true, holder, caught.sqlstate(), message)?;
         }

@@ -62,6 +62,43 @@ fn entry(line: &'static str) -> Entry {
     }
 }
 
+/// Two values that one database compares, and what the digests say of them.
+#[derive(Debug)]
+pub struct Pair {
+    /// Who compares them.
+    pub database: &'static str,
+    /// The type as declared there.
+    pub declared: &'static str,
+    /// One value, as text or, for SQLite, as SQL.
+    pub one: &'static str,
+    /// The other.
+    pub other: &'static str,
+    /// `equal`, `different` or `not compared`.
+    pub says: &'static str,
+    /// The type of the managed column.
+    pub column_type: ColumnType,
+    /// Whether the digests are the same.
+    pub same: bool,
+    /// Why.
+    pub why: &'static str,
+}
+
+/// All pairs.
+pub fn pairs() -> Vec<Pair> {
+    let lines = include_str!("pairs.tsv").lines().filter(|line| !line.starts_with('#'));
+    let pair = |line: &'static str| {
+        let cells: Vec<&str> = line.split('\t').collect();
+        let [database, declared, one, other, says, column_type, digests, why] = cells[..] else {
+            panic!("not eight cells: {line}");
+        };
+        assert!(["equal", "different", "not compared"].contains(&says), "{line}");
+        assert!(["same", "different"].contains(&digests), "{line}");
+        let column_type = column_type.parse().unwrap_or_else(|error| panic!("{line}: {error}"));
+        Pair { database, declared, one, other, says, column_type, same: digests == "same", why }
+    };
+    lines.map(pair).collect()
+}
+
 /// The bytes that hexadecimal digits, with or without blanks, stand for.
 pub fn bytes(hex: &str) -> Vec<u8> {
     let digits: Vec<u8> =

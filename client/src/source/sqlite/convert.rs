@@ -1,8 +1,10 @@
 //! SQLite's values to the managed column's: exactly, or refused with the reason.
 
-use plimsoll_core::value::{ColumnType, NumericBuf, Value, datetime};
+use plimsoll_core::value::{ColumnType, NumericBuf, Value, datetime, literal};
 use plimsoll_core::{Error, ErrorKind, Result};
 use rusqlite::types::ValueRef;
+
+use crate::source::kind::Scratch;
 
 fn refuse<T>(kind: ErrorKind, message: impl Into<String>) -> Result<T> {
     Err(Error::new(kind, message))
@@ -53,15 +55,15 @@ fn exact_float(number: i64) -> Option<f64> {
     (float as i128 == i128::from(number)).then_some(float)
 }
 
-/// The value of `column_type` that `raw` is; `None` is NULL. `number` holds a numeric's digits. Whether the column stores it
-/// exactly is not looked at.
+/// The value of `column_type` that `raw` is; `None` is NULL. What must be kept for it is kept in `scratch`. Whether the
+/// column stores it exactly is not looked at.
 ///
 /// # Errors
 /// Where it is none. The message does not name the column.
 pub fn convert<'v>(
     raw: ValueRef<'v>,
     column_type: &ColumnType,
-    number: &'v mut Option<NumericBuf>,
+    scratch: &'v mut Scratch,
 ) -> Result<Option<Value<'v>>> {
     use ColumnType as T;
     if raw == ValueRef::Null {
@@ -82,7 +84,7 @@ pub fn convert<'v>(
                 ValueRef::Text(bytes) => NumericBuf::parse(text(bytes)?)?,
                 _ => return wrong(raw, column_type, "numbers or text"),
             };
-            Value::Numeric(number.insert(parsed).borrow())
+            Value::Numeric(scratch.number.insert(parsed).borrow())
         }
         T::Float4 | T::Float8 => match raw {
             ValueRef::Real(number) => Value::Float(number),
@@ -106,14 +108,14 @@ pub fn convert<'v>(
         },
         T::Uuid => Value::Uuid(uuid(raw)?),
         _ => match raw {
-            ValueRef::Text(bytes) => from_text(text(bytes)?, column_type)?,
+            ValueRef::Text(bytes) => from_text(text(bytes)?, column_type, &mut scratch.bytes)?,
             _ => return wrong(raw, column_type, "TEXT"),
         },
     };
     Ok(Some(value))
 }
 
-fn from_text<'v>(text: &'v str, column_type: &ColumnType) -> Result<Value<'v>> {
+fn from_text<'v>(text: &'v str, column_type: &ColumnType, buffer: &'v mut Vec<u8>) -> Result<Value<'v>> {
     use ColumnType as T;
     Ok(match column_type {
         T::Text | T::Varchar(_) | T::Citext => Value::Text(text),
@@ -139,10 +141,8 @@ fn from_text<'v>(text: &'v str, column_type: &ColumnType) -> Result<Value<'v>> {
         T::Jsonb => Value::Jsonb(text),
         T::Enum(_) => Value::Enum(text),
         T::Other(_) => Value::Other(text),
-        _ => {
-            let message = format!("{column_type} is not supported for a SQLite source: leave the column out");
-            return refuse(ErrorKind::WrongType, message);
-        }
+        // As Postgres writes them: arrays, ranges, composites, intervals.
+        _ => literal::parse(text, column_type, buffer)?,
     })
 }
 

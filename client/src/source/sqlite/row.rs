@@ -35,7 +35,7 @@ impl LocalRow for Row<'_> {
         column_type: &ColumnType,
         scratch: &'v mut Scratch,
     ) -> Result<Option<Value<'v>>> {
-        convert(cell(self, place), column_type, &mut scratch.number)
+        convert(cell(self, place), column_type, scratch)
     }
 
     fn position(&self, place: usize, column_type: &ColumnType, _: &mut Scratch) -> Option<i64> {

@@ -5,6 +5,7 @@ use plimsoll_core::value::{ColumnType, NumericBuf, Value};
 use rusqlite::types::ValueRef::{self, Blob, Integer, Null, Real};
 
 use super::super::convert::convert;
+use crate::source::kind::Scratch;
 
 fn text(text: &str) -> ValueRef<'_> {
     ValueRef::Text(text.as_bytes())
@@ -12,9 +13,9 @@ fn text(text: &str) -> ValueRef<'_> {
 
 fn taken(column_type: &str, raw: ValueRef<'_>) -> String {
     let column_type: ColumnType = column_type.parse().expect("a type");
-    let mut number = None;
+    let mut scratch = Scratch::default();
     // As a row that is encoded checks and writes it.
-    let written = convert(raw, &column_type, &mut number).and_then(|value| {
+    let written = convert(raw, &column_type, &mut scratch).and_then(|value| {
         if let Some(value) = &value {
             column_type.check(value)?;
             RowWriter::new(&mut Vec::new()).digest_field(1, value)?;
@@ -101,8 +102,13 @@ fn what_is_exact_is_taken_and_all_else_refused() {
         ("enum('draft','paid')", text("paid"), some(Value::Enum("paid"))),
         ("enum('draft','paid')", text("Paid"), "22P02".into()),
         ("other('inet')", text("127.0.0.1"), some(Value::Other("127.0.0.1"))),
-        ("interval", text("1 day"), changed.clone()),
-        ("array(int4)", text("{1}"), changed),
+        ("interval", text("1 mon -00:00:01"), some(Value::Interval(1, 0, -1_000_000))),
+        ("interval", text("1 fortnight"), "22P02".into()),
+        ("interval", Integer(1), changed.clone()),
+        ("array(int4)", text("{1"), "22P02".into()),
+        ("array(int4)", text("{2147483648}"), "22003".into()),
+        ("range(int4)", text("[1,2"), "22P02".into()),
+        ("array(int4)", Integer(1), changed),
     ];
     for (column_type, raw, expected) in cases {
         assert_eq!(taken(column_type, raw), expected, "{raw:?} for {column_type}");
