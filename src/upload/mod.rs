@@ -140,6 +140,7 @@ impl Done {
 }
 
 #[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)]
 fn upload(
     database_id: Option<Uuid>,
     relation: Option<&str>,
