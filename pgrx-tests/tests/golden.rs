@@ -662,3 +662,37 @@ fn tagged(tag: u8, payload: &[u8]) -> Vec<u8> {
     value.extend_from_slice(payload);
     value
 }
+
+#[test]
+fn a_table_of_a_thousand_columns_travels_both_ways() {
+    let (mut bench, _) = bench();
+    let owner = &bench.owner;
+    let kinds = ["int4", "text", "numeric", "timestamptz", "int4[]"];
+    let columns: Vec<String> = (0..1000).map(|i| format!("c{i} {}", kinds[i % kinds.len()])).collect();
+    let create = format!(
+        "CREATE TABLE public.wide (client_id text NOT NULL, database_id uuid NOT NULL,
+             id int8 NOT NULL, v int8 NOT NULL, {},
+             PRIMARY KEY (client_id, database_id, id));
+         ALTER TABLE public.wide OWNER TO {owner};
+         SELECT plimsoll.manage_table('public.wide', version_column => 'v')",
+        columns.join(", ")
+    );
+    bench.client.batch_execute(&create).expect("a wide table");
+    let values = ["7", "'x'", "1.50", "'2024-06-01 12:00:00+02'", "'{1,NULL}'"];
+    let some: Vec<&str> =
+        (0..1000).map(|i| if i % 7 == 0 { "NULL" } else { values[i % values.len()] }).collect();
+    let insert =
+        format!("INSERT INTO public.wide VALUES ('shop', '{}', 1, 1, {})", bench.plain.id, some.join(", "));
+    bench.client.batch_execute(&insert).expect("a wide row");
+    let (plain, uploaded) = (bench.plain.clone(), bench.uploaded.clone());
+    let stored = bench.rows_with("wide", &plain, "NULL");
+    let fields = plimsoll_core::row::Fields::new(&stored[0].0).count();
+    assert_eq!(fields, 2 + 1000 - 1000_usize.div_ceil(7));
+    let mut upload = BatchWriter::new();
+    upload.push(&stored[0].0);
+    let sql = "SELECT inserted, rejected::text FROM plimsoll.upload($1, $2, $3::bytea)";
+    let answer =
+        bench.client.query_one(sql, &[&uploaded.id, &"public.wide", &upload.finish()]).expect("an upload");
+    assert_eq!((answer.get(0), answer.get(1)), (1i64, "[]"));
+    assert_eq!(bench.rows_with("wide", &uploaded, "NULL"), stored);
+}
