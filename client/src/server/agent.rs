@@ -206,7 +206,8 @@ impl Server {
             return Ok(Vec::new());
         }
         let database = self.database_id();
-        let sql = "SELECT column_number, column_name, column_type, not_null, is_key, is_version, is_modified
+        let sql = "SELECT column_number, column_name, column_type, not_null, is_key, is_version, is_modified,
+                          places
                    FROM plimsoll.table_schema($1, $2)";
         let statements: Vec<_> = relations
             .iter()
@@ -261,7 +262,7 @@ impl Server {
 
 fn schema(relation: &str, rows: &[Row]) -> Outcome<TableSchema> {
     let mut columns = Vec::with_capacity(rows.len());
-    let (mut key, mut version, mut modified) = (Vec::new(), None, None);
+    let (mut key, mut version, mut modified, mut placed_by) = (Vec::new(), None, None, Vec::new());
     for row in rows {
         let row = Some(row);
         let number: i32 = cell(row, 0)?;
@@ -280,15 +281,15 @@ fn schema(relation: &str, rows: &[Row]) -> Outcome<TableSchema> {
         if cell(row, 6)? {
             modified = Some(name.clone());
         }
+        if cell(row, 7)? {
+            placed_by.push(name.clone());
+        }
         columns.push(Column { number: number.unsigned_abs(), name, column_type, not_null: cell(row, 3)? });
     }
-    let version = version.ok_or_else(|| {
-        refused(format!("the managed table {relation} has no version column"))
-            .advise("manage it again with version_column; tables without one come later")
-    })?;
     let key: Vec<&str> = key.iter().map(String::as_str).collect();
-    let roles = Roles { key: &key, version: Some(&version), modified: modified.as_deref(), placed_by: &[] };
-    TableSchema::new(columns, &roles)
+    let placed_by: Vec<&str> = placed_by.iter().map(String::as_str).collect();
+    let (version, modified) = (version.as_deref(), modified.as_deref());
+    TableSchema::new(columns, &Roles { key: &key, version, modified, placed_by: &placed_by })
         .map_err(|error| refused(format!("the managed table {relation}: {error}")))
 }
 

@@ -16,6 +16,7 @@ mod batch;
 pub mod connection;
 mod error;
 mod level;
+mod numbers;
 mod parts;
 mod session;
 mod summaries;

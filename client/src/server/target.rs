@@ -19,6 +19,7 @@ use tokio_postgres::types::Type;
 use super::agent::{as_json, from_hex, malformed, to_hex};
 use super::batch::Batch;
 use super::error::Place;
+use super::numbers::Numbers;
 use super::parts::Parts;
 use super::session::{Parameter, Server, Statement, cell};
 use super::summaries::{Call, keys_of, version_of};
@@ -52,6 +53,7 @@ pub struct RunTarget<'s> {
     replicas: Vec<Replica>,
     kept: Vec<(String, BatchRecord)>,
     parts: Parts,
+    numbers: Numbers,
 }
 
 #[derive(Deserialize)]
@@ -91,7 +93,14 @@ fn range_text(range: PositionRange) -> String {
 impl<'s> RunTarget<'s> {
     /// The replicas of the run that `run_id` names.
     pub fn new(server: &'s mut Server, run_id: i64, replicas: Vec<Replica>) -> Self {
-        RunTarget { server, run_id, replicas, kept: Vec::new(), parts: Parts::default() }
+        RunTarget {
+            server,
+            run_id,
+            replicas,
+            kept: Vec::new(),
+            parts: Parts::default(),
+            numbers: Numbers::default(),
+        }
     }
 
     fn relation(&self, table: TableId) -> Outcome<String> {
@@ -147,12 +156,13 @@ impl<'s> RunTarget<'s> {
         }
     }
 
-    /// Has rows stored, all with one call.
-    fn store(&mut self, table: TableId, rows: &[SourceRow]) -> Outcome<Uploaded> {
+    /// Has rows stored, all with one call, the upload of that number.
+    fn store(&mut self, table: TableId, rows: &[SourceRow], number: i64) -> Outcome<Uploaded> {
         let batch = Batch(rows);
         let run_id = self.run_id;
         let sql = "SELECT inserted, updated, unchanged, fingerprint, held, rejected
-                   FROM plimsoll.upload($1, $2, $3::pg_catalog.bytea, $4, schema_stamp => $5, absent_columns => $6)";
+                   FROM plimsoll.upload($1, $2, $3::pg_catalog.bytea, $4, batch_number => $5,
+                        schema_stamp => $6, absent_columns => $7)";
         let replica = self.replicas.get(table);
         let stamp = replica.and_then(|replica| replica.schema.as_ref()).map(TableSchema::stamp);
         let absent: Vec<i32> =
@@ -160,6 +170,7 @@ impl<'s> RunTarget<'s> {
         let parameters: Vec<Parameter<'_>> = vec![
             (&batch, Type::BYTEA),
             (&run_id, Type::INT8),
+            (&number, Type::INT8),
             (&stamp, Type::INT8),
             (&absent, Type::INT4_ARRAY),
         ];
@@ -247,9 +258,10 @@ impl Target for RunTarget<'_> {
     }
 
     fn upload(&mut self, table: TableId, rows: &[SourceRow]) -> Outcome<Uploaded> {
-        let mut parts = self.parts;
-        let uploaded = parts.upload(rows, &mut |rows| self.store(table, rows));
-        self.parts = parts;
+        let (mut numbers, mut parts) = (std::mem::take(&mut self.numbers), self.parts);
+        let mut store = |rows: &[SourceRow], number| self.store(table, rows, number);
+        let uploaded = numbers.upload(table, rows, &mut parts, &mut store);
+        (self.numbers, self.parts) = (numbers, parts);
         uploaded
     }
 
