@@ -104,7 +104,8 @@ fn find_tables(local: &mut dyn LocalDatabase, arguments: &InitArgs) -> Outcome<F
         if found.key.is_empty() {
             all.keyless.push(name.clone());
         }
-        let managed = Relation { schema: Some(arguments.schema.clone()), table: name.clone() };
+        let own = local.managed_name(&name);
+        let managed = Relation { schema: own.schema.or(Some(arguments.schema.clone())), ..own };
         all.tables.push(TableConfig {
             name,
             remote: Some(managed.text()),

@@ -27,7 +27,7 @@ pub fn schema_sql(config: Option<&Config>, arguments: &SchemaArgs) -> Outcome<St
     let local = local.as_mut();
     let mut sql = String::from("-- To be run in the shared database, by an administrator of it.\n");
     let tables = chosen(local, config, arguments)?;
-    let mut schemas: Vec<String> = tables.iter().map(|table| names(table, arguments).0).collect();
+    let mut schemas: Vec<String> = tables.iter().map(|table| names(&*local, table, arguments).0).collect();
     schemas.sort_unstable();
     schemas.dedup();
     for schema in schemas.into_iter().filter(|schema| *schema != "public") {
@@ -88,7 +88,7 @@ fn table_sql(
             Some(column) => local.proposed_type(table, column, Part::Modified)?.map(|_| column.name.as_str()),
             None => None,
         };
-    let (schema, remote) = names(config, arguments);
+    let (schema, remote) = names(local, config, arguments);
     let managed = |local: &str| config.renamed(local).unwrap_or(local).to_owned();
     let relation = format!("{}.{}", identifier(&schema), identifier(&remote));
     let mut sql = format!(
@@ -164,10 +164,10 @@ fn type_of_constant(value: &Constant) -> &'static str {
 }
 
 /// Schema and name of the managed table.
-fn names(table: &TableConfig, arguments: &SchemaArgs) -> (String, String) {
+fn names(local: &dyn LocalDatabase, table: &TableConfig, arguments: &SchemaArgs) -> (String, String) {
     let remote = match &table.remote {
         Some(remote) => Relation::parse(remote),
-        None => Relation { schema: None, table: table.name.clone() },
+        None => local.managed_name(&table.name),
     };
     (remote.schema.unwrap_or_else(|| arguments.schema.clone()), remote.table)
 }

@@ -5,6 +5,7 @@ use plimsoll_core::store::{Outcome, Source};
 use plimsoll_core::value::ColumnType;
 
 use super::plan::TablePlan;
+use crate::names::Relation;
 
 /// What a column's declared type holds, as far as that says which part the column can play.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +132,11 @@ pub trait LocalDatabase: Send {
 
     /// A name as it stands in a statement.
     fn quoted(&self, name: &str) -> String;
+
+    /// The name that the managed table should have for the table of this name; its schema where the kind has schemas too.
+    fn managed_name(&self, name: &str) -> Relation {
+        Relation { schema: None, table: name.to_owned() }
+    }
 
     /// The Postgres type that a managed column should have for this one: a proposal, made from what was declared and,
     /// where that says nothing, from what is stored. For [`Part::Modified`] `None` where it holds no points in time.

@@ -48,11 +48,6 @@ impl Local {
         shared().client_url(&self.reader, &self.database)
     }
 
-    /// The local database as a run opens it.
-    pub fn open(&self) -> Result<Postgres, Failure> {
-        Postgres::open(self.address())
-    }
-
     /// The source over one table; columns are written `name type`, with `*` behind those of the key and `!` behind those
     /// that take no NULL.
     pub fn source(&self, table: &str, columns: &[&str], version: Option<&str>) -> Box<dyn Source + Send> {
@@ -66,22 +61,28 @@ impl Local {
         columns: &[&str],
         version: Option<&str>,
     ) -> Result<Box<dyn Source + Send>, Failure> {
-        let mut local: Box<dyn LocalDatabase> = Box::new(self.open()?);
-        let schema = schema(columns, version);
-        let found = local.table(table)?;
-        for column in schema.columns() {
-            if let Some(own) = found.column(&column.name) {
-                local.fits(&found, &own.name, &column.column_type)?;
-            }
-        }
-        let plan = TablePlan::new(
-            &found,
-            schema,
-            &TableConfig { name: table.to_owned(), ..Default::default() },
-            &[],
-        )?;
-        Ok(local.into_source(vec![plan], FingerprintKey::new(KEY)))
+        source_at(self.address(), table, columns, version)
     }
+}
+
+/// The source over one table of a database anywhere.
+pub fn source_at(
+    address: Address,
+    table: &str,
+    columns: &[&str],
+    version: Option<&str>,
+) -> Result<Box<dyn Source + Send>, Failure> {
+    let mut local: Box<dyn LocalDatabase> = Box::new(Postgres::open(address)?);
+    let schema = schema(columns, version);
+    let found = local.table(table)?;
+    for column in schema.columns() {
+        if let Some(own) = found.column(&column.name) {
+            local.fits(&found, &own.name, &column.column_type)?;
+        }
+    }
+    let plan =
+        TablePlan::new(&found, schema, &TableConfig { name: table.to_owned(), ..Default::default() }, &[])?;
+    Ok(local.into_source(vec![plan], FingerprintKey::new(KEY)))
 }
 
 /// A managed table.

@@ -1,4 +1,7 @@
 //! Postgres as the source, on real servers: types, keys, late commits, bad input, and the way of whole databases.
 
+mod bad_input;
+mod changes;
 mod golden;
 mod local;
+mod way;

@@ -15,6 +15,8 @@ pub struct ColumnType {
     pub oid: u32,
     /// Its modifier, -1 where there is none.
     pub modifier: i32,
+    /// Whether its values are compared as text: its own comparison calls some the same that a key tells apart.
+    pub as_text: bool,
 }
 
 /// A table with its columns' types, in the order of its columns.
@@ -43,13 +45,22 @@ const BY_NAME: &str = "SELECT n.nspname::text, c.relname::text, c.relkind::text,
          AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
      ORDER BY c.relname <> $2, $1::text IS NOT NULL AND n.nspname <> $1, n.nspname <> 'public', n.nspname";
 
-const COLUMNS: &str = "SELECT a.attname::text, a.atttypid, a.atttypmod, a.attnotnull, a.attgenerated <> '',
-         pg_catalog.format_type(a.atttypid, a.atttypmod)
+/// Columns. NOT NULL holds only where it was checked for every row. The last says whether the column's collation may call
+/// two keys the same that an index of another collation tells apart.
+const COLUMNS: &str = "SELECT a.attname::text, a.atttypid, a.atttypmod,
+         a.attnotnull AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = a.attrelid
+             AND k.contype = 'n' AND k.conkey = ARRAY[a.attnum] AND NOT k.convalidated),
+         a.attgenerated <> '', pg_catalog.format_type(a.atttypid, a.atttypmod),
+         EXISTS (SELECT FROM pg_catalog.pg_collation c, pg_catalog.pg_index i,
+                 ROWS FROM (pg_catalog.unnest(i.indkey::int2[]), pg_catalog.unnest(i.indcollation::oid[])) k(number, rule)
+             WHERE c.oid = a.attcollation AND NOT c.collisdeterministic AND i.indrelid = a.attrelid AND i.indisunique
+                 AND k.number = a.attnum AND k.rule <> a.attcollation)
      FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
      ORDER BY a.attnum";
 
 /// Indexes that hold every row and are there for readers: uniqueness counts only where it is checked at once.
-const INDEXES: &str = "SELECT i.indisprimary, i.indisunique AND i.indimmediate,
+const INDEXES: &str = "SELECT i.indisprimary AND NOT i.indisexclusion,
+         i.indisunique AND i.indimmediate AND NOT i.indisexclusion,
          ARRAY(SELECT a.attname::text FROM pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY k(number, place)
              LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number AND k.number > 0
              WHERE k.place <= i.indnkeyatts ORDER BY k.place),
@@ -149,8 +160,7 @@ pub async fn describe(client: &Client, found: &Found) -> Result<Described, Error
     let indexes = client.query_typed(INDEXES, oid).await?;
     let (mut columns, mut types) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
     for row in &rows {
-        let (oid, modifier) = (row.try_get(1)?, row.try_get(2)?);
-        types.push(ColumnType { oid, modifier });
+        types.push(ColumnType { oid: row.try_get(1)?, modifier: row.try_get(2)?, as_text: row.try_get(6)? });
         columns.push(LocalColumn {
             name: row.try_get(0)?,
             declared: row.try_get(5)?,

@@ -1,6 +1,7 @@
 //! Values in Postgres' binary form to the managed column's: exactly, or refused with the reason. Text and bytes are
 //! borrowed from the row, numbers and times are read from it; only what nests is put together anew.
 
+use plimsoll_core::value::literal;
 use plimsoll_core::value::{ColumnType, Numeric, NumericBuf, NumericKind, Value};
 use plimsoll_core::{Error, ErrorKind, Result};
 
@@ -41,17 +42,21 @@ pub fn fits(shape: &Shape, to: &ColumnType) -> bool {
     use ColumnType as T;
     let is_text = |to: &ColumnType| matches!(to, T::Text | T::Varchar(_) | T::Citext);
     match (shape, to) {
-        (Shape::Array(element), T::Array(to)) if !element.is_written() => fits(element, to),
-        (Shape::Array(element), T::Array(to)) => match &**element {
-            Shape::Written(_) => fits(element, to),
-            _ => false,
-        },
-        (Shape::Range(bound), T::Range(to)) | (Shape::Multirange(bound), T::Multirange(to)) => {
-            !bound.is_written() && fits(bound, to)
+        // The text of an amount has a currency sign.
+        (Shape::Array(part) | Shape::Range(part) | Shape::Multirange(part), _) if **part == Shape::Money => {
+            is_text(to)
         }
+        // A semicolon stands between boxes.
+        (Shape::Array(part), T::Array(_)) if **part == Shape::Written("box".to_owned()) => false,
+        (Shape::Array(part), T::Array(to))
+        | (Shape::Range(part), T::Range(to))
+        | (Shape::Multirange(part), T::Multirange(to)) => fits(part, to),
         (Shape::Composite(own), T::Composite(attributes)) => {
+            let same_order = own.iter().zip(attributes).all(|((name, _), attribute)| *name == attribute.name);
             own.len() == attributes.len()
-                && !shape.is_written()
+                // In a text they have no names.
+                && (same_order || !shape.is_written())
+                && own.iter().all(|(_, shape)| *shape != Shape::Money)
                 && attributes.iter().all(|attribute| {
                     let found = own.iter().find(|(name, _)| *name == attribute.name);
                     found.is_some_and(|(_, shape)| fits(shape, &attribute.column_type))
@@ -77,6 +82,7 @@ pub fn fits(shape: &Shape, to: &ColumnType) -> bool {
             T::Int2 | T::Int4 | T::Int8 | T::Xid8 | T::Numeric(_) | T::Float4 | T::Float8,
         ) => true,
         (Shape::Oid, T::Other(to)) => bare(to) == "oid",
+        (Shape::Text, T::Other(to)) => bare(to) == "name",
         (Shape::Text | Shape::Padded, T::Char(_) | T::Enum(_) | T::Json | T::Jsonb) => true,
         (Shape::Text | Shape::Padded | Shape::Enum, to) if is_text(to) => true,
         (Shape::Enum, T::Enum(_)) => true,
@@ -152,7 +158,13 @@ pub fn value<'v>(
             let micros = i64::from_be_bytes([a, b, c, d, e, f, g, h]);
             Value::Interval(i32::from_be_bytes([i, j, k, l]), i32::from_be_bytes(days), micros)
         }
+        (Shape::Text, T::Other(to)) if bare(to) == "name" => Value::Other(text(bytes)?),
         (Shape::Written(own), T::Other(to)) if same_type(own, to) => Value::Other(text(bytes)?),
+        (Shape::Array(_) | Shape::Range(_) | Shape::Multirange(_) | Shape::Composite(_), _)
+            if shape.is_written() && !is_text(to) =>
+        {
+            return literal::parse(text(bytes)?, to, &mut room.bytes);
+        }
         (Shape::Array(_) | Shape::Range(_) | Shape::Multirange(_) | Shape::Composite(_), _)
             if !is_text(to) =>
         {

@@ -17,8 +17,7 @@ impl ReadTable {
     /// Whether a column's values are compared by their text: they have no order, or one in which values that differ may be
     /// the same (1.0 and 1.00), which would not tell the rows of a table without a key apart.
     fn is_compared_as_text(&self, plan: &TablePlan, place: usize) -> bool {
-        let keyless = plan.schema.is_keyless() && plan.row_id.is_none();
-        self.operators.get(place).is_some_and(|operators| keyless || *operators == Operators::None)
+        self.operators.get(place).is_some_and(|operators| plan.shares_places || *operators == Operators::None)
     }
 
     /// The shape of the version.

@@ -127,7 +127,8 @@ impl Postgres {
         let columns = plan.columns.iter().map(|column| {
             let found = self.column_type(&plan.table, &column.name);
             found.map_or((Shape::Written(String::new()), shape::Operators::None), |(own, shape)| {
-                (shape, self.types.operators(own.oid))
+                let operators = self.types.operators(own.oid);
+                (shape, if own.as_text { shape::Operators::None } else { operators })
             })
         });
         let (shapes, operators) = columns.unzip();
@@ -160,6 +161,10 @@ impl LocalDatabase for Postgres {
 
     fn quoted(&self, name: &str) -> String {
         quoted(name)
+    }
+
+    fn managed_name(&self, name: &str) -> Relation {
+        Relation::parse(name)
     }
 
     fn proposed_type(

@@ -1,4 +1,4 @@
-//! Arrays, ranges, multiranges and composites in Postgres' binary form, and arrays in its text form.
+//! Arrays, ranges, multiranges and composites in Postgres' binary form.
 
 use plimsoll_core::value::{
     ArrayBuilder, Attribute, ColumnType, CompositeBuilder, MAX_DIMENSIONS, MultirangeBuilder, RangeBuilder,
@@ -6,7 +6,7 @@ use plimsoll_core::value::{
 };
 use plimsoll_core::{ErrorKind, Result};
 
-use super::decode::{malformed, name, refuse, text, value};
+use super::decode::{malformed, name, refuse, value};
 use super::shape::Shape;
 use crate::source::kind::Scratch;
 
@@ -93,10 +93,7 @@ pub fn midnight(days: i32) -> i64 {
 /// As [`value`], of a part too.
 pub fn nested(shape: &Shape, bytes: &[u8], to: &ColumnType) -> Result<Nested> {
     match (shape, to) {
-        (Shape::Array(element), ColumnType::Array(to)) => match element.is_written() {
-            true => written_array(element, text(bytes)?, to).map(Nested::Array),
-            false => array(shape, element, bytes, to).map(Nested::Array),
-        },
+        (Shape::Array(element), ColumnType::Array(to)) => array(shape, element, bytes, to).map(Nested::Array),
         (Shape::Range(bound), ColumnType::Range(to)) => range(shape, bound, bytes, to).map(Nested::Range),
         (Shape::Multirange(bound), ColumnType::Multirange(to)) => {
             multirange(shape, bound, bytes, to).map(Nested::Multirange)
@@ -203,121 +200,9 @@ fn composite(
     Ok(builder)
 }
 
-/// An array by its text output: elements that have no binary form of ours.
-fn written_array(element: &Shape, text: &str, to: &ColumnType) -> Result<ArrayBuilder> {
-    let delimiter = match element {
-        Shape::Written(name) if name == "box" => ';',
-        _ => ',',
-    };
-    let unreadable = || plimsoll_core::Error::new(ErrorKind::Malformed, "the server's text is no array");
-    let (dimensions, elements) = read_array(text, delimiter).ok_or_else(unreadable)?;
-    let mut builder = ArrayBuilder::new(&dimensions);
-    let mut room = Scratch::default();
-    for part in &elements {
-        match part {
-            None => builder.push(None),
-            Some(part) => builder.push(Some(&value(element, part.as_bytes(), to, &mut room)?)),
-        }
-    }
-    Ok(builder)
-}
-
-/// Length and lower bound of each dimension, and the elements.
-type Literal = (Vec<(u32, i32)>, Vec<Option<String>>);
-
-/// Reads what `array_out` writes; `None` where it is nothing of the kind.
-fn read_array(text: &str, delimiter: char) -> Option<Literal> {
-    let (bounds, body) = match text.starts_with('[') {
-        true => text.split_once('=')?,
-        false => ("", text),
-    };
-    let lower: Vec<i32> = bounds
-        .split_terminator(']')
-        .map(|bound| bound.strip_prefix('[')?.split_once(':')?.0.parse().ok())
-        .collect::<Option<_>>()?;
-    let (mut elements, mut depth) = (Vec::new(), 0usize);
-    // How many parts there are at each depth, and in how many arrays.
-    let mut counts: Vec<(usize, usize)> = Vec::new();
-    let mut chars = body.chars().peekable();
-    while let Some(char) = chars.next() {
-        match char {
-            '{' => {
-                if depth > 0 {
-                    counts[depth - 1].0 += 1;
-                }
-                depth += 1;
-                if counts.len() < depth {
-                    counts.push((0, 0));
-                }
-                counts[depth - 1].1 += 1;
-            }
-            '}' => depth = depth.checked_sub(1)?,
-            char if char == delimiter => {}
-            first => {
-                let (mut part, quoted) = (String::new(), first == '"');
-                if !quoted {
-                    part.push(first);
-                }
-                loop {
-                    match chars.peek()? {
-                        '"' if quoted => {
-                            chars.next();
-                            break;
-                        }
-                        '\\' if quoted => {
-                            chars.next();
-                            part.push(chars.next()?);
-                        }
-                        end if !quoted && (*end == '}' || *end == delimiter) => break,
-                        _ => part.push(chars.next()?),
-                    }
-                }
-                counts.get_mut(depth.checked_sub(1)?)?.0 += 1;
-                elements.push((quoted || part != "NULL").then_some(part));
-            }
-        }
-    }
-    if depth > 0 || counts.is_empty() || counts.len() > MAX_DIMENSIONS {
-        return None;
-    }
-    if elements.is_empty() {
-        return Some((Vec::new(), elements));
-    }
-    let lengths = counts.iter().map(|(parts, arrays)| u32::try_from(parts / arrays).ok());
-    let lower = lower.into_iter().chain(std::iter::repeat(1));
-    let dimensions: Vec<_> =
-        lengths.zip(lower).map(|(length, lower)| Some((length?, lower))).collect::<Option<_>>()?;
-    let product = dimensions.iter().map(|(length, _)| *length as usize).product::<usize>();
-    (product == elements.len()).then_some((dimensions, elements))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn read(text: &str) -> Option<Literal> {
-        read_array(text, ',')
-    }
-
-    #[test]
-    fn arrays_are_read_as_they_are_written() {
-        let some = |text: &str| Some(text.to_owned());
-        assert_eq!(read("{}"), Some((vec![], vec![])));
-        assert_eq!(read("{a,NULL,\"NULL\"}"), Some((vec![(3, 1)], vec![some("a"), None, some("NULL")])));
-        assert_eq!(
-            read(r#"{"a,\"b\\","","{}"}"#),
-            Some((vec![(3, 1)], vec![some(r#"a,"b\"#), some(""), some("{}")]))
-        );
-        let square = vec![some("1"), some("2"), some("3"), some("4")];
-        assert_eq!(read("{{1,2},{3,4}}"), Some((vec![(2, 1), (2, 1)], square.clone())));
-        assert_eq!(read("[0:1][-5:-4]={{1,2},{3,4}}"), Some((vec![(2, 0), (2, -5)], square)));
-        assert_eq!(read_array("{(1,2),(0,0);(3,4),(1,1)}", ';'), {
-            Some((vec![(2, 1)], vec![some("(1,2),(0,0)"), some("(3,4),(1,1)")]))
-        });
-        for text in ["", "{", "}", "{{1,2},{3}}", "[0=", "{\"a}", "a"] {
-            assert_eq!(read(text), None, "{text}");
-        }
-    }
 
     #[test]
     fn bytes_that_end_too_soon_are_refused_and_break_nothing() {

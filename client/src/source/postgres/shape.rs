@@ -208,7 +208,8 @@ pub fn bare(name: &str) -> &str {
 
 /// Whether two names, whose schemas do not matter, are one type's.
 pub fn same_type(one: &str, other: &str) -> bool {
-    let usual = |name| match bare(name) {
+    // Modifiers are another matter.
+    let usual = |name| match bare(name).split('(').next().unwrap_or_default() {
         "bit varying" => "varbit",
         name => name,
     };

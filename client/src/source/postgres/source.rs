@@ -154,6 +154,20 @@ impl Kind for PostgresSource {
         Ok(u64::try_from(count).unwrap_or_default())
     }
 
+    fn settled(&mut self, table: TableId, plan: &TablePlan) -> Outcome<Option<i64>> {
+        // Other versions say nothing of the transaction that wrote them.
+        if *self.tables[table].version_shape(plan) != Shape::Xid8 {
+            return Ok(None);
+        }
+        let sql = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::int8";
+        let mut settled = None;
+        self.session.rows(sql, &[], Fetch::All, &plan.relation, |row| {
+            settled = row.try_get(0).ok();
+            Next::Stop
+        })?;
+        Ok(settled)
+    }
+
     fn spellings(&self, plan: &TablePlan, place: usize, value: &Value<'_>) -> (Vec<RawValue>, bool) {
         // Text that equals in the column's own terms: what its type ignores is ignored.
         let _ = (plan, place);
