@@ -2,7 +2,7 @@
 
 use plimsoll_client::server::address::Address;
 use plimsoll_core::store::{BatchLimit, FailureKind};
-use plimsoll_tests::{TestCluster, shared};
+use plimsoll_tests::{TestCluster, shared, table_of};
 
 use crate::local::{Local, source_at};
 use crate::way::Way;
@@ -42,6 +42,43 @@ fn a_wrong_address_ends_the_run_with_what_to_do() {
     assert!(told.contains("PLIMSOLL_SOURCE_PASSWORD"), "{told}");
     way.agent.home.set_env("PLIMSOLL_SOURCE_PASSWORD", &reader.password);
     way.agent.home.run(["schema"]).expect_code(0);
+}
+
+#[test]
+fn a_missing_privilege_stops_its_table_and_is_named() {
+    let sql =
+        "CREATE SCHEMA hidden; CREATE TABLE hidden.secrets (id int8 PRIMARY KEY, version int8 NOT NULL);
+        CREATE TABLE orders (id int8 PRIMARY KEY, version int8 NOT NULL, name text);
+        CREATE TABLE shown (id int8 PRIMARY KEY, version int8 NOT NULL);
+        INSERT INTO shown SELECT i, i FROM generate_series(1, 30) i;
+        CREATE TABLE several (id int8 PRIMARY KEY, version int8 NOT NULL, owner text);
+        INSERT INTO several SELECT i, i, 'somebody' FROM generate_series(1, 30) i";
+    let mut way = Way::new(sql, &[], "");
+    let rest = "[[table]]\nname = 'hidden.secrets'\nremote = 'hidden.secrets'\n[[table]]\nname = 'orders'\n\
+        [[table]]\nname = 'shown'\n[[table]]\nname = 'several'\n";
+    way.configure(&way.local.url(), rest);
+    way.create_tables();
+    let role = way.local.reader.role.clone();
+    way.agent.sync();
+    let revoke = format!(
+        "REVOKE ALL ON orders FROM {role}; ALTER TABLE several ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY few ON several USING (owner = current_user)"
+    );
+    way.local.writer.batch_execute(&revoke).expect("a revocation");
+    let report = way.agent.sync().expect_code(1).json();
+    let failure = |table: &str| table_of(&report, table)["failure"].to_string();
+    assert!(
+        failure("orders").contains(&format!("GRANT SELECT ON \\\"public\\\".\\\"orders\\\" TO {role}")),
+        "{report}"
+    );
+    assert!(
+        failure("hidden.secrets").contains(&format!("GRANT USAGE ON SCHEMA hidden TO {role}")),
+        "{report}"
+    );
+    // The rows that a policy hides are not taken for deleted.
+    assert!(failure("several").contains("BYPASSRLS"), "{report}");
+    assert_eq!(table_of(&report, "shown")["remote_rows"], 30, "{report}");
+    assert_eq!(way.site.content("public.several").len(), 30);
 }
 
 #[test]
