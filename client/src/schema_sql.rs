@@ -139,6 +139,9 @@ fn table_sql(
     }
     let name = |name: &str| format!("'{}'", name.replace('\'', "''"));
     let _ = write!(sql, "SELECT plimsoll.manage_table({}", name(&relation));
+    if key.is_empty() {
+        sql.push_str(", key_columns => '{}'");
+    }
     for (setting, column) in [("version_column", discovered.version), ("modified_column", modified)] {
         if let Some(column) = column {
             let _ = write!(sql, ", {setting} => {}", name(&managed(column)));

@@ -62,7 +62,7 @@ impl<'c> Site<'c> {
         superuser
             .batch_execute(&format!("GRANT CREATE ON SCHEMA public TO {}", self.owner))
             .expect("a grant");
-        superuser.batch_execute(&printed).unwrap_or_else(|error| panic!("{error}\n{printed}"));
+        superuser.batch_execute(&printed).unwrap_or_else(|error| panic!("{error:?}\n{printed}"));
     }
 
     /// A connection as superuser.

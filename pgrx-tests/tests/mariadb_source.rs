@@ -206,8 +206,9 @@ fn a_server_that_dies_while_it_is_read_is_read_again_later() {
     assert_eq!(arrived, 200_000);
 }
 
-/// The baseball database's tables with a key and a version, as MariaDB has them.
-const TABLES: [(&str, &str); 3] = [
+/// The baseball database's tables as MariaDB has them: three with a key and a version, one with a key alone, one with
+/// neither.
+const TABLES: [(&str, &str); 5] = [
     (
         "people",
         "playerID VARCHAR(10) NOT NULL, birthYear SMALLINT UNSIGNED, birthMonth TINYINT, birthDay TINYINT,
@@ -229,6 +230,15 @@ const TABLES: [(&str, &str); 3] = [
         "yearID SMALLINT NOT NULL, teamID CHAR(3) NOT NULL, lgID CHAR(2), playerID VARCHAR(10) NOT NULL,
          salary DECIMAL(12,2), row_version INT UNSIGNED NOT NULL UNIQUE, modified_at DATETIME(3) NOT NULL,
          PRIMARY KEY (yearID, teamID, playerID)",
+    ),
+    (
+        "awards",
+        "playerID VARCHAR(10), awardID TEXT, yearID SMALLINT, lgID VARCHAR(3), tie CHAR(1), notes VARCHAR(255)",
+    ),
+    (
+        "parks",
+        "`park.key` VARCHAR(10) NOT NULL, `park.name` TEXT, `park.alias` TEXT, city VARCHAR(60), state VARCHAR(20),
+         country CHAR(2) CHARACTER SET latin1, PRIMARY KEY (`park.key`)",
     ),
 ];
 
@@ -369,8 +379,8 @@ fn a_real_database_is_level_again_after_random_damage() {
     site.create_tables(&agent);
     let begun = Instant::now();
     let first = agent.sync().expect_code(0).json();
-    println!("first sync of 155,310 rows: {:.1} s", begun.elapsed().as_secs_f64());
-    for ((table, _), rows) in TABLES.iter().zip([20_093, 108_789, 26_428]) {
+    println!("first sync of 161,801 rows: {:.1} s", begun.elapsed().as_secs_f64());
+    for ((table, _), rows) in TABLES.iter().zip([20_093, 108_789, 26_428, 6_236, 255]) {
         assert_eq!(table_of(&first, table)["inserted"], rows, "{table}");
     }
     let mut server = site.owner();
@@ -417,7 +427,30 @@ fn a_real_database_is_level_again_after_random_damage() {
             ))
             .expect("remote damage");
     }
-    assert!(differences(&tables, &mut local, &mut server, &agent).len() > 300);
+    local
+        .run(&format!(
+            "DELETE FROM awards ORDER BY RAND({seed}) LIMIT 40; UPDATE awards SET notes = 'ü' ORDER BY RAND({seed} + 1) LIMIT 40;
+             INSERT INTO awards SELECT * FROM awards ORDER BY RAND({seed} + 2) LIMIT 40;
+             DELETE FROM parks ORDER BY RAND({seed}) LIMIT 5; UPDATE parks SET city = NULL ORDER BY RAND({seed} + 1) LIMIT 5"
+        ))
+        .expect("local changes");
+    for (table, column, rows) in [("awards", "awardID", 40), ("parks", "park.name", 5)] {
+        let some = |of: u32| {
+            format!(
+                "ctid IN (SELECT ctid FROM public.{table} WHERE {mine} ORDER BY md5(ctid::text || '{seed} {of}') LIMIT {rows})"
+            )
+        };
+        server
+            .batch_execute(&format!(
+                "DELETE FROM public.{table} WHERE {}; UPDATE public.{table} SET \"{column}\" = 'another' WHERE {}",
+                some(1),
+                some(2)
+            ))
+            .expect("remote damage");
+    }
+    let copies = format!("INSERT INTO public.awards SELECT * FROM public.awards WHERE {mine} LIMIT 40");
+    server.batch_execute(&copies).expect("copies");
+    assert!(differences(&tables, &mut local, &mut server, &agent).len() > 500);
     agent.home.run(["verify", "--quiet"]).expect_code(1);
     let begun = Instant::now();
     let runs = agent.level_within(108_789_u32.div_ceil(10_000) + 2);

@@ -55,7 +55,7 @@ CREATE TABLE shop.loose (
     a text
 );
 ALTER TABLE shop.loose OWNER TO \"shop owner\";
-SELECT plimsoll.manage_table('shop.loose');
+SELECT plimsoll.manage_table('shop.loose', key_columns => '{}');
 "
     );
 }
