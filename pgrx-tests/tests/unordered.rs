@@ -1,0 +1,98 @@
+//! A SQLite database with tables that have no version, and one without a key: replicated, changed and damaged, and made
+//! level again. The larger one is compared by passes over all of its rows.
+
+use plimsoll_tests::{Agent, Site, shared, table_of};
+use postgres::Client;
+use rusqlite::Connection;
+
+/// More than one window has.
+const ROWS: i64 = 220_000;
+
+const LOCAL_TABLES: &str = "
+    CREATE TABLE plain (id INTEGER PRIMARY KEY, name TEXT);
+    WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 220000)
+        INSERT INTO plain SELECT i, 'name ' || (i % 1000) FROM n;
+    CREATE TABLE notes (text TEXT, amount INTEGER);
+    WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
+        INSERT INTO notes SELECT 'note ' || (i % 7), i % 20 FROM n;";
+
+const MANAGED_TABLES: &str = "
+    GRANT CREATE ON SCHEMA public TO {owner};
+    CREATE TABLE plain (client_id text NOT NULL, database_id uuid NOT NULL, id bigint NOT NULL, name text,
+        PRIMARY KEY (client_id, database_id, id));
+    CREATE TABLE notes (client_id text NOT NULL, database_id uuid NOT NULL, text text, amount bigint);
+    ALTER TABLE plain OWNER TO {owner};
+    ALTER TABLE notes OWNER TO {owner};
+    SELECT plimsoll.manage_table('public.plain');
+    SELECT plimsoll.manage_table('public.notes', key_columns => '{}');";
+
+/// How often each row is there, by either side's own text.
+fn local_rows(local: &Connection, table: &str) -> Vec<String> {
+    let sql = match table {
+        "plain" => "SELECT id || ',' || coalesce(name, '-') FROM plain",
+        _ => "SELECT coalesce(text, '-') || ',' || coalesce(amount, '-') FROM notes",
+    };
+    let mut statement = local.prepare(sql).expect("a statement");
+    let mut rows: Vec<String> =
+        statement.query_map([], |row| row.get(0)).expect("rows").map(|row| row.expect("a row")).collect();
+    rows.sort_unstable();
+    rows
+}
+
+fn remote_rows(server: &mut Client, table: &str) -> Vec<String> {
+    let sql = match table {
+        "plain" => "SELECT id || ',' || coalesce(name, '-') FROM plain",
+        _ => "SELECT coalesce(text, '-') || ',' || coalesce(amount::text, '-') FROM notes",
+    };
+    let mut rows: Vec<String> = server.query(sql, &[]).expect("rows").iter().map(|row| row.get(0)).collect();
+    rows.sort_unstable();
+    rows
+}
+
+#[track_caller]
+fn assert_level(agent: &Agent, site: &Site<'_>, context: &str) {
+    let report = agent.sync().expect_code(0);
+    assert_eq!(agent.home.run(["verify", "--quiet"]).code, Some(0), "{context}: {}", report.stdout);
+    for table in ["plain", "notes"] {
+        let (here, there) = (local_rows(&agent.local(), table), remote_rows(&mut site.superuser(), table));
+        assert!(here == there, "{context}: {table} has {} rows here, {} there", here.len(), there.len());
+    }
+}
+
+#[test]
+fn tables_without_version_or_key_are_made_level() {
+    let site = Site::new(shared());
+    let agent = site.agent("client", LOCAL_TABLES, &["plain", "notes"], "");
+    let managed = MANAGED_TABLES.replace("{owner}", &site.owner);
+    site.superuser().batch_execute(&managed).expect("managed tables");
+    let first = agent.sync().expect_code(0).json();
+    for (table, rows) in [("plain", ROWS), ("notes", 3_000)] {
+        assert_eq!(table_of(&first, table)["inserted"], rows, "{first}");
+        assert_eq!(table_of(&first, table)["status"], "level", "{first}");
+    }
+    let again = agent.sync().expect_code(0).json();
+    assert_eq!(table_of(&again, "plain")["status"], "level", "{again}");
+    assert_eq!(table_of(&again, "plain")["compared_rows"], 0, "nothing says that a row changed: {again}");
+
+    agent
+        .local()
+        .execute_batch(
+            "UPDATE plain SET name = 'other' WHERE id IN (5, 100000, 219999); DELETE FROM plain WHERE id = 70000;
+             INSERT INTO plain VALUES (-4, 'new');
+             DELETE FROM notes WHERE rowid IN (SELECT rowid FROM notes WHERE amount = 3 LIMIT 2);
+             INSERT INTO notes VALUES ('note 1', 1), ('note 1', 1), (NULL, NULL), (NULL, NULL);",
+        )
+        .expect("changes");
+    assert_level(&agent, &site, "changes");
+
+    site.owner()
+        .batch_execute(
+            "INSERT INTO notes SELECT (n).* FROM (SELECT n FROM notes n LIMIT 40) AS n;
+             DELETE FROM notes WHERE ctid IN (SELECT ctid FROM notes WHERE amount = 7 LIMIT 3);
+             DELETE FROM plain WHERE id % 40000 = 1; UPDATE plain SET name = 'damage' WHERE id % 50000 = 2;",
+        )
+        .expect("damage");
+    assert_level(&agent, &site, "damage");
+    site.owner().batch_execute("DELETE FROM plain WHERE id > 1000; TRUNCATE notes").expect("a disaster");
+    assert_level(&agent, &site, "a disaster");
+}
