@@ -1,6 +1,7 @@
 //! Postgres as the source, on real servers: types, keys, late commits, bad input, and the way of whole databases.
 
 mod bad_input;
+mod baseball;
 mod changes;
 mod golden;
 mod local;
