@@ -78,7 +78,7 @@ impl Bench {
     }
 
     fn has_icu(&mut self) -> bool {
-        let icu = "SELECT EXISTS (SELECT FROM pg_collation WHERE collprovider = 'i')";
+        let icu = "SELECT EXISTS (SELECT FROM pg_collation WHERE collname = 'und-x-icu')";
         self.client.query_one(icu, &[]).expect("an answer").get(0)
     }
 }

@@ -307,6 +307,13 @@ const REFUSED_SINCE_18: &[(&str, &str, &str)] = &[
         "version column \"v\" of shop.item is generated",
     ),
     (
+        "a key that may be missing from rows that were there before",
+        "CREATE TABLE shop.item (client_id text NOT NULL, database_id uuid NOT NULL, id int, v bigint NOT NULL,
+             UNIQUE (client_id, database_id, id));
+         ALTER TABLE shop.item ADD CONSTRAINT later NOT NULL id NOT VALID",
+        "no usable key",
+    ),
+    (
         "a key whose periods may not overlap",
         "RESET ROLE; CREATE EXTENSION btree_gist; GRANT ALL ON SCHEMA shop TO PUBLIC; CREATE ROLE timekeeper;
          SET ROLE timekeeper;

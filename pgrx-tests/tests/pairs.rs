@@ -43,7 +43,7 @@ fn digests_of_stored_and_uploaded_values_are_the_same_where_the_list_says_so() {
              CREATE TYPE public.named AS (name citext)"
         ))
         .expect("types");
-    let icu = "SELECT EXISTS (SELECT FROM pg_collation WHERE collprovider = 'i')";
+    let icu = "SELECT EXISTS (SELECT FROM pg_collation WHERE collname = 'und-x-icu')";
     let icu: bool = client.query_one(icu, &[]).expect("an answer").get(0);
     if icu {
         client

@@ -53,6 +53,7 @@ fn no_function_runs_while_an_admin_maintains_a_hostile_table() {
                      WHEN a.type = 'int8multirange'::regtype THEN '''{[1,2)}''::int8multirange'
                      WHEN a.type = 'bytea'::regtype THEN '''\\x00''::bytea'
                      WHEN a.type = 'bytea[]'::regtype THEN '''{}''::bytea[]'
+                     WHEN a.type = 'integer[]'::regtype THEN '''{}''::integer[]'
                      WHEN a.type = 'jsonb'::regtype THEN '''[]''::jsonb'
                      WHEN a.type IN ('integer'::regtype, 'bigint'::regtype) THEN format('1::%s', a.type)
                      WHEN a.type = 'boolean'::regtype THEN 'false'

@@ -26,7 +26,12 @@ fn usable_key(oid: Oid, tenant: &[String], version: Option<&str>) -> Answer<Opti
              JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indexrelid
              CROSS JOIN LATERAL (
                  SELECT pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY u.place) AS columns,
-                        pg_catalog.bool_and(a.attnotnull) AS not_null
+                        pg_catalog.bool_and(a.attnotnull AND NOT EXISTS (
+                            -- Postgres 18: rows that were there before may have NULL all the same.
+                            SELECT FROM pg_catalog.pg_constraint n
+                            WHERE n.conrelid OPERATOR(pg_catalog.=) a.attrelid
+                              AND n.contype OPERATOR(pg_catalog.=) 'n' AND NOT n.convalidated
+                              AND n.conkey OPERATOR(pg_catalog.=) ARRAY[a.attnum])) AS not_null
                  FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS u (attnum, place)
                  JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid
                       AND a.attnum OPERATOR(pg_catalog.=) u.attnum
