@@ -404,10 +404,9 @@ impl Target for ModelTarget {
             state.tables[table].unanswered = Some(known.unwrap_or((sent, None)));
             return Err(failure);
         }
-        if let Some((_, Some(answer))) = state.tables[table].unanswered.take() {
-            if state.tables[table].shape.keyless {
-                return Ok(answer);
-            }
+        let unanswered = state.tables[table].unanswered.take();
+        if let Some((_, Some(answer))) = unanswered.filter(|_| state.tables[table].shape.keyless) {
+            return Ok(answer);
         }
         let mut uploaded = Uploaded::default();
         let mut batch: Vec<(usize, u64, RemoteRow)> = Vec::new();
