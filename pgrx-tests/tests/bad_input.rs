@@ -168,14 +168,17 @@ fn a_column_on_one_side_only_is_named() {
     let (site, agent) = stocked();
     let local = agent.local();
     local.execute_batch("ALTER TABLE items ADD COLUMN colour TEXT").expect("a column");
-    table_refused(&site, &agent, "items", &["colour", "items", "leave_out"]);
+    let run = agent.sync().expect_code(0);
+    says(&run.stderr, &["\"colour\"", "ALTER TABLE public.items ADD COLUMN colour text", "leave_out"]);
+    assert_eq!(site.content("items").len(), 3, "the table goes on");
     agent.write_config("[[table]]\nname = \"items\"\nleave_out = [\"colour\"]\n");
-    agent.sync().expect_code(0);
+    let run = agent.sync().expect_code(0);
+    assert!(!run.stderr.contains("colour"), "{}", run.stderr);
     let manage = "SELECT plimsoll.manage_table('items', version_column => 'row_version')";
     site.owner().batch_execute("ALTER TABLE items ADD COLUMN taste text").expect("a column");
     site.superuser().batch_execute(manage).expect("it is managed with the new column");
-    table_refused(&site, &agent, "items", &["taste", "items"]);
-    site.owner().batch_execute("ALTER TABLE items DROP COLUMN taste").expect("a column");
+    let run = agent.sync().expect_code(0);
+    says(&run.stderr, &["\"taste\"", "items", "server_columns"]);
     local.execute_batch("ALTER TABLE items DROP COLUMN row_version").expect("a column");
     table_refused(&site, &agent, "items", &["row_version", "items"]);
 }
@@ -258,8 +261,20 @@ fn tables_that_cannot_be_managed_are_refused_with_what_to_run() {
     let manage = |table: &str, more: &str| format!("SELECT plimsoll.manage_table('{table}'{more})");
     let version = ", version_column => 'v'";
     refused_sql(&mut owner, &manage("plain", version), "42703", &["plain", "tenant", "client_id"]);
-    refused_sql(&mut owner, &manage("heap", version), "42P16", &["heap", "no usable key", "PRIMARY KEY"]);
-    refused_sql(&mut owner, &manage("sound", ""), "0A000", &["sound", "version column", "manage_table"]);
+    refused_sql(
+        &mut owner,
+        &manage("heap", version),
+        "42P16",
+        &["heap", "no usable key", "PRIMARY KEY", "'{}'"],
+    );
+    let row = ", version_scope => 'row'";
+    refused_sql(&mut owner, &manage("sound", row), "22023", &["sound", "'row'", "needs a version column"]);
+    refused_sql(
+        &mut owner,
+        &manage("sound", ", key_columns => '{}'"),
+        "22023",
+        &["sound", "has a key", "(id)"],
+    );
     let absent = ", version_column => 'w'";
     refused_sql(&mut owner, &manage("sound", absent), "42703", &["sound", "version", "\"w\""]);
     let nullable = ["sound", "\"v\"", "NULL", "SET NOT NULL"];
@@ -267,6 +282,7 @@ fn tables_that_cannot_be_managed_are_refused_with_what_to_run() {
     assert!(owner.query("SELECT FROM plimsoll.tables", &[]).expect("the tables").is_empty());
     owner.batch_execute("ALTER TABLE sound ALTER COLUMN v SET NOT NULL").expect("the hint");
     owner.batch_execute(&manage("sound", version)).expect("it is managed now");
+    owner.batch_execute(&manage("heap", ", key_columns => '{}'")).expect("the other hint");
 }
 
 /// An upload of one row as the table's schema numbers its columns.
