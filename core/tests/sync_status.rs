@@ -129,14 +129,22 @@ fn the_rows_are_counted_only_when_the_source_may_have_changed() {
     model.insert(0, 5_000, 5_000);
     model.run();
     assert_eq!(model.called("row_count"), 1);
-    // A source without a token: the highest position tells.
+    // A source without a token: nothing else tells of rows that went.
     model.with(|state| state.has_token = false);
     model.run();
     model.run();
-    assert_eq!(model.called("row_count"), 0);
-    model.insert(0, 5_001, 5_001);
-    model.run();
     assert_eq!(model.called("row_count"), 1);
+}
+
+#[test]
+fn a_row_that_went_from_a_source_without_a_token_is_noticed_by_the_next_run() {
+    let model = model(1_000, 100);
+    model.with(|state| state.has_token = false);
+    model.run();
+    assert_eq!(model.run().tables[0].status, Status::Level);
+    model.delete_local(0, 7);
+    let report = model.run();
+    assert!(report.tables[0].deleted == 1 || report.tables[0].status != Status::Level, "{report:?}");
 }
 
 #[test]

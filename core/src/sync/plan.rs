@@ -245,11 +245,8 @@ impl Table {
     }
 
     fn needs_count(&mut self) -> bool {
-        let known = self.memory.seen.as_ref().filter(|seen| match &self.token {
-            Some(token) => seen.token.as_ref() == Some(token),
-            // Without a token, nothing says that such a table is the same.
-            None => !self.input.shape.hashed && seen.same_source(None, self.local_max),
-        });
+        // Without a token nothing tells of rows that went.
+        let known = self.memory.seen.as_ref().filter(|seen| self.token.is_some() && seen.token == self.token);
         self.local_rows = known.and_then(|seen| seen.local_rows);
         self.local_rows.is_none()
     }
