@@ -125,5 +125,11 @@ pub trait Kind: Send + 'static {
 
     /// How the database may hold a value of the key column at this place of the plan, and whether it can hold it in no
     /// other way that is the same to the managed column.
-    fn spellings(&self, plan: &TablePlan, place: usize, value: &Value<'_>) -> (Vec<RawValue>, bool);
+    fn spellings(
+        &self,
+        table: TableId,
+        plan: &TablePlan,
+        place: usize,
+        value: &Value<'_>,
+    ) -> (Vec<RawValue>, bool);
 }

@@ -78,9 +78,9 @@ impl LocalTable {
         key
     }
 
-    /// Whether no two rows can share their values in `key`.
+    /// Whether no two rows can share their values in `key`, columns as they are spelled: names may differ in case alone.
     pub fn is_unique(&self, key: &[&str]) -> bool {
-        let within = |column: &str| key.iter().any(|wanted| same_name(wanted, column));
+        let within = |column: &str| key.contains(&column);
         let primary = self.primary_key();
         (!primary.is_empty() && primary.iter().all(|column| within(&column.name)))
             || self

@@ -2,6 +2,7 @@
 //! both schemas, with a refusal that names the column where they do not fit.
 
 mod columns;
+mod filter;
 
 use plimsoll_core::schema::{Axis, TableSchema};
 use plimsoll_core::store::{Failure, FailureKind, Outcome};
@@ -157,15 +158,21 @@ impl TablePlan {
 
     /// A number that is another whenever rows of the local table become other rows of the managed one.
     pub fn stamp(&self) -> i64 {
+        // A cursor goes on in the order in which it was made.
+        let read = format!("{:?} {:?} {:?} {:?}", self.table, self.filter, self.order, self.row_id);
         let columns = self.columns.iter().map(|column| format!("{column:?}"));
-        self.schema
-            .stamp_with(&columns.chain([format!("{:?} {:?}", self.table, self.filter)]).collect::<Vec<_>>())
+        self.schema.stamp_with(&columns.chain([read]).collect::<Vec<_>>())
     }
 
     /// The condition that rows must fulfil, in brackets; `None` where all are taken.
     pub fn condition(&self) -> Option<String> {
         // A comment at its end ends there.
         self.filter.as_ref().map(|filter| format!("({filter}\n)"))
+    }
+
+    /// Whether other rows may fulfil it though nobody wrote to the database: it asks for the time.
+    pub fn condition_may_move(&self) -> bool {
+        self.filter.as_deref().is_some_and(filter::may_move)
     }
 
     /// The same behind `FROM`: with ` WHERE ` in front; nothing where all rows are taken.

@@ -1,5 +1,6 @@
 //! Postgres as the source, on real servers: types, keys, late commits, bad input, and the way of whole databases.
 
+mod altered;
 mod bad_input;
 mod baseball;
 mod changes;

@@ -161,7 +161,7 @@ impl<K: Kind> Reader<'_, K> {
                 // The same in all rows: there is no key with another.
                 Origin::Constant { form, .. } if *form == digest_form_of(&field) => (Vec::new(), true),
                 Origin::Constant { .. } => return (Vec::new(), true),
-                Origin::Column(None) => self.kind.spellings(self.plan, *place, &field.value),
+                Origin::Column(None) => self.kind.spellings(self.table, self.plan, *place, &field.value),
                 Origin::Column(Some(_)) | Origin::Absent => (Vec::new(), false),
             };
             complete &= all;

@@ -16,7 +16,7 @@ mod read;
 mod scan;
 
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use plimsoll_core::digest::FingerprintKey;
 use plimsoll_core::manifest::Item;
@@ -44,6 +44,8 @@ pub struct Engine<K> {
     encoder: Encoder,
     /// How long a read may hold its snapshot.
     snapshot: Duration,
+    /// When it was opened, in nanoseconds of the Unix epoch: no other was at the same time.
+    opened: [u8; 16],
 }
 
 /// A call's view: its snapshot, its table, its buffers.
@@ -95,7 +97,9 @@ impl Clock {
 impl<K: Kind> Engine<K> {
     /// The source over these tables of an open database, whose digests are made with `key`.
     pub fn new(kind: K, tables: Vec<TablePlan>, key: FingerprintKey) -> Self {
-        Engine { kind, tables, encoder: Encoder::new(key), snapshot: SNAPSHOT }
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let opened = since_epoch.as_nanos().to_le_bytes();
+        Engine { kind, tables, encoder: Encoder::new(key), snapshot: SNAPSHOT, opened }
     }
 
     /// The same with snapshots that are held for another time.
@@ -105,7 +109,7 @@ impl<K: Kind> Engine<K> {
     }
 
     fn with<T>(&mut self, table: TableId, mut work: impl FnMut(&mut Reader<'_, K>) -> Step<T>) -> Outcome<T> {
-        let Engine { kind, tables, encoder, snapshot } = self;
+        let Engine { kind, tables, encoder, snapshot, .. } = self;
         let plan = tables.get(table).ok_or_else(|| refused("a table outside the run"))?;
         kind.begin()?;
         let mut reader = Reader { kind, table, plan, encoder, snapshot: *snapshot };
@@ -157,7 +161,10 @@ fn all_rows(table: TableId, plan: &TablePlan) -> Query<'_> {
 
 impl<K: Kind> Source for Engine<K> {
     fn change_token(&mut self) -> Outcome<Option<Vec<u8>>> {
-        self.kind.change_token()
+        let token = self.kind.change_token()?;
+        // Between two runs rows may have come and gone by themselves. Within one, what they do is found by the next.
+        let moves = self.tables.iter().any(TablePlan::condition_may_move);
+        Ok(token.map(|token| if moves { [token.as_slice(), &self.opened].concat() } else { token }))
     }
 
     fn max_position(&mut self, table: TableId) -> Outcome<Option<i64>> {

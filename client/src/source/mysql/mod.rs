@@ -378,7 +378,13 @@ impl Kind for Mysql {
         count.ok_or_else(|| refused(format!("the rows of \"{}\" cannot be counted", plan.table)))
     }
 
-    fn spellings(&self, plan: &TablePlan, place: usize, value: &Value<'_>) -> (Vec<RawValue>, bool) {
+    fn spellings(
+        &self,
+        _: TableId,
+        plan: &TablePlan,
+        place: usize,
+        value: &Value<'_>,
+    ) -> (Vec<RawValue>, bool) {
         raw::spellings_of(value, &local_type(plan, place))
     }
 }

@@ -269,7 +269,7 @@ fn numeric<'v>(bytes: &[u8], digits: &'v mut Vec<u8>) -> Result<Numeric<'v>> {
 }
 
 /// The whole number that a numeric is; `None` where it is none, or beyond `i64`.
-fn whole_of(number: &Numeric<'_>) -> Option<i64> {
+pub fn whole_of(number: &Numeric<'_>) -> Option<i64> {
     if !number.kind().is_finite() || number.fraction_digits() > 0 {
         return None;
     }

@@ -9,7 +9,7 @@
 //! | `dialect` | statements |
 //! | `row` | rows, and values that are bound again |
 //! | `decode`, `nested` | values from Postgres' binary form |
-//! | `written` | values as text, by which keys are looked up |
+//! | `spelled`, `written` | values as text, by which keys are looked up |
 
 mod catalogue;
 mod decode;
@@ -20,6 +20,7 @@ mod row;
 mod session;
 mod shape;
 mod source;
+mod spelled;
 mod written;
 
 use std::collections::HashMap;
@@ -124,15 +125,23 @@ impl Postgres {
 
     /// What reading a table needs to know of it.
     fn read_table(&self, plan: &TablePlan) -> ReadTable {
-        let columns = plan.columns.iter().map(|column| {
+        let (mut shapes, mut types, mut operators) = (Vec::new(), Vec::new(), Vec::new());
+        for column in &plan.columns {
             let found = self.column_type(&plan.table, &column.name);
-            found.map_or((Shape::Written(String::new()), shape::Operators::None), |(own, shape)| {
-                let operators = self.types.operators(own.oid);
-                (shape, if own.as_text { shape::Operators::None } else { operators })
-            })
-        });
-        let (shapes, operators) = columns.unzip();
-        ReadTable::new(shapes, operators)
+            let Some((own, shape)) = found.filter(|_| column.is_local()) else {
+                shapes.push(Shape::Written(String::new()));
+                types.push(None);
+                operators.push(shape::Operators::None);
+                continue;
+            };
+            // Rows come with the type that a domain is made of.
+            let (oid, _) = self.types.base(own.oid, own.modifier);
+            types.push((!shape.is_written()).then_some(oid));
+            let own_operators = self.types.operators(own.oid);
+            operators.push(if own.as_text { shape::Operators::None } else { own_operators });
+            shapes.push(shape);
+        }
+        ReadTable::new(shapes, types, operators)
     }
 }
 

@@ -127,8 +127,12 @@ impl Session {
     /// Ends the snapshot.
     pub fn end(&mut self) {
         self.statements.clear();
-        // The rollback is sent and not waited for.
+        let was_begun = self.begun.is_some();
         self.client = self.begun.take().map(|begun| begun.into_owner().into_inner()).or(self.client.take());
+        if was_begun {
+            // The rollback is sent at once, and not waited for: until then nobody could alter the table.
+            self.runtime.block_on(tokio::task::yield_now());
+        }
     }
 
     /// Reads from the catalogue, in a snapshot of its own.

@@ -4,12 +4,13 @@ use std::ops::ControlFlow;
 
 use plimsoll_core::store::{Outcome, TableId};
 use plimsoll_core::value::Value;
+use tokio_postgres::{Column, Row};
 
-use super::row::{Bound, PostgresRow, WRITTEN};
+use super::row::{Bound, PostgresRow};
 use super::session::{Fetch, Next, Session};
 use super::shape::{Operators, Shape};
-use super::written::written;
-use crate::failure::table as refused;
+use super::spelled::spellings;
+use crate::failure::{Advise, table as refused};
 use crate::source::kind::{Kind, LocalRow};
 use crate::source::plan::TablePlan;
 use crate::source::query::{Query, RawValue, Select};
@@ -27,6 +28,8 @@ const PORTION_BYTES: usize = 512 << 10;
 pub struct ReadTable {
     /// How their values look.
     pub shapes: Vec<Shape>,
+    /// The OIDs of the types whose values look so; `None` of columns that are not selected as they are.
+    types: Vec<Option<u32>>,
     /// By which operators they are compared.
     pub operators: Vec<Operators>,
     /// How large its rows are, as far as they were read; 0 before.
@@ -34,9 +37,17 @@ pub struct ReadTable {
 }
 
 impl ReadTable {
-    /// A table whose columns have these shapes, and are compared so.
-    pub fn new(shapes: Vec<Shape>, operators: Vec<Operators>) -> Self {
-        ReadTable { shapes, operators, row_bytes: 0 }
+    /// A table whose columns have these shapes and types, and are compared so.
+    pub fn new(shapes: Vec<Shape>, types: Vec<Option<u32>>, operators: Vec<Operators>) -> Self {
+        ReadTable { shapes, types, operators, row_bytes: 0 }
+    }
+
+    /// The first of the columns at these places of the plan whose values come with another type than when the run began.
+    fn altered(&self, places: &[usize], row: &Row) -> Option<usize> {
+        let is_other = |(place, column): (&usize, &Column)| {
+            self.types[*place].is_some_and(|oid| oid != column.type_().oid()).then_some(*place)
+        };
+        places.iter().zip(row.columns()).find_map(is_other)
     }
 
     fn portion(&self) -> i32 {
@@ -121,7 +132,14 @@ impl Kind for PostgresSource {
         };
         let unsorted = table.comes_in_order(query.plan, query.order);
         let (mut last_id, mut is_disorderly) = (Vec::new(), false);
+        let (mut is_first, mut altered) = (true, None);
         session.rows(&rendered.sql, &bound, fetch, &query.plan.relation, |row| {
+            if std::mem::take(&mut is_first) {
+                altered = table.altered(&places, row);
+                if altered.is_some() {
+                    return Next::Stop;
+                }
+            }
             if query.select == Select::Row {
                 table.saw(row.raw_size_bytes());
             }
@@ -138,6 +156,13 @@ impl Kind for PostgresSource {
                 _ => Next::Stop,
             }
         })?;
+        if let Some(place) = altered {
+            let message = format!(
+                "column \"{}\" of the local table \"{}\" has another type than when the run began",
+                query.plan.columns[place].name, query.plan.table
+            );
+            return Err(refused(message).advise("run again: the table is read as it is by then"));
+        }
         match is_disorderly {
             true => Err(refused(format!("the rows of {} come in no order", query.plan.relation))),
             false => Ok(()),
@@ -168,13 +193,14 @@ impl Kind for PostgresSource {
         Ok(settled)
     }
 
-    fn spellings(&self, plan: &TablePlan, place: usize, value: &Value<'_>) -> (Vec<RawValue>, bool) {
-        // Text that equals in the column's own terms: what its type ignores is ignored.
-        let _ = (plan, place);
-        match written(value) {
-            Some(text) => (vec![RawValue { class: WRITTEN, bytes: text.into_bytes() }], true),
-            None => (Vec::new(), false),
-        }
+    fn spellings(
+        &self,
+        table: TableId,
+        _: &TablePlan,
+        place: usize,
+        value: &Value<'_>,
+    ) -> (Vec<RawValue>, bool) {
+        spellings(&self.tables[table].shapes[place], value)
     }
 }
 

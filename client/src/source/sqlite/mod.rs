@@ -29,6 +29,7 @@ use std::time::Duration;
 use plimsoll_core::digest::FingerprintKey;
 use plimsoll_core::store::{Outcome, Source, TableId};
 use plimsoll_core::value::Value;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Row, params_from_iter};
 
 use super::engine::Engine;
@@ -87,6 +88,8 @@ impl Sqlite {
         let set_up = || {
             connection.busy_timeout(BUSY_TIMEOUT)?;
             connection.pragma_update(None, "query_only", true)?;
+            // Else a name in quotes that no column has any more would be a text, the same in all rows.
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
             connection.set_prepared_statement_cache_capacity(STATEMENTS);
             axis::add_functions(&connection)?;
             // The first statement that reads shows whether this is a database at all.
@@ -286,7 +289,13 @@ impl Kind for Sqlite {
         std::mem::replace(&mut ordering.axis, Axis::Computed) != Axis::Computed
     }
 
-    fn spellings(&self, plan: &TablePlan, place: usize, value: &Value<'_>) -> (Vec<RawValue>, bool) {
+    fn spellings(
+        &self,
+        _: TableId,
+        plan: &TablePlan,
+        place: usize,
+        value: &Value<'_>,
+    ) -> (Vec<RawValue>, bool) {
         spellings_of(value, &plan.schema.columns()[place].column_type)
     }
 }

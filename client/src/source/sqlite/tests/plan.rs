@@ -1,10 +1,12 @@
 //! What does not fit is refused with the column's name; what cannot be opened, with what to do.
 
-use plimsoll_core::store::{FailureKind, Outcome};
+use plimsoll_core::digest::FingerprintKey;
+use plimsoll_core::store::{BatchLimit, FailureKind, Outcome, Source};
 
 use super::super::Sqlite;
-use super::{Fixture, schema};
+use super::{Fixture, SqliteSource, read_all, schema};
 use crate::config::{Config, TableConfig};
+use crate::source::engine::Engine;
 use crate::source::local::{LocalDatabase, LocalTable};
 use crate::source::plan::TablePlan;
 
@@ -161,4 +163,44 @@ fn the_database_is_never_written() {
     assert!(refused.is_err());
     // A writer goes on while the source stays open.
     fixture.run("INSERT INTO t VALUES (1, 'x', 1)");
+}
+
+#[test]
+fn a_name_in_quotes_that_no_column_has_any_more_is_no_text() {
+    let fixture = Fixture::new(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT, v INTEGER NOT NULL); INSERT INTO t VALUES (1, 'x', 1)",
+    );
+    let mut source = fixture.source("t", &[("id", "int8*"), ("name", "text"), ("v", "int8!")], "v");
+    assert_eq!(read_all(&mut source, 10).len(), 1);
+    fixture.run("ALTER TABLE t RENAME COLUMN name TO title");
+    let limit = BatchLimit { rows: 10, bytes: 1 << 20 };
+    let refused = source.read_batch(0, None, limit).expect_err("there is no such column");
+    assert!(refused.message.contains("name"), "{refused}");
+    let mut local = Sqlite::open(&fixture.path()).expect("opened");
+    let found = local.table("t").expect("a table");
+    // All rows would leave such a condition.
+    let config = configured("where = \"\"\"\\\"name\\\" = 'x'\"\"\"");
+    let plan = TablePlan::new(&found, schema(&[("id", "int8*"), ("v", "int8!")], "v"), &config, &[])
+        .expect("they fit");
+    let mut source: SqliteSource = Engine::new(local, vec![plan], FingerprintKey::new([1; 32]));
+    let refused = source.row_count(0).expect_err("there is no such column");
+    assert!(refused.message.contains("name") && refused.hint.is_some(), "{refused}");
+}
+
+#[test]
+fn a_condition_that_asks_for_the_time_may_take_other_rows_in_each_run() {
+    let fixture = Fixture::new(TABLE);
+    let token_of = |condition: &str| {
+        let mut local = Sqlite::open(&fixture.path()).expect("opened");
+        let config = configured(&format!("where = \"{condition}\""));
+        let columns = [("id", "int8*"), ("name", "text"), ("v", "int8!")];
+        let plan = TablePlan::new(&local.table("t").expect("a table"), schema(&columns, "v"), &config, &[]);
+        let mut source: SqliteSource =
+            Engine::new(local, vec![plan.expect("they fit")], FingerprintKey::new([1; 32]));
+        let tokens = [(); 2].map(|()| source.change_token().expect("asked").expect("a token"));
+        assert_eq!(tokens[0], tokens[1], "within a run");
+        tokens[0].clone()
+    };
+    assert_eq!(token_of("v > 3"), token_of("v > 3"));
+    assert_ne!(token_of("v > unixepoch()"), token_of("v > unixepoch()"));
 }
