@@ -128,7 +128,9 @@ fn damage(state: &mut State, rng: &mut StdRng) {
             // Copies, one or many.
             let remote = &mut state.tables[table].remote;
             let (last, row) = (*remote.keys().last().unwrap(), remote[&key].clone());
-            (0..rng.random_range(1..9)).for_each(|copy| drop(remote.insert(last + 1 + copy, row.clone())));
+            for copy in 0..rng.random_range(1..9) {
+                remote.insert(last + 1 + copy, row.clone());
+            }
         }
         (1, Some(key)) => {
             let row = state.tables[table].remote.get_mut(&key).unwrap();

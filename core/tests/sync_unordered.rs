@@ -36,8 +36,12 @@ fn copies(model: &Model, local: u64, remote: u64) {
     model.with(|state| {
         state.touch();
         let table = &mut state.tables[0];
-        (10_000..10_000 + local).for_each(|id| drop(table.local.insert(id, copy())));
-        (10_000..10_000 + remote).for_each(|id| drop(table.remote.insert(id, copy().stored())));
+        for id in 10_000..10_000 + local {
+            table.local.insert(id, copy());
+        }
+        for id in 10_000..10_000 + remote {
+            table.remote.insert(id, copy().stored());
+        }
     });
 }
 
@@ -167,7 +171,9 @@ fn few_differences_in_a_table_without_an_index_cost_few_passes() {
     for key in [3, 9_000, 15_000] {
         model.change(0, key, |row| row.value = 1_000_000);
     }
-    model.with(|state| drop(state.tables[0].remote.pop_first()));
+    model.with(|state| {
+        state.tables[0].remote.pop_first();
+    });
     let report = model.run();
     assert!(model.is_equal(0), "{report:?}");
     let passes: usize =
@@ -251,7 +257,9 @@ fn verify_tells_of_each_copy() {
     for scanned in [false, true] {
         let model = level(KEYLESS, scanned, 1_000);
         copies(&model, 2, 5);
-        model.with(|state| drop(state.tables[0].remote.remove(&3)));
+        model.with(|state| {
+            state.tables[0].remote.remove(&3);
+        });
         let (report, differences) = model.verify(0);
         assert_eq!((report.missing, report.excess, report.altered, report.level), (1, 3, 0, false));
         assert_eq!(report.rows, 1_002);
@@ -309,7 +317,9 @@ fn damage_of_a_keyless_replica_is_undone_exactly() {
     let model = level(KEYLESS, true, 400);
     model.with(|state| {
         let row: RemoteRow = state.tables[0].remote[&5].clone();
-        (5_000..5_030).for_each(|id| drop(state.tables[0].remote.insert(id, row.clone())));
+        for id in 5_000..5_030 {
+            state.tables[0].remote.insert(id, row.clone());
+        }
         state.tables[0].remote.retain(|id, _| !(100..120).contains(id));
     });
     let report = model.run();
