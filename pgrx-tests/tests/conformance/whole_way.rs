@@ -7,6 +7,9 @@ use postgres::Client;
 
 use super::kind::{Cell, LocalKind, Table, Type};
 
+/// The column that counts the changes of each row for itself, where a table has it.
+const REVISION: &str = "changed_times";
+
 /// A local database with an agent of its own.
 pub struct Replica<'c, K> {
     /// Where the managed tables are.
@@ -46,6 +49,11 @@ impl<K: LocalKind> Replica<'_, K> {
         let prepare = format!("CREATE EXTENSION citext; GRANT CREATE ON SCHEMA public TO {}", site.owner);
         superuser.batch_execute(&prepare).expect("a grant");
         superuser.batch_execute(&printed).unwrap_or_else(|error| panic!("{error:?}\n{printed}"));
+        for table in tables.iter().filter(|table| table.columns.iter().any(|(name, _)| name == REVISION)) {
+            let arguments = format!("version_column => '{REVISION}', version_scope => 'row'");
+            let sql = format!("SELECT plimsoll.manage_table('public.\"{}\"', {arguments})", table.name);
+            superuser.batch_execute(&sql).unwrap_or_else(|error| panic!("{error:?}\n{sql}"));
+        }
         Replica { site, local, home }
     }
 
@@ -108,6 +116,9 @@ fn tables() -> Vec<Table> {
             Some("at"),
         ),
         Table::new("empty", &[("id", Number), ("v", Number)], &["id"], Some("v")),
+        Table::new("unversioned", &[("k", Text), ("n", Number), ("note", Text)], &["k"], None),
+        Table::new("loose", &[("n", Number), ("word", Text)], &[], None),
+        Table::new("pages", &[("id", Number), ("body", Text), (REVISION, Number)], &["id"], None),
     ]
 }
 
@@ -225,6 +236,11 @@ fn damage<K: LocalKind>(replica: &mut Replica<'_, K>, tables: &[&Table], rng: &m
         if let Some((column, _)) = text {
             let sql = format!("UPDATE {name} SET \"{column}\" = 'damaged' WHERE {chosen}");
             owner.batch_execute(&sql).expect("rows changed");
+        }
+        if table.key.is_empty() {
+            // One copy too many of some rows, as there is one too few of those that were deleted.
+            let sql = format!("INSERT INTO {name} SELECT * FROM {name} ORDER BY ctid DESC LIMIT 9");
+            owner.batch_execute(&sql).expect("rows added");
         }
     }
 }
