@@ -113,8 +113,6 @@ pub fn load(relation: Oid) -> Answer<Option<Mapping>> {
               AND c.column_name OPERATOR(pg_catalog.=) a.attname AND k.column_number IS NULL
               AND NOT EXISTS (
                   SELECT FROM plimsoll.column_place p
-                  JOIN pg_catalog.pg_attribute r ON r.attrelid OPERATOR(pg_catalog.=) p.relation_oid
-                       AND r.attnum OPERATOR(pg_catalog.=) p.attribute_number AND NOT r.attisdropped
                   WHERE p.table_id OPERATOR(pg_catalog.=) $2 AND p.relation_oid OPERATOR(pg_catalog.=) $3
                     AND p.column_number OPERATOR(pg_catalog.=) c.column_number)
          WHERE t.table_id OPERATOR(pg_catalog.=) $2

@@ -273,7 +273,7 @@ fn follow(
     let mut now = registration.clone();
     now.rename(&numbers::renamed(&numbers));
     if may_write() && !numbers::are_settled(&numbers, attributes) {
-        numbers::rename(registration.table_id, &numbers)?;
+        numbers::rename(registration.table_id, &numbers, attributes)?;
         numbers::complete(registration.table_id, oid)?;
         register::write_names(&now)?;
         numbers = numbers::of(registration.table_id, oid, attributes)?;

@@ -314,7 +314,8 @@ fn manage(user: Oid, oid: Oid, wish: Wish) -> Answer<()> {
         }
         let table_id = register::register(&registration, &wish.version_scope, &identity::role_name(user))?;
         // The wish names columns as they are called now.
-        numbers::rename(table_id, &numbers::of(table_id, oid, &relation.attributes())?)?;
+        let attributes = relation.attributes();
+        numbers::rename(table_id, &numbers::of(table_id, oid, &attributes)?, &attributes)?;
         numbers::take(table_id, &relation.shown(), &wish.column_numbers)?;
         numbers::complete(table_id, oid)?;
         Ok(table_id)

@@ -63,9 +63,9 @@ fn assign<'a>(numbers: &mut [Numbered], attributes: impl Iterator<Item = (i16, &
         column.name = column.place.and_then(|place| by_place.remove(&place)).map(str::to_owned);
         column.settled = column.name.as_ref() == Some(&column.recorded);
     }
-    // A column of the same name may stand elsewhere now: it was dropped and added again.
+    // One whose place is known is not found by its name: it was dropped, and what was added under its name is another.
     let by_name: HashMap<&str, i16> = by_place.into_iter().map(|(place, name)| (name, place)).collect();
-    for column in numbers.iter_mut().filter(|column| column.name.is_none()) {
+    for column in numbers.iter_mut().filter(|column| column.place.is_none()) {
         column.place = by_name.get(column.recorded.as_str()).copied();
         column.name = column.place.map(|_| column.recorded.clone());
     }
@@ -121,17 +121,16 @@ pub fn take(table_id: i32, shown: &str, numbers: &[(String, i32)]) -> Answer<()>
 }
 
 /// Records the names that columns have now. A number without a column gives way where another has got its name.
-pub fn rename(table_id: i32, numbers: &[Numbered]) -> Answer<()> {
-    let renamed = renamed(numbers);
-    if renamed.is_empty() {
-        return Ok(());
-    }
-    let has_new_name =
-        |column: &&Numbered| renamed.contains_key(column.recorded.as_str()) && column.name.is_some();
-    let gives_way =
-        |column: &&Numbered| column.name.is_none() && renamed.values().any(|name| *name == column.recorded);
+pub fn rename(table_id: i32, numbers: &[Numbered], attributes: &[Attribute]) -> Answer<()> {
+    let has_new_name = |column: &&Numbered| column.name.as_ref().is_some_and(|name| *name != column.recorded);
+    let gives_way = |column: &&Numbered| {
+        column.name.is_none() && attributes.iter().any(|attribute| attribute.name == column.recorded)
+    };
     let number = |column: &Numbered| column.number as i32;
     let freed: Vec<i32> = numbers.iter().filter(|c| has_new_name(c) || gives_way(c)).map(number).collect();
+    if freed.is_empty() {
+        return Ok(());
+    }
     // Two columns may have changed names: nobody has the old one while the new ones are given.
     Spi::run_with_args(
         "UPDATE plimsoll.column_record c
@@ -215,7 +214,7 @@ mod tests {
         let swapped = assigned(&known, &[(1, "id"), (2, "note"), (3, "price")]);
         assert_eq!(swapped, names([Some("id"), Some("note"), Some("price")]));
         let replaced = assigned(&known, &[(1, "id"), (3, "note"), (4, "price")]);
-        assert_eq!(replaced, names([Some("id"), Some("price"), Some("note")]), "dropped and added again");
+        assert_eq!(replaced, names([Some("id"), None, Some("note")]), "dropped, and another has its name");
         let taken_over = assigned(&known, &[(1, "id"), (3, "price")]);
         assert_eq!(taken_over, names([Some("id"), None, Some("price")]), "dropped, and another has its name");
         let restored =

@@ -93,6 +93,20 @@ fn a_column_that_is_narrower_or_gone_sends_nothing() {
 }
 
 #[test]
+fn a_column_that_is_dropped_and_added_again_between_two_runs_is_another() {
+    for keep_manifest in [true, false] {
+        let shop = Shop::open(keep_manifest);
+        let before = numbers(&shop);
+        shop.alter("ALTER TABLE items DROP COLUMN made; ALTER TABLE items ADD COLUMN made timestamp(0)");
+        assert_eq!(shop.sent(), (0, ROWS), "kept: {keep_manifest}");
+        shop.level();
+        let now = numbers(&shop);
+        let other: Vec<_> = now.iter().filter(|column| !before.contains(column)).collect();
+        assert!(now.len() == before.len() && other.len() == 1 && other[0].1 == "made", "{now:?}");
+    }
+}
+
+#[test]
 fn a_renamed_column_keeps_its_number_and_a_new_one_gets_another() {
     let shop = Shop::open(true);
     let before = numbers(&shop);
