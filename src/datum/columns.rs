@@ -89,6 +89,8 @@ pub(super) struct CallColumns {
 #[derive(Default)]
 struct Record {
     row_type: Option<(Oid, i32)>,
+    /// Which state of the type the descriptor is of: between two calls it may be altered.
+    state: u64,
     descriptor: pg_sys::TupleDesc,
     /// Places of the attributes that are not dropped.
     places: Vec<usize>,
@@ -182,11 +184,13 @@ impl CallColumns {
             let header = pg_sys::pg_detoast_datum(stored).cast::<pg_sys::HeapTupleHeaderData>();
             let fields = (*header).t_choice.t_datum;
             let row_type = (fields.datum_typeid, fields.datum_typmod);
-            if record.row_type != Some(row_type) {
+            let state = pg_sys::assign_record_type_identifier(row_type.0, row_type.1);
+            if record.row_type != Some(row_type) || record.state != state {
                 record.row_type = None;
                 codecs.clear();
                 memory.reset();
                 (*record, *codecs) = memory.within(|| Record::of_type(row_type, make))?;
+                record.state = state;
             }
             let mut tuple = pg_sys::HeapTupleData {
                 t_len: varsize_4b(header.cast()) as u32,
@@ -224,6 +228,7 @@ impl Record {
         }
         let values = vec![Datum::from(0usize); attributes.len()];
         let nulls = vec![true; attributes.len()];
-        Ok((Record { row_type: Some((type_oid, typmod)), descriptor, places, values, nulls }, codecs))
+        let row_type = Some((type_oid, typmod));
+        Ok((Record { row_type, state: 0, descriptor, places, values, nulls }, codecs))
     }
 }

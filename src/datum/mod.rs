@@ -151,6 +151,10 @@ impl Codec {
     }
 
     fn with_purpose(type_oid: Oid, typmod: i32, purpose: Purpose) -> Answer<Codec> {
+        // Whoever may make types may nest them without end.
+        pgrx::check_for_interrupts!();
+        // SAFETY: raises an ERROR where little stack is left.
+        unsafe { pg_sys::check_stack_depth() };
         let (type_oid, typmod) = base_type(type_oid, typmod);
         let (mut input, mut output) = (pg_sys::FmgrInfo::default(), pg_sys::FmgrInfo::default());
         let (mut input_oid, mut input_parameter) = (pg_sys::InvalidOid, pg_sys::InvalidOid);

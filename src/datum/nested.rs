@@ -52,7 +52,10 @@ pub(super) struct RangeType {
 pub(super) struct RowType {
     /// What the catalogue calls its columns.
     pub(super) relation: Oid,
+    type_oid: Oid,
     descriptor: pg_sys::TupleDesc,
+    /// Which state of the type the descriptor is of.
+    state: u64,
     /// The attributes that are there, each with its place.
     attributes: Vec<(usize, Part)>,
     values: Vec<Datum>,
@@ -361,10 +364,11 @@ pub(super) fn kept_otherwise(how: &str) -> Problem {
 impl RowType {
     fn new(type_oid: Oid, purpose: Purpose) -> Answer<RowType> {
         // SAFETY: a composite type's descriptor; the copy is ours and lives in the current context.
-        let (relation, descriptor, all) = unsafe {
+        let (relation, state, descriptor, all) = unsafe {
+            let state = pg_sys::assign_record_type_identifier(type_oid, -1);
             let descriptor = pg_sys::lookup_rowtype_tupdesc_copy(type_oid, -1);
             let all = PgTupleDesc::from_pg_unchecked(descriptor);
-            (pg_sys::get_typ_typrelid(type_oid), descriptor, all)
+            (pg_sys::get_typ_typrelid(type_oid), state, descriptor, all)
         };
         let there = all.iter().enumerate().filter(|(_, attribute)| !attribute.attisdropped);
         let attributes = there.map(|(place, attribute)| {
@@ -372,7 +376,31 @@ impl RowType {
         });
         let attributes = attributes.collect::<Answer<Vec<_>>>()?;
         let (values, nulls) = (vec![Datum::from(0usize); all.len()], vec![true; all.len()]);
-        Ok(RowType { relation, descriptor, attributes, values, nulls })
+        Ok(RowType { relation, type_oid, descriptor, state, attributes, values, nulls })
+    }
+
+    /// Makes sure that values of the type are what they were when this was made. Who calls a function over and over
+    /// may alter a type in between, and an attribute read as another type than it is would be read out of bounds.
+    fn check_unaltered(&mut self) -> Answer<()> {
+        // SAFETY: looks the type up; both descriptors are alive, and the one that is looked up is let go again.
+        let is_same = unsafe {
+            let state = pg_sys::assign_record_type_identifier(self.type_oid, -1);
+            if state == self.state {
+                return Ok(());
+            }
+            self.state = state;
+            let now = pg_sys::lookup_rowtype_tupdesc_copy(self.type_oid, -1);
+            let is_same = pg_sys::equalTupleDescs(now, self.descriptor);
+            pg_sys::FreeTupleDesc(now);
+            is_same
+        };
+        if is_same {
+            return Ok(());
+        }
+        // No state is 0: it is compared again.
+        self.state = 0;
+        let message = format!("composite type {} was altered meanwhile", super::type_name(self.type_oid));
+        Err(Problem::new(state::NOT_IN_STATE, message).hint("Run the statement again."))
     }
 
     pub(super) fn parts(&self) -> impl Iterator<Item = &Part> {
@@ -397,6 +425,7 @@ impl RowType {
     /// # Safety
     /// `datum` is a composite of the type.
     pub(super) unsafe fn read(&mut self, datum: Datum) -> Answer<CompositeBuilder> {
+        self.check_unaltered()?;
         // SAFETY: by the caller's promise; both arrays have a place for each attribute of the descriptor, and those
         // that the value was made without are NULL.
         unsafe {
@@ -425,6 +454,7 @@ impl RowType {
     }
 
     pub(super) fn make(&mut self, composite: &Composite<'_>) -> Answer<Datum> {
+        self.check_unaltered()?;
         self.nulls.fill(true);
         let mut given = composite.attributes().peekable();
         for (place, part) in &mut self.attributes {

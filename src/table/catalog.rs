@@ -231,7 +231,8 @@ pub fn load(registration: &Registration) -> Answer<ManagedTable> {
     }
     if let Some((column, label)) = registration.labels.gone(&columns) {
         let message = format!(
-            "a label of the enum in column \"{column}\" of managed table {name} was renamed or dropped: \"{label}\""
+            "the type of column \"{column}\" of managed table {name} has not what it had: a label of it was renamed, or \
+             an attribute dropped: \"{label}\""
         );
         return Err(Problem::new(state::NOT_IN_STATE, message)
             .detail(

@@ -1,11 +1,12 @@
-//! Labels of enums among the columns whose hash is the position. The hash is made of labels, as all sides know them: one
-//! that is renamed moves rows, and an index that was made before does not find them any more.
+//! Labels of enums among the columns whose hash is the position, and attributes of composites. The hash is made of labels,
+//! as all sides know them, and of the attributes that a type has: a label that is renamed and an attribute that is
+//! dropped move rows, and an index that was made before does not find them any more.
 
 use std::collections::{BTreeMap, HashMap};
 
 use pgrx::JsonB;
 use plimsoll_core::schema::Column;
-use plimsoll_core::value::ColumnType;
+use plimsoll_core::value::{Attribute, ColumnType};
 
 /// The labels by column, in their order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,13 +55,20 @@ impl Labels {
     }
 }
 
-/// The labels of the enums that a type is made of.
+/// The labels of the enums that a type is made of, and the attributes of its composites.
 fn labels(column_type: &ColumnType) -> Vec<String> {
     match column_type {
         ColumnType::Enum(labels) => labels.clone(),
         ColumnType::Array(inner) | ColumnType::Range(inner) | ColumnType::Multirange(inner) => labels(inner),
         ColumnType::Composite(attributes) => {
-            attributes.iter().flat_map(|attribute| labels(&attribute.column_type)).collect()
+            // By number, which is in the hash, and not by name.
+            let within = |attribute: &Attribute| {
+                let inner = labels(&attribute.column_type).into_iter();
+                let number = attribute.number;
+                let inner = inner.map(move |label| format!("attribute {number}, {label}"));
+                std::iter::once(format!("attribute {number}")).chain(inner).collect::<Vec<_>>()
+            };
+            attributes.iter().flat_map(within).collect()
         }
         _ => Vec::new(),
     }

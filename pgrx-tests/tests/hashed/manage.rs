@@ -173,6 +173,40 @@ fn a_renamed_label_that_is_hashed_is_noticed() {
 }
 
 #[test]
+fn a_dropped_attribute_that_is_hashed_is_noticed() {
+    let mut site = Site::with(
+        "CREATE TYPE shop.size AS (width int, height int);
+         CREATE TABLE shop.item (TENANT, size shop.size, note text)",
+        ", key_columns => '{}'",
+    );
+    site.run("INSERT INTO shop.item VALUES ($T, '(1,2)', 'a'), ($T, '(3,4)', 'b')");
+    site.right();
+    // Rows stay where they are.
+    site.run("ALTER TYPE shop.size ADD ATTRIBUTE depth int; ALTER TYPE shop.size RENAME ATTRIBUTE width TO breadth");
+    site.superuser
+        .execute("SELECT plimsoll.rebuild_manifest($1, 'shop.item')", &[&site.till.id])
+        .expect("as before");
+    site.run("ALTER TYPE shop.size DROP ATTRIBUTE height");
+    let message = refused(
+        site.agent.query("SELECT plimsoll.rebuild_manifest($1, 'shop.item')", &[&site.till.id]),
+        "55000",
+    );
+    assert!(message.contains("\"size\"") && message.contains("\"attribute 2\""), "{message}");
+    site.superuser
+        .batch_execute("SELECT plimsoll.manage_table('shop.item', key_columns => '{}')")
+        .expect("managed again");
+    for id in [site.till.id, site.other.id] {
+        site.superuser.execute("SELECT plimsoll.rebuild_manifest($1, 'shop.item')", &[&id]).expect("a scan");
+    }
+    site.right();
+    site.superuser
+        .execute("SELECT plimsoll.set_option($1, 'guard_fraction', '1')", &[&site.till.id])
+        .expect("an option");
+    let items = site.items();
+    assert_eq!(site.delete_items(&items[..1]), (1, 0), "the row is found by the index");
+}
+
+#[test]
 fn the_extension_takes_its_indexes_along() {
     let mut site = Site::with(
         "CREATE TABLE shop.item (TENANT, id int NOT NULL, PRIMARY KEY (client_id, database_id, id))

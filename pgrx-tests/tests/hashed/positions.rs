@@ -96,6 +96,67 @@ fn numbers_that_fit_no_columns_are_refused() {
 }
 
 #[test]
+fn a_type_that_is_altered_between_two_calls_is_read_as_it_is() {
+    let mut site = site();
+    // Both calls are one call site, which remembers what it learnt of the type.
+    let calls = |numbers: &str, alter: &str, after: &str| {
+        format!(
+            "DO $do$
+             DECLARE v shop.made; p bigint;
+             BEGIN
+                 FOR i IN 1..2 LOOP
+                     IF i = 1 THEN v := ROW(1, 1717986918);
+                     ELSE {alter}; EXECUTE 'SELECT {after}' INTO v; END IF;
+                     p := plimsoll_open.hash_position('{numbers}', v);
+                 END LOOP;
+                 PERFORM set_config('shop.position', p::text, false);
+             END $do$"
+        )
+    };
+    let alter = "ALTER TYPE shop.made ALTER ATTRIBUTE b TYPE text";
+    // As a row of columns it is read anew.
+    site.superuser.batch_execute("CREATE TYPE shop.made AS (a int, b int)").expect("a type");
+    site.superuser.batch_execute(&calls("{1,2}", alter, "7, repeat(''x'', 300)")).expect("two positions");
+    let text = "x".repeat(300);
+    let expected = position(&[(1, Field::Int(7)), (2, Field::Text(&text))]);
+    assert_eq!(site.value::<String>("SELECT current_setting('shop.position')"), expected.to_string());
+    // As one column it is refused, if it is not the same any more.
+    site.superuser
+        .batch_execute("DROP TYPE shop.made; CREATE TYPE shop.made AS (a int, b int)")
+        .expect("the type");
+    let message =
+        refused(site.superuser.batch_execute(&calls("{1}", alter, "7, repeat(''x'', 300)")), "55000");
+    assert!(message.contains("shop.made was altered"), "{message}");
+    site.superuser
+        .batch_execute("DROP TYPE shop.made; CREATE TYPE shop.made AS (a int, b int)")
+        .expect("the type");
+    site.superuser.batch_execute(&calls("{1}", "ANALYZE shop.item", "1, 2")).expect("nothing was altered");
+    site.superuser
+        .batch_execute(&calls("{1}", "COMMENT ON TYPE shop.made IS 'mine'", "1, 2"))
+        .expect("nothing was altered that matters");
+}
+
+#[test]
+fn types_that_are_nested_without_end_are_refused() {
+    let mut site = site();
+    site.superuser
+        .batch_execute(
+            "DO $do$ BEGIN
+                 CREATE TYPE shop.nested0 AS (a int);
+                 FOR i IN 1..500 LOOP
+                     EXECUTE format('CREATE TYPE shop.nested%s AS (a shop.nested%s)', i, i - 1);
+                 END LOOP;
+             END $do$;
+             SET max_stack_depth = '100kB'",
+        )
+        .expect("types");
+    for (nested, sqlstate) in [("nested500", "54001"), ("nested40", "0A000")] {
+        let sql = format!("SELECT plimsoll_open.hash_position('{{1}}', NULL::shop.{nested})");
+        refused(site.superuser.query(&sql, &[]), sqlstate);
+    }
+}
+
+#[test]
 fn a_binary_version_stands_at_its_first_bytes() {
     let mut site = site();
     for bytes in [&[][..], &[0, 0, 0, 0, 0, 0, 7, 0xd1], &[0x7f; 8], &[0xff; 9], &[1]] {
