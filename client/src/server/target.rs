@@ -32,6 +32,12 @@ const HISTORY_ROWS: i32 = 50;
 const OTHER_SCHEMA: &str = "42804";
 /// Batch records are sent with the next call, or alone when so many are kept.
 const MOST_KEPT: usize = 50;
+/// Bytes of a rejected row's key that are remembered; longer ones are remembered by their identity. The server takes 64 KiB
+/// of each, and ten thousand in one call.
+const MOST_KEY_BYTES: usize = 4096;
+/// Bytes of a key as people read it; of longer ones so many characters are shown.
+const MOST_SHOWN_BYTES: usize = 8192;
+const SHOWN_CHARACTERS: usize = 1000;
 
 /// One replica: the managed table's name, and what rows sent to it are made for.
 #[derive(Debug, Clone, Default)]
@@ -383,6 +389,7 @@ fn rejected_row(row: &Row) -> Outcome<Rejected> {
     let key = match source_key.split_first() {
         Some((0, key)) => SourceKey::Encoded(key.to_vec()),
         Some((1, key)) => SourceKey::Raw(key.to_vec()),
+        Some((2, id)) => SourceKey::Long(id.try_into().map_err(|_| malformed())?),
         _ => return Err(malformed()),
     };
     Ok(Rejected {
@@ -394,19 +401,30 @@ fn rejected_row(row: &Row) -> Outcome<Rejected> {
     })
 }
 
+/// A key as people read it, or its beginning.
+fn shown_key(text: &str) -> Json {
+    let key = as_json(text);
+    if key.to_string().len() <= MOST_SHOWN_BYTES {
+        return key;
+    }
+    Json::String(text.chars().take(SHOWN_CHARACTERS).chain(['…']).collect())
+}
+
 fn rejection(rejection: &Rejection) -> Json {
     let rejected = &rejection.rejected;
     let (kind, key) = match &rejected.key {
-        SourceKey::Encoded(key) => (0, key),
-        SourceKey::Raw(key) => (1, key),
+        SourceKey::Encoded(key) if key.len() < MOST_KEY_BYTES => (0, key.as_slice()),
+        SourceKey::Raw(key) if key.len() < MOST_KEY_BYTES => (1, key.as_slice()),
+        // A row of a table without a key is its own key, and as long as it likes.
+        _ => (2, rejected.key_id.as_slice()),
     };
     json!({
         "key_id": to_hex(&rejected.key_id),
-        "source_key": to_hex(&[&[kind], key.as_slice()].concat()),
+        "source_key": to_hex(&[&[kind], key].concat()),
         "source_digest": to_hex(&rejected.source_digest.0),
         "position": rejected.position,
         "waits": rejected.waits,
-        "key": as_json(&rejection.key_text),
+        "key": shown_key(&rejection.key_text),
         "sqlstate": rejection.sqlstate,
         "column": rejection.column,
         "message": rejection.message,

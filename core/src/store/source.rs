@@ -18,6 +18,8 @@ pub enum SourceKey {
     Encoded(Vec<u8>),
     /// Bytes that only the source understands: the key has a value that cannot be encoded.
     Raw(Vec<u8>),
+    /// The identity alone of a key that is too long to be remembered: all keys are looked through for it.
+    Long(KeyId),
 }
 
 impl SourceKey {
@@ -26,6 +28,7 @@ impl SourceKey {
         let (domain, bytes) = match self {
             SourceKey::Encoded(bytes) => (0u8, bytes),
             SourceKey::Raw(bytes) => (1u8, bytes),
+            SourceKey::Long(id) => return *id,
         };
         let mut hasher = blake3::Hasher::new();
         hasher.update(&[domain]).update(bytes);

@@ -115,7 +115,7 @@ impl Telling<'_> {
 fn encoded(key: SourceKey) -> Vec<u8> {
     match key {
         SourceKey::Encoded(key) => key,
-        SourceKey::Raw(_) => Vec::new(),
+        SourceKey::Raw(_) | SourceKey::Long(_) => Vec::new(),
     }
 }
 

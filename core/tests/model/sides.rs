@@ -25,6 +25,7 @@ fn key_of(bytes: &[u8]) -> u64 {
 fn key_in(key: &SourceKey) -> u64 {
     match key {
         SourceKey::Encoded(bytes) | SourceKey::Raw(bytes) => key_of(bytes),
+        SourceKey::Long(_) => unreachable!("no key of the model is long"),
     }
 }
 

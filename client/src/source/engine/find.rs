@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 
 use plimsoll_core::manifest::Item;
 use plimsoll_core::row::{Field, Fields, put_field};
-use plimsoll_core::store::{PositionRange, SourceKey, SourceRecord, SourceRow};
+use plimsoll_core::store::{KeyId, PositionRange, SourceKey, SourceRecord, SourceRow};
 
 use super::encode::{Encoded, Encoder, put_order};
 use super::{Reader, Step, all_rows};
@@ -67,6 +67,9 @@ impl<K: Kind> Reader<'_, K> {
         }
         let mut found: Vec<Option<SourceRecord>> = Vec::with_capacity(keys.len());
         let mut unfound: HashMap<&[u8], Vec<usize>> = HashMap::new();
+        let is_long = |key: &SourceKey| matches!(key, SourceKey::Long(_));
+        let (places, long): (Vec<usize>, Vec<SourceKey>) =
+            keys.iter().cloned().enumerate().filter(|(_, key)| is_long(key)).unzip();
         for (i, key) in keys.iter().enumerate() {
             found.push(match key {
                 SourceKey::Raw(raw) => match read_raw(raw) {
@@ -87,27 +90,33 @@ impl<K: Kind> Reader<'_, K> {
                     }
                     record
                 }
+                SourceKey::Long(_) => None,
             });
         }
         if !unfound.is_empty() {
             self.search(&unfound, &mut found)?;
         }
+        if !long.is_empty() {
+            for (place, record) in places.into_iter().zip(self.lookup_content(&long)?) {
+                found[place] = record;
+            }
+        }
         Ok(found)
     }
 
-    /// The rows of a keyless table with this content, from one pass.
+    /// The rows with these keys, from one pass over all rows.
     fn lookup_content(&mut self, keys: &[SourceKey]) -> Step<Vec<Option<SourceRecord>>> {
         let plan = self.plan;
-        let mut places: HashMap<&SourceKey, Vec<usize>> = HashMap::new();
-        keys.iter().enumerate().for_each(|(i, key)| places.entry(key).or_default().push(i));
+        let mut places: HashMap<KeyId, Vec<usize>> = HashMap::new();
+        keys.iter().enumerate().for_each(|(i, key)| places.entry(key.id()).or_default().push(i));
         let mut found = vec![None; keys.len()];
         self.each_of_all(|encoder, row| {
             let record = encoder.record(plan, row);
-            let key = match &record {
-                SourceRecord::Row(row) => SourceKey::Encoded(row.key.clone()),
-                SourceRecord::Bad(bad) => bad.key.clone(),
+            let id = match &record {
+                SourceRecord::Row(row) => SourceKey::Encoded(row.key.clone()).id(),
+                SourceRecord::Bad(bad) => bad.key.id(),
             };
-            if let Some(asked) = places.remove(&key) {
+            if let Some(asked) = places.remove(&id) {
                 asked.into_iter().for_each(|i| found[i] = Some(record.clone()));
             }
             Ok(if places.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -137,7 +146,7 @@ impl<K: Kind> Reader<'_, K> {
                 SourceRecord::Row(row) => Some(&row.key),
                 SourceRecord::Bad(bad) => match &bad.key {
                     SourceKey::Encoded(key) => Some(key),
-                    SourceKey::Raw(_) => None,
+                    SourceKey::Raw(_) | SourceKey::Long(_) => None,
                 },
             };
             if is_it(encoded, &raw) {
