@@ -96,3 +96,43 @@ fn tables_without_version_or_key_are_made_level() {
     site.owner().batch_execute("DELETE FROM plain WHERE id > 1000; TRUNCATE notes").expect("a disaster");
     assert_level(&agent, &site, "a disaster");
 }
+
+#[test]
+fn rejected_rows_longer_than_what_is_remembered_are_found_again() {
+    let site = Site::new(shared());
+    // No index takes such a key; no keyless row is found but by its content.
+    let tables = "
+        CREATE TABLE plain (id TEXT PRIMARY KEY, name TEXT);
+        CREATE TABLE notes (text TEXT);
+        INSERT INTO plain VALUES ('short', 'a'), (hex(randomblob(60000)), 'b');
+        INSERT INTO notes VALUES ('short'), (hex(randomblob(60000)));";
+    let agent = site.agent("client", tables, &["plain", "notes"], "");
+    let managed = "
+        GRANT CREATE ON SCHEMA public TO {owner};
+        CREATE TABLE plain (client_id text NOT NULL, database_id uuid NOT NULL, id text NOT NULL, name text,
+            PRIMARY KEY (client_id, database_id, id));
+        CREATE TABLE notes (client_id text NOT NULL, database_id uuid NOT NULL, text text CHECK (length(text) < 1000));
+        ALTER TABLE plain OWNER TO {owner};
+        ALTER TABLE notes OWNER TO {owner};
+        SELECT plimsoll.manage_table('public.plain');
+        SELECT plimsoll.manage_table('public.notes', key_columns => '{}');";
+    site.superuser().batch_execute(&managed.replace("{owner}", &site.owner)).expect("managed tables");
+    let counts = |site: &Site<'_>| {
+        let sql = "SELECT (SELECT count(*) FROM plain), (SELECT count(*) FROM notes),
+                          (SELECT count(*) FROM plimsoll.rejected_rows)";
+        let row = site.superuser().query_one(sql, &[]).expect("counts");
+        [row.get::<_, i64>(0), row.get(1), row.get(2)]
+    };
+    for _ in 0..2 {
+        let report = agent.sync();
+        assert_eq!(counts(&site), [1, 1, 2], "{} {}", report.stdout, report.stderr);
+    }
+    agent
+        .local()
+        .execute_batch(
+            "UPDATE plain SET id = 'longer' WHERE name = 'b'; UPDATE notes SET text = 'longer' WHERE text <> 'short'",
+        )
+        .expect("mended");
+    agent.sync().expect_code(0);
+    assert_eq!(counts(&site), [2, 2, 0]);
+}
