@@ -76,7 +76,10 @@ pub(crate) fn run(servers: Servers, files: &[String]) -> Result<ExitCode> {
         build::client(&machine.workspace, &machine.installation).map(drop)
     });
     if built && files.is_empty() {
-        steps.run("tests without a server", || {
+        // The benchmarks' own test puts it into a server.
+        let name = format!("release build of the extension for Postgres {}", machine.installation.major);
+        steps.run(&name, || build::extension(&machine.workspace, &machine.installation));
+        steps.run("tests without a server of their own", || {
             // The extension's own package has no tests that run outside a server.
             let mut tests = build::cargo(&machine.workspace, &machine.installation);
             tests.args(["test", "--workspace", "--exclude", "plimsoll", "--exclude", "plimsoll-tests"]);
