@@ -173,7 +173,7 @@ pub const EVENTS: &[Event] = &[
          ALTER TABLE yard.ship RENAME COLUMN aside TO motto;
          COMMIT",
     ]),
-    event("the version column with another name", Refused, &["ALTER TABLE yard.ship RENAME COLUMN stamp TO revision"]),
+    event("the version column with another name", Rebuilt, &["ALTER TABLE yard.ship RENAME COLUMN stamp TO revision"]),
     event("the version column with another name for a while", Rebuilt, &[
         "ALTER TABLE yard.ship RENAME COLUMN stamp TO revision",
         "UPDATE yard.ship SET revision = revision + 1 WHERE id % 3 = 0",
@@ -203,20 +203,24 @@ pub const EVENTS: &[Event] = &[
         "a column that has no encoding",
         Refused,
         &[
-            "CREATE TYPE yard.size AS (width int, length int)",
-            "ALTER TABLE yard.ship ADD COLUMN size yard.size",
+            "ALTER TABLE yard.ship ADD COLUMN price money",
             SHIPS,
-            "UPDATE yard.ship SET size = ROW(1, id) WHERE id % 2 = 0",
+            "UPDATE yard.ship SET price = 1 WHERE id % 2 = 0",
         ],
     ),
     event(
         "a column that has no encoding for a while",
         Rebuilt,
+        &["ALTER TABLE yard.ship ADD COLUMN price money", SHIPS, "ALTER TABLE yard.ship DROP COLUMN price"],
+    ),
+    event(
+        "a column of a composite type",
+        Rebuilt,
         &[
             "CREATE TYPE yard.size AS (width int, length int)",
             "ALTER TABLE yard.ship ADD COLUMN size yard.size",
             SHIPS,
-            "ALTER TABLE yard.ship DROP COLUMN size",
+            "UPDATE yard.ship SET size = ROW(1, id) WHERE id % 2 = 0",
         ],
     ),
     event("a dropped column", Rebuilt, &["ALTER TABLE yard.ship DROP COLUMN name"]),
