@@ -87,7 +87,8 @@ proptest! {
         prop_assert!(chosen.windows(2).all(|pair| pair[0].to == pair[1].from));
         let rows = |range: &PositionRange| nodes.iter().filter(|(node, _)| range.contains(node.first())).count();
         // Cuts stand within a third of an ideal part from where they should.
-        let ideal = nodes.len().div_ceil(most);
+        let trimmed = usize::from(from.is_none()) + usize::from(to.is_none());
+        let ideal = nodes.len().div_ceil(if most >= FEWEST_TO_TRIM { most - trimmed } else { most });
         prop_assert!(chosen.iter().all(|range| rows(range) <= 2 * ideal + 1));
         prop_assert!(nodes.len() < most || chosen.len() * 2 >= most);
     }
