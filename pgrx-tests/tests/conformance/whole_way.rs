@@ -2,7 +2,7 @@
 //! the databases' own text, nothing of ours in between.
 
 use fastrand::Rng;
-use plimsoll_tests::{ClientHome, Site, shared};
+use plimsoll_tests::{ClientHome, Registered, Site, shared};
 use postgres::Client;
 
 use super::kind::{Cell, LocalKind, Table, Type};
@@ -16,6 +16,8 @@ pub struct Replica<'c, K> {
     pub site: Site<'c>,
     /// The local database.
     pub local: K,
+    /// The database, as the server registered it.
+    pub registered: Registered,
     /// The client.
     pub home: ClientHome,
 }
@@ -48,13 +50,16 @@ impl<K: LocalKind> Replica<'_, K> {
         let mut superuser = site.superuser();
         let prepare = format!("CREATE EXTENSION citext; GRANT CREATE ON SCHEMA public TO {}", site.owner);
         superuser.batch_execute(&prepare).expect("a grant");
-        superuser.batch_execute(&printed).unwrap_or_else(|error| panic!("{error:?}\n{printed}"));
+        // One by one, as psql does: in one transaction the locks of a thousand tables would not fit.
+        for statement in printed.split_inclusive(";\n") {
+            superuser.batch_execute(statement).unwrap_or_else(|error| panic!("{error:?}\n{statement}"));
+        }
         for table in tables.iter().filter(|table| table.columns.iter().any(|(name, _)| name == REVISION)) {
             let arguments = format!("version_column => '{REVISION}', version_scope => 'row'");
             let sql = format!("SELECT plimsoll.manage_table('public.\"{}\"', {arguments})", table.name);
             superuser.batch_execute(&sql).unwrap_or_else(|error| panic!("{error:?}\n{sql}"));
         }
-        Replica { site, local, home }
+        Replica { site, local, registered, home }
     }
 
     /// Makes runs until the comparison finds nothing.
