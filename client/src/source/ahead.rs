@@ -163,6 +163,11 @@ impl Source for ReadAhead {
         let keys = keys.to_vec();
         self.ask(move |source| source.lookup(table, &keys))
     }
+
+    fn sharing(&mut self, table: TableId, keys: &[SourceKey]) -> Outcome<Vec<SourceRecord>> {
+        let keys = keys.to_vec();
+        self.ask(move |source| source.sharing(table, &keys))
+    }
 }
 
 impl Drop for ReadAhead {

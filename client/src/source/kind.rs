@@ -132,4 +132,8 @@ pub trait Kind: Send + 'static {
         place: usize,
         value: &Value<'_>,
     ) -> (Vec<RawValue>, bool);
+
+    /// Whether two values of the key column at this place of the plan that the database's key tells apart are always two
+    /// values of the managed column. `1.0` and `1.00` in a text column are one numeric.
+    fn tells_apart(&self, plan: &TablePlan, place: usize) -> bool;
 }

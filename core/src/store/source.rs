@@ -66,6 +66,9 @@ pub struct BadRow {
     pub sqlstate: String,
     /// What is wrong, naming the column.
     pub message: String,
+    /// Whether it could be encoded, but its key is then that of another row too, which is sent. Windows list such a row
+    /// as any other, with `source_digest` as its digest.
+    pub shares_key: bool,
 }
 
 /// A row as the source has it.
@@ -210,4 +213,11 @@ pub trait Source {
     /// The rows with these keys as they are now, in the order asked; `None`: no such row. A key of a keyless table is the
     /// row: one of several equal ones is answered.
     fn lookup(&mut self, table: TableId, keys: &[SourceKey]) -> Outcome<Vec<Option<SourceRecord>>>;
+
+    /// All rows of those among these encoded keys that several rows share once they are encoded: of each such key the row
+    /// that [`Source::lookup`] answers, and the others as bad rows, which it answers to their own keys too. Nothing where
+    /// no two local keys become one.
+    fn sharing(&mut self, _table: TableId, _keys: &[SourceKey]) -> Outcome<Vec<SourceRecord>> {
+        Ok(Vec::new())
+    }
 }

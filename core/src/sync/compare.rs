@@ -171,7 +171,7 @@ impl Compare {
 
     /// The source's rows as the target has them where it is level but for the rows it would not take.
     fn expected_items<'a>(&'a self, ledger: &'a Ledger) -> impl Iterator<Item = &'a Item> {
-        let local = self.items.iter().filter(|item| !ledger.is_refused(item));
+        let local = ledger.taken(&self.items);
         let kept = ledger.kept().map(|(item, _)| item);
         local.chain(kept.filter(|item| self.covers(item.position)))
     }

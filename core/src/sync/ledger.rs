@@ -24,6 +24,8 @@ pub(super) struct Ledger {
     known: HashMap<KeyId, Rejected>,
     /// The same rows as a window sees them.
     refused: HashSet<Item>,
+    /// Those of them whose key is another row's too, which is stored, and how many are equal.
+    doubles: HashMap<Item, u64>,
     /// Those that no encoding holds, and where they stand.
     bad: HashMap<KeyId, Option<i64>>,
     /// Older versions of such rows, which stay on the target, and whose they are.
@@ -51,6 +53,7 @@ impl Ledger {
             events: Vec::new(),
             known: HashMap::new(),
             refused: HashSet::new(),
+            doubles: HashMap::new(),
             bad: HashMap::new(),
             kept: HashMap::new(),
             newly_rejected: false,
@@ -81,6 +84,7 @@ impl Ledger {
     /// stands.
     pub fn note_found(&mut self, record: &SourceRecord) {
         match record {
+            SourceRecord::Bad(bad) if bad.shares_key => drop(self.bad.remove(&bad.key.id())),
             SourceRecord::Bad(bad) => self.note_bad(bad),
             SourceRecord::Row(row) => drop(self.bad.remove(&SourceKey::Encoded(row.key.clone()).id())),
         }
@@ -93,17 +97,39 @@ impl Ledger {
 
     /// Takes note of a row that was not stored.
     pub fn note_rejected(&mut self, rejected: Rejected) {
-        if let Some(item) = self.known.get(&rejected.key_id).and_then(item_of) {
-            self.refused.remove(&item);
+        if let Some(earlier) = self.known.remove(&rejected.key_id) {
+            self.take_out(&earlier);
         }
-        self.refused.extend(item_of(&rejected));
+        match item_of(&rejected) {
+            Some(item) if self.is_raw(&rejected) => *self.doubles.entry(item).or_default() += 1,
+            item => self.refused.extend(item),
+        }
         self.known.insert(rejected.key_id, rejected);
+    }
+
+    /// Whether a row of its own key, the source's, and not the encoded one: no encoding holds it, or its encoded key is
+    /// another row's too.
+    fn is_raw(&self, rejected: &Rejected) -> bool {
+        !self.shape.keyless && matches!(rejected.key, SourceKey::Raw(_))
+    }
+
+    /// Windows see the row as any other again.
+    fn take_out(&mut self, rejected: &Rejected) {
+        let Some(item) = item_of(rejected) else { return };
+        if !self.is_raw(rejected) {
+            self.refused.remove(&item);
+        } else if let Some(rows) = self.doubles.get_mut(&item) {
+            *rows -= 1;
+            if *rows == 0 {
+                self.doubles.remove(&item);
+            }
+        }
     }
 
     /// Takes note that a row is no longer one of those not stored.
     pub fn forget_rejected(&mut self, key_id: &KeyId) {
         if let Some(known) = self.known.remove(key_id) {
-            item_of(&known).map(|item| self.refused.remove(&item));
+            self.take_out(&known);
             self.bad.remove(key_id);
             self.kept.retain(|_, owner| owner != key_id);
         }
@@ -141,13 +167,35 @@ impl Ledger {
 
     /// Whether a window's source row is one that the target would not take.
     pub fn is_refused(&self, item: &Item) -> bool {
-        self.refused.contains(item)
+        self.refused.contains(item) || self.is_double(item)
+    }
+
+    /// Whether a row, as a window sees it, is not sent because its key is another row's too.
+    pub fn is_double(&self, item: &Item) -> bool {
+        !self.doubles.is_empty() && self.doubles.contains_key(item)
+    }
+
+    /// Of a window's source rows, which ascend, those that the target takes. A row may be equal to the one that is stored
+    /// of their common key: then it is left out, and the other is not.
+    pub fn taken<'a>(&'a self, items: &'a [Item]) -> impl Iterator<Item = &'a Item> {
+        let (mut before, mut left) = (None, 0);
+        items.iter().filter(move |item| {
+            if self.refused.contains(item) {
+                return false;
+            }
+            if before.replace(*item) != Some(*item) {
+                left = self.doubles.get(*item).copied().unwrap_or(0);
+            }
+            let is_double = left > 0;
+            left = left.saturating_sub(1);
+            !is_double
+        })
     }
 
     /// The source's rows that the target would not take, as they stand on the source; of equal ones, one.
     pub fn refused_items(&self) -> impl Iterator<Item = Item> {
         let encoded = self.known.values().filter(|known| !self.bad.contains_key(&known.key_id));
-        encoded.filter_map(item_of).filter(|item| self.refused.contains(item))
+        encoded.filter_map(item_of).filter(|item| self.is_refused(item))
     }
 
     /// Where the remembered rows stand that no encoding holds; `None`: nowhere.

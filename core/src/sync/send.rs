@@ -32,6 +32,8 @@ enum State {
     Keys(Vec<SourceKey>),
     Upload,
     Holders(Vec<SourceKey>),
+    /// Whether the missing rows in the queue share their keys with others.
+    Sharing(Vec<SourceKey>),
     Reject,
     Clear,
     Done,
@@ -112,6 +114,7 @@ impl Send {
         match &self.state {
             State::Items(items) => Some(Step::RowsOf(items)),
             State::Keys(keys) | State::Holders(keys) => Some(Step::Lookup(keys)),
+            State::Sharing(keys) => Some(Step::Sharing(keys)),
             State::Upload => Some(Step::Upload(&self.batch)),
             State::Reject => Some(Step::Reject(&self.rejections)),
             State::Clear => Some(Step::ClearRejected(&self.clear)),
@@ -126,10 +129,21 @@ impl Send {
     pub fn tell(&mut self, answer: Answer, took: u64, ledger: &mut Ledger) -> Result<bool, Failure> {
         match (std::mem::replace(&mut self.state, State::Done), answer) {
             (State::Items(_), Answer::Rows(rows)) => {
+                let keys = rows.iter().map(|row| SourceKey::Encoded(row.key.clone())).collect();
                 self.admit(rows.into_iter().map(SourceRecord::Row).collect(), false, ledger);
+                // Where several rows have one key, all but one are missing for ever.
+                if !self.queue.is_empty() && !ledger.shape.keyless {
+                    self.state = State::Sharing(keys);
+                    return Ok(true);
+                }
             }
             (State::Keys(keys), Answer::Found(found)) => {
-                let gone = keys.iter().zip(&found).filter(|(_, found)| found.is_none());
+                // A row that was found by its own key and is known by the encoded one now is another to the ledger.
+                let gone = keys.iter().zip(&found).filter(|(key, found)| match found {
+                    Some(SourceRecord::Row(_)) => matches!(key, SourceKey::Raw(_)) && !ledger.shape.keyless,
+                    Some(SourceRecord::Bad(_)) => false,
+                    None => true,
+                });
                 self.clear.extend(gone.map(|(key, _)| key.id()).filter(|id| ledger.is_known(id)));
                 let found: Vec<SourceRecord> = found.into_iter().flatten().collect();
                 found.iter().for_each(|record| ledger.note_found(record));
@@ -166,6 +180,7 @@ impl Send {
                     return Ok(true);
                 }
             }
+            (State::Sharing(_), Answer::Sharing(records)) => self.choose(records, ledger),
             (State::Reject, Answer::Done) => {
                 for rejection in std::mem::take(&mut self.rejections) {
                     ledger.events.push(Event::Rejected {
@@ -199,10 +214,50 @@ impl Send {
             SourceRecord::Row(row) => ledger.shape.keyless && !ledger.is_refused(&row.item),
             SourceRecord::Bad(_) => false,
         };
+        let read = matches!(self.work, Work::Records);
+        let is_double = |record: &SourceRecord| match record {
+            SourceRecord::Row(row) => read && ledger.is_double(&row.item),
+            SourceRecord::Bad(_) => false,
+        };
         records.retain(|record| {
-            ledger.unchanged(record).is_none_or(|known| known.waits && (again || untried(record)))
+            !is_double(record)
+                && ledger.unchanged(record).is_none_or(|known| known.waits && (again || untried(record)))
         });
         self.queue = records.into();
+    }
+
+    /// Of the rows that share a key the one is sent, and the others are rejected.
+    fn choose(&mut self, sharing: Vec<SourceRecord>, ledger: &mut Ledger) {
+        if sharing.is_empty() {
+            return;
+        }
+        let keys = sharing.iter().filter_map(|record| match record {
+            SourceRecord::Row(row) => Some(row.key.clone()),
+            SourceRecord::Bad(_) => None,
+        });
+        let shared: HashSet<Vec<u8>> = keys.collect();
+        let items: HashSet<Item> = sharing
+            .iter()
+            .filter_map(|record| match record {
+                SourceRecord::Bad(bad) => bad.position.map(|position| (position, bad.source_digest)),
+                SourceRecord::Row(_) => None,
+            })
+            .map(|(position, digest)| Item { position, digest })
+            .collect();
+        self.queue.retain(|record| match record {
+            SourceRecord::Row(row) => !shared.contains(&row.key) && !items.contains(&row.item),
+            SourceRecord::Bad(_) => true,
+        });
+        for record in sharing {
+            ledger.note_found(&record);
+            if ledger.unchanged(&record).is_some() {
+                continue;
+            }
+            match record {
+                SourceRecord::Row(_) => self.queue.push_back(record),
+                SourceRecord::Bad(bad) => self.rejections.push(rejection_of_bad(*bad)),
+            }
+        }
     }
 
     /// Goes to the next thing to be done.

@@ -60,6 +60,8 @@ pub enum Step<'a> {
     RowsOf(&'a [Item]),
     /// Source: the rows with these keys.
     Lookup(&'a [SourceKey]),
+    /// Source: the rows that share one of these keys.
+    Sharing(&'a [SourceKey]),
     /// Target: what the table says of itself.
     TableVersion,
     /// Target: the fingerprint of a range.
@@ -118,6 +120,8 @@ pub enum Answer {
     Rows(Vec<SourceRow>),
     /// To [`Step::Lookup`].
     Found(Vec<Option<SourceRecord>>),
+    /// To [`Step::Sharing`].
+    Sharing(Vec<SourceRecord>),
     /// To [`Step::TableVersion`].
     Version(TableVersion),
     /// To [`Step::Fingerprint`].
@@ -160,6 +164,7 @@ impl Sides<'_> {
             Step::Settled => Answer::Position(source.settled(table)?),
             Step::RowsOf(items) => Answer::Rows(source.rows_of(table, items)?),
             Step::Lookup(keys) => Answer::Found(source.lookup(table, keys)?),
+            Step::Sharing(keys) => Answer::Sharing(source.sharing(table, keys)?),
             Step::TableVersion => Answer::Version(target.table_version(table)?),
             Step::Fingerprint(range) => Answer::Fingerprint(target.fingerprint(table, range)?),
             Step::Ask(question) => Answer::Reply(reconcile::ask(target, table, question)?),

@@ -12,7 +12,7 @@ use plimsoll_core::short::ShortItem;
 use plimsoll_core::sketch::Sketch;
 use plimsoll_core::store::*;
 
-use super::state::{Kind, LocalRow, RemoteRow, State};
+use super::state::{Kind, LocalRow, OTHER_SPELLING, RemoteRow, State, Table};
 
 pub struct ModelSource(pub Rc<RefCell<State>>);
 pub struct ModelTarget(pub Rc<RefCell<State>>);
@@ -174,10 +174,49 @@ impl Source for ModelSource {
             return Ok(keys.iter().map(with).collect());
         }
         let found: Vec<_> =
-            numbers.iter().map(|key| model.local.get(key).map(|row| row.record(model.shape, *key))).collect();
+            numbers.iter().zip(keys).map(|(number, key)| found_by(model, *number, key)).collect();
         let absent = numbers.iter().zip(&found).filter(|(_, found)| found.is_none());
         state.absent = absent.map(|(key, _)| (table, *key)).collect();
         Ok(found)
+    }
+    fn sharing(&mut self, table: TableId, keys: &[SourceKey]) -> Outcome<Vec<SourceRecord>> {
+        let mut state = self.0.borrow_mut();
+        let mut numbers: Vec<u64> = keys.iter().map(key_in).collect();
+        state.before("sharing", table, &numbers, keys.len())?;
+        numbers.sort_unstable();
+        numbers.dedup();
+        let model = &state.tables[table];
+        let mut records = Vec::new();
+        for number in numbers {
+            let spelled = spellings(model, number);
+            let Some((sent, others)) = spelled.split_first().filter(|(_, others)| !others.is_empty()) else {
+                continue;
+            };
+            records.extend(others.iter().map(|key| model.local[key].double(model.shape, *key)));
+            records.push(model.local[sent].record(model.shape, *sent));
+        }
+        Ok(records)
+    }
+}
+
+/// The local keys that become this one, the one that is sent first.
+fn spellings(model: &Table, key: u64) -> Vec<u64> {
+    let all = (0..3).map(|nth| key % OTHER_SPELLING + nth * OTHER_SPELLING);
+    let mut there: Vec<u64> = all.filter(|key| model.local.contains_key(key)).collect();
+    // The latest, where there are versions.
+    let version = |key: &u64| if model.shape.hashed { 0 } else { model.local[key].version };
+    there.sort_by_key(|key| (std::cmp::Reverse(version(key)), *key));
+    there
+}
+
+/// What a lookup answers for a key in a table with a key.
+fn found_by(model: &Table, number: u64, key: &SourceKey) -> Option<SourceRecord> {
+    let sent = *spellings(model, number).first()?;
+    match key {
+        SourceKey::Raw(_) if sent != number => {
+            model.local.get(&number).map(|row| row.double(model.shape, number))
+        }
+        _ => Some(model.local[&sent].record(model.shape, sent)),
     }
 }
 
@@ -449,8 +488,10 @@ impl Target for ModelTarget {
             let (ordinal, key, _) = batch.remove(at);
             uploaded.refused.push(refusal(ordinal, key, sqlstate, holder));
         };
+        let mut seen = std::collections::HashSet::new();
         for (_, key, row) in &batch {
             match state.tables[table].remote.get(key) {
+                _ if !seen.insert(*key) => uploaded.unchanged += 1,
                 None => uploaded.inserted += 1,
                 Some(now) if now == row => uploaded.unchanged += 1,
                 Some(_) => uploaded.updated += 1,

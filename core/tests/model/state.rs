@@ -42,13 +42,16 @@ pub struct RemoteRow {
     pub parent: Option<u64>,
 }
 
+/// A local key that is so much larger than another one becomes the same when it is encoded.
+pub const OTHER_SPELLING: u64 = 1 << 40;
+
 pub fn key_bytes(key: u64) -> Vec<u8> {
     key.to_be_bytes().to_vec()
 }
 
 /// The model's own digest: of the values, as quick as can be. A keyless row is its values alone.
 fn item(shape: TableShape, key: u64, row: &RemoteRow, kind: Kind) -> Item {
-    let key = if shape.keyless { 0 } else { key };
+    let key = if shape.keyless { 0 } else { key % OTHER_SPELLING };
     let mut digest = [0; 32];
     for (salt, part) in digest.chunks_mut(8).enumerate() {
         let mut hasher = DefaultHasher::new();
@@ -75,7 +78,20 @@ impl LocalRow {
         item(shape, key, &self.stored(), self.kind)
     }
     pub fn key(&self, shape: TableShape, key: u64) -> Vec<u8> {
-        if shape.keyless { self.bytes(0) } else { key_bytes(key) }
+        if shape.keyless { self.bytes(0) } else { key_bytes(key % OTHER_SPELLING) }
+    }
+    /// The row as one that is not sent, because another one has its key.
+    pub fn double(&self, shape: TableShape, key: u64) -> SourceRecord {
+        SourceRecord::Bad(Box::new(BadRow {
+            position: self.position(shape, key),
+            key: SourceKey::Raw(key_bytes(key)),
+            key_text: format!("{{\"id\": \"{key}\"}}"),
+            source_digest: self.item(shape, key).digest,
+            column: None,
+            sqlstate: "23505".to_owned(),
+            message: format!("{key} is {}", key % OTHER_SPELLING),
+            shares_key: true,
+        }))
     }
     pub fn record(&self, shape: TableShape, key: u64) -> SourceRecord {
         if matches!(self.kind, Kind::Bad | Kind::Nowhere) {
@@ -90,9 +106,10 @@ impl LocalRow {
                 column: Some("value".to_owned()),
                 sqlstate: "22021".to_owned(),
                 message: "column \"value\" holds NUL".to_owned(),
+                shares_key: false,
             }));
         }
-        let row = self.bytes(if shape.keyless { 0 } else { key });
+        let row = self.bytes(if shape.keyless { 0 } else { key % OTHER_SPELLING });
         SourceRecord::Row(SourceRow { item: self.item(shape, key), key: self.key(shape, key), row })
     }
     pub fn position(&self, shape: TableShape, key: u64) -> Option<i64> {

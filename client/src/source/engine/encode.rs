@@ -255,6 +255,7 @@ impl Encoder {
             column: Some(column.clone()),
             sqlstate: fault.error.kind().sqlstate().to_owned(),
             message,
+            shares_key: false,
         }
     }
 
@@ -374,7 +375,8 @@ fn write_columns<R: LocalRow>(
     true
 }
 
-fn key_text<R: LocalRow>(plan: &TablePlan, row: &R) -> String {
+/// The key for people; the whole row where there is none.
+pub fn key_text<R: LocalRow>(plan: &TablePlan, row: &R) -> String {
     let mut object = Map::new();
     for place in plan.shown().take(MOST_SHOWN) {
         object.insert(plan.columns[place].name.clone(), row.shown(place));

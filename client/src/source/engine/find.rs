@@ -5,14 +5,14 @@
 //! found is encoded and compared, and only keys that stay unfound and might be spelled otherwise cost one
 //! pass over the table's keys, for all of them together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use plimsoll_core::manifest::Item;
 use plimsoll_core::row::{Field, Fields, put_field};
 use plimsoll_core::store::{KeyId, PositionRange, SourceKey, SourceRecord, SourceRow};
 
-use super::encode::{Encoded, Encoder, put_order};
+use super::encode::{Encoded, Encoder, key_text, put_order};
 use super::{Reader, Step, all_rows};
 use crate::source::kind::{Kind, LocalRow};
 use crate::source::plan::Origin;
@@ -20,6 +20,16 @@ use crate::source::query::{Condition, Query, RawValue, Select, put_raw, read_raw
 
 /// The most spellings of one key that are looked up.
 const MOST_SPELLINGS: usize = 16;
+
+/// A row that was found by its key.
+#[derive(Debug, Clone)]
+pub(super) struct Hit {
+    pub record: SourceRecord,
+    /// Its own key.
+    pub raw: Vec<u8>,
+    /// The same for people, where another row's may become the same.
+    pub shown: String,
+}
 
 impl<K: Kind> Reader<'_, K> {
     pub(super) fn rows_of(&mut self, items: &[Item]) -> Step<Vec<SourceRow>> {
@@ -65,11 +75,24 @@ impl<K: Kind> Reader<'_, K> {
         if self.plan.schema.is_keyless() {
             return self.lookup_content(keys);
         }
-        let mut found: Vec<Option<SourceRecord>> = Vec::with_capacity(keys.len());
-        let mut unfound: HashMap<&[u8], Vec<usize>> = HashMap::new();
+        let mut hits = self.find(keys)?;
+        self.mark_doubles(keys, &mut hits)?;
+        let mut found: Vec<_> = hits.into_iter().map(|hit| hit.map(|hit| hit.record)).collect();
         let is_long = |key: &SourceKey| matches!(key, SourceKey::Long(_));
         let (places, long): (Vec<usize>, Vec<SourceKey>) =
             keys.iter().cloned().enumerate().filter(|(_, key)| is_long(key)).unzip();
+        if !long.is_empty() {
+            for (place, record) in places.into_iter().zip(self.lookup_content(&long)?) {
+                found[place] = record;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The rows with these keys. Of several that share an encoded key one in a likely spelling, else the one that is sent.
+    fn find(&mut self, keys: &[SourceKey]) -> Step<Vec<Option<Hit>>> {
+        let mut found: Vec<Option<Hit>> = Vec::with_capacity(keys.len());
+        let mut unfound: HashMap<&[u8], Vec<usize>> = HashMap::new();
         for (i, key) in keys.iter().enumerate() {
             found.push(match key {
                 SourceKey::Raw(raw) => match read_raw(raw) {
@@ -78,27 +101,29 @@ impl<K: Kind> Reader<'_, K> {
                 },
                 SourceKey::Encoded(key) => {
                     let (spellings, all) = self.spellings(key);
-                    let mut record = None;
+                    let mut hit = None;
                     for values in &spellings {
-                        record = self.by_values(values, |encoded, _| encoded == Some(key))?;
-                        if record.is_some() {
+                        hit = self.by_values(values, |encoded, _| encoded == Some(key))?;
+                        if hit.is_some() {
                             break;
                         }
                     }
-                    if record.is_none() && !all {
+                    if hit.is_none() && !all {
                         unfound.entry(key).or_default().push(i);
                     }
-                    record
+                    hit
                 }
                 SourceKey::Long(_) => None,
             });
         }
-        if !unfound.is_empty() {
-            self.search(&unfound, &mut found)?;
+        if unfound.is_empty() {
+            return Ok(found);
         }
-        if !long.is_empty() {
-            for (place, record) in places.into_iter().zip(self.lookup_content(&long)?) {
-                found[place] = record;
+        let asked = unfound.keys().copied().collect();
+        for (key, raws) in self.search(&asked)? {
+            let hit = self.best_first(raws)?.into_iter().next();
+            for i in unfound.get(key.as_slice()).into_iter().flatten() {
+                found[*i].clone_from(&hit);
             }
         }
         Ok(found)
@@ -126,16 +151,17 @@ impl<K: Kind> Reader<'_, K> {
 
     /// The row whose key columns equal `values` in the database's terms and which `is_it` accepts, given its
     /// encoded and its raw key.
-    fn by_values(
+    pub(super) fn by_values(
         &mut self,
         values: &[RawValue],
         is_it: impl Fn(Option<&Vec<u8>>, &Vec<u8>) -> bool,
-    ) -> Step<Option<SourceRecord>> {
+    ) -> Step<Option<Hit>> {
         let (table, plan) = (self.table, self.plan);
         if values.len() != plan.order.len() {
             return Ok(None);
         }
         let query = Query { condition: Condition::Key(values), ..all_rows(table, plan) };
+        let tells_apart = self.tells_apart();
         let mut found = None;
         let mut raw = Vec::new();
         self.each(&query, |encoder, row| {
@@ -150,7 +176,8 @@ impl<K: Kind> Reader<'_, K> {
                 },
             };
             if is_it(encoded, &raw) {
-                found = Some(record);
+                let shown = if tells_apart { String::new() } else { key_text(plan, row) };
+                found = Some(Hit { record, raw: std::mem::take(&mut raw), shown });
                 return Ok(ControlFlow::Break(()));
             }
             Ok(ControlFlow::Continue(()))
@@ -170,7 +197,10 @@ impl<K: Kind> Reader<'_, K> {
                 // The same in all rows: there is no key with another.
                 Origin::Constant { form, .. } if *form == digest_form_of(&field) => (Vec::new(), true),
                 Origin::Constant { .. } => return (Vec::new(), true),
-                Origin::Column(None) => self.kind.spellings(self.table, self.plan, *place, &field.value),
+                Origin::Column(None) => {
+                    let (values, all) = self.kind.spellings(self.table, self.plan, *place, &field.value);
+                    (values, all && self.kind.tells_apart(self.plan, *place))
+                }
                 Origin::Column(Some(_)) | Origin::Absent => (Vec::new(), false),
             };
             complete &= all;
@@ -193,36 +223,24 @@ impl<K: Kind> Reader<'_, K> {
         (combinations, complete)
     }
 
-    /// One pass over all keys.
-    fn search(
-        &mut self,
-        unfound: &HashMap<&[u8], Vec<usize>>,
-        found: &mut [Option<SourceRecord>],
-    ) -> Step<()> {
+    /// One pass over all keys: the own keys of the rows that have these encoded ones.
+    pub(super) fn search(&mut self, asked: &HashSet<&[u8]>) -> Step<HashMap<Vec<u8>, Vec<Vec<u8>>>> {
         let (table, plan) = (self.table, self.plan);
         let query = Query { select: Select::Key, ..all_rows(table, plan) };
         let places = plan.schema.key_indexes();
-        let mut hits = Vec::new();
+        let mut hits: HashMap<Vec<u8>, Vec<Vec<u8>>> = HashMap::new();
         self.each(&query, |encoder, row| {
-            let asked = encoder.key_alone(plan, row).and_then(|key| unfound.get(key));
-            if let Some(asked) = asked {
+            if let Some(key) = encoder.key_alone(plan, row).filter(|key| asked.contains(key)) {
                 let mut raw = Vec::new();
                 for place in &plan.order {
                     let at = places.iter().position(|other| other == place).unwrap_or(0);
                     put_raw(&mut raw, |out| row.raw(at, out));
                 }
-                hits.push((asked, raw));
+                hits.entry(key.to_vec()).or_default().push(raw);
             }
             Ok(ControlFlow::Continue(()))
         })?;
-        for (asked, raw) in hits {
-            let values = read_raw(&raw).unwrap_or_default();
-            let record = self.by_values(&values, |_, row_key| *row_key == raw)?;
-            for i in asked {
-                found[*i].clone_from(&record);
-            }
-        }
-        Ok(())
+        Ok(hits)
     }
 }
 

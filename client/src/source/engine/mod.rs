@@ -7,6 +7,7 @@
 //! | `read` | reading in order |
 //! | `scan` | reading all rows in one pass |
 //! | `find` | finding rows by key or item |
+//! | `sharing` | rows of several local keys that become one |
 //! | `cursor` | where reading goes on |
 
 mod cursor;
@@ -14,6 +15,7 @@ mod encode;
 mod find;
 mod read;
 mod scan;
+mod sharing;
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant, SystemTime};
@@ -215,5 +217,9 @@ impl<K: Kind> Source for Engine<K> {
 
     fn lookup(&mut self, table: TableId, keys: &[SourceKey]) -> Outcome<Vec<Option<SourceRecord>>> {
         self.with(table, |reader| reader.lookup(keys))
+    }
+
+    fn sharing(&mut self, table: TableId, keys: &[SourceKey]) -> Outcome<Vec<SourceRecord>> {
+        self.with(table, |reader| reader.sharing(keys))
     }
 }

@@ -387,6 +387,17 @@ impl Kind for Mysql {
     ) -> (Vec<RawValue>, bool) {
         raw::spellings_of(value, &local_type(plan, place))
     }
+
+    fn tells_apart(&self, plan: &TablePlan, place: usize) -> bool {
+        use ColumnType as T;
+        let column_type = &plan.schema.columns()[place].column_type;
+        match local_type(plan, place) {
+            LocalType::Text(_) => {
+                matches!(column_type, T::Text | T::Varchar(_) | T::Citext | T::Enum(_) | T::Other(_))
+            }
+            _ => !matches!(column_type, T::Char(_) | T::Jsonb),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use plimsoll_core::store::{Outcome, TableId};
-use plimsoll_core::value::Value;
+use plimsoll_core::value::{ColumnType, Value};
 use tokio_postgres::{Column, Row};
 
 use super::row::{Bound, PostgresRow};
@@ -201,6 +201,15 @@ impl Kind for PostgresSource {
         value: &Value<'_>,
     ) -> (Vec<RawValue>, bool) {
         spellings(&self.tables[table].shapes[place], value)
+    }
+
+    fn tells_apart(&self, plan: &TablePlan, place: usize) -> bool {
+        // What may be held as text locally; where it is not, that is found by looking.
+        let mut column_type = &plan.schema.columns()[place].column_type;
+        while let ColumnType::Array(element) = column_type {
+            column_type = element;
+        }
+        !matches!(column_type, ColumnType::Char(_) | ColumnType::Jsonb | ColumnType::Composite(_))
     }
 }
 

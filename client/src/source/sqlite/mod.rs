@@ -42,7 +42,7 @@ use crate::failure::{Advise, run as no_run, table as refused};
 use axis::{Axis, VersionKind, find_axis};
 use change::ChangeFiles;
 use error::failure;
-use row::{Bound, spellings_of};
+use row::{Bound, spellings_of, tells_apart};
 use schema::quoted;
 
 /// How long a statement waits for a writer.
@@ -297,6 +297,10 @@ impl Kind for Sqlite {
         value: &Value<'_>,
     ) -> (Vec<RawValue>, bool) {
         spellings_of(value, &plan.schema.columns()[place].column_type)
+    }
+
+    fn tells_apart(&self, plan: &TablePlan, place: usize) -> bool {
+        tells_apart(&plan.schema.columns()[place].column_type)
     }
 }
 

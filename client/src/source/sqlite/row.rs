@@ -176,3 +176,25 @@ pub fn spellings_of(value: &Value<'_>, column_type: &ColumnType) -> (Vec<RawValu
     };
     (values.into_iter().map(raw_of).collect(), all)
 }
+
+/// Whether keys that SQLite tells apart are two of this type too: it is taken as it stands, and INTEGER and REAL of one
+/// number are one key.
+pub fn tells_apart(column_type: &ColumnType) -> bool {
+    use ColumnType as T;
+    matches!(
+        column_type,
+        T::Int2
+            | T::Int4
+            | T::Int8
+            | T::Xid8
+            | T::Float4
+            | T::Float8
+            | T::Bool
+            | T::Bytea
+            | T::Text
+            | T::Varchar(_)
+            | T::Citext
+            | T::Enum(_)
+            | T::Other(_)
+    )
+}
