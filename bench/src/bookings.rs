@@ -1,7 +1,7 @@
-//! The local database that is replicated: 8 columns, about 140 bytes a row, in SQLite and as CSV.
+//! The rows that are replicated: 8 columns, about 140 bytes each. They are made in SQLite, from where other local
+//! databases have them, too.
 
 use std::fs;
-use std::path::Path;
 
 use anyhow::Result;
 use fastrand::Rng;
@@ -14,13 +14,11 @@ pub const RELATION: &str = "bench.bookings";
 /// A table with the same columns and indexes and nothing of ours.
 pub const IDENTICAL: &str = "bench.bookings_copied";
 
-/// The rows as `psql \copy` reads them.
-pub const CSV: &str = "bookings.csv";
-
-/// The rows as the client reads them.
+/// The file with the rows.
 pub const SQLITE: &str = "bookings.sqlite";
 
-const COLUMNS: &str = "id, account, counterparty, purpose, amount, booked_at, settled, row_version";
+/// The columns, in their order.
+pub const COLUMNS: &str = "id, account, counterparty, purpose, amount, booked_at, settled, row_version";
 
 const PURPOSES: &[&str] = &[
     "Invoice settled by bank transfer, thank you for the order",
@@ -29,13 +27,12 @@ const PURPOSES: &[&str] = &[
     "Refund of a deposit after the return of rented equipment",
 ];
 
-/// Makes the rows on the local side, as a SQLite database and as a CSV file, unless they are there, and the empty
-/// tables of the server.
+/// Makes the rows as a SQLite database, unless it is there, and the empty tables of the server.
 ///
 /// # Errors
 /// When either side refuses it.
 pub fn create(site: &Site, rows: u64) -> Result<()> {
-    if !site.path(CSV).exists() {
+    if !site.path(SQLITE).exists() {
         create_local(site, rows)?;
     }
     create_remote(site)
@@ -72,7 +69,7 @@ fn create_local(site: &Site, rows: u64) -> Result<()> {
         }
     }
     transaction.commit()?;
-    write_csv(&connection, &site.path(CSV))
+    Ok(())
 }
 
 fn create_remote(site: &Site) -> Result<()> {
@@ -102,11 +99,12 @@ fn create_remote(site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// Registers a new database and points the client at it, with nothing remembered.
+/// Registers a new database and points the client at it and at the local database that `source` names, as the
+/// configuration has it; nothing is remembered.
 ///
 /// # Errors
 /// When the server refuses it.
-pub fn configure(site: &Site) -> Result<()> {
+pub fn configure(site: &Site, source: &str) -> Result<()> {
     let count: i64 = site.superuser()?.query_one("SELECT count(*) FROM plimsoll.databases", &[])?.get(0);
     let (database_id, token) = site.register("bench", &format!("bookings {}", count + 1))?;
     let _ = fs::remove_file(site.path("plimsoll.state.json"));
@@ -115,40 +113,39 @@ pub fn configure(site: &Site) -> Result<()> {
         "plimsoll.toml",
         &format!(
             "[server]\nurl = \"{}\"\ndatabase_id = \"{database_id}\"\ntoken_file = \"token\"\n\n\
-             [source]\nsqlite = \"{SQLITE}\"\n\n[[table]]\nname = \"bookings\"\nremote = \"{RELATION}\"\n",
+             [source]\n{source}\n\n[[table]]\nname = \"bookings\"\nremote = \"{RELATION}\"\n",
             site.url()
         ),
     )
 }
 
-/// What psql is told, to read CSV from a file or, without one, from its input.
-pub fn copy_command(csv: Option<&Path>) -> String {
-    let from = match csv {
-        Some(path) => format!("'{}'", path.display().to_string().replace('\'', "''")),
-        None => "pstdin".to_owned(),
-    };
-    format!("\\copy {IDENTICAL} ({COLUMNS}) FROM {from} WITH (FORMAT csv)")
+/// What psql is told, to read the rows from `from` in this format: options of `COPY`.
+pub fn copy_command(from: &str, options: &str) -> String {
+    format!("\\copy {IDENTICAL} ({COLUMNS}) FROM {from} WITH ({options})")
 }
 
-/// The rows as Postgres reads them from CSV.
+/// The rows of the SQLite database as other databases read them.
 pub const QUERY: &str =
     "SELECT id, account, counterparty, purpose, format('%.2f', amount), booked_at, settled, row_version
                            FROM bookings ORDER BY id";
 
-fn write_csv(connection: &Connection, path: &Path) -> Result<()> {
-    let mut writer = csv::Writer::from_path(path)?;
-    let mut statement = connection.prepare(QUERY)?;
+/// Hands every row to `each`, as texts.
+///
+/// # Errors
+/// When the database cannot be read, and what `each` says.
+pub fn each_row(site: &Site, mut each: impl FnMut(&[Option<&[u8]>; 8]) -> Result<()>) -> Result<()> {
+    let connection = Connection::open(site.path(SQLITE))?;
+    let mut statement = connection.prepare(
+        "SELECT CAST(id AS TEXT), account, counterparty, purpose, format('%.2f', amount), booked_at,
+                CAST(settled AS TEXT), CAST(row_version AS TEXT) FROM bookings ORDER BY id",
+    )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        for column in 0..8 {
-            match row.get_ref(column)? {
-                rusqlite::types::ValueRef::Null => writer.write_field("")?,
-                rusqlite::types::ValueRef::Integer(number) => writer.write_field(number.to_string())?,
-                other => writer.write_field(other.as_bytes()?)?,
-            }
+        let mut fields = [None; 8];
+        for (place, field) in fields.iter_mut().enumerate() {
+            *field = row.get_ref(place)?.as_bytes_or_null()?;
         }
-        writer.write_record(None::<&[u8]>)?;
+        each(&fields)?;
     }
-    writer.flush()?;
     Ok(())
 }

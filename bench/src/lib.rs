@@ -8,7 +8,8 @@
 //! | [`turns`] | rounds with alternating order, medians |
 //! | [`proxy`] | counts bytes and trips on the socket |
 //! | [`ledger`] | the table that most cases measure |
-//! | [`bookings`] | the local database that is replicated |
+//! | [`bookings`] | the rows that are replicated |
+//! | [`local`] | the kinds of local databases that hold them, and their own dumps |
 //! | [`pair`] | the same rows on two kept sides |
 //! | [`batches`] | rows prepared beforehand, as uploads and for COPY |
 //! | [`process`] | processor time and memory of processes |
@@ -20,6 +21,7 @@ pub mod bench;
 pub mod bookings;
 pub mod case;
 pub mod ledger;
+pub mod local;
 pub mod pair;
 pub mod process;
 pub mod progress;

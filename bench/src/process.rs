@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
 use nix::unistd::{SysconfVar, sysconf};
 use postgres::Client;
 
@@ -44,15 +46,67 @@ pub fn cost(connection: &mut Client, work: impl FnOnce(&mut Client) -> Result<()
 
 /// Processor time that a process has used so far, in seconds.
 fn processor_seconds(pid: i32) -> Result<f64> {
-    let path = format!("/proc/{pid}/stat");
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    // The name in brackets may hold anything; user and system time are the 12th and 13th field after it.
-    let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let ticks: Vec<f64> =
-        fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
-    let [user, system] = ticks[..] else { bail!("{path} is not as expected") };
-    let hertz = sysconf(SysconfVar::CLK_TCK)?.unwrap_or(100);
-    Ok((user + system) / hertz as f64)
+    Ok(Times::of(pid)?.own)
+}
+
+/// Processor time that a server has used so far, in seconds: the process, those that it started, and of those that
+/// ended what they had used.
+///
+/// # Errors
+/// When the process is not there.
+pub fn server_seconds(pid: i32) -> Result<f64> {
+    let server = Times::of(pid)?;
+    let mut seconds = server.own + server.ended;
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let Some(other) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // One that ends meanwhile is the parent's to tell of.
+        if let Ok(times) = Times::of(other)
+            && times.parent == pid
+        {
+            seconds += times.own;
+        }
+    }
+    Ok(seconds)
+}
+
+/// Processor time that the programs used which we ran and whose end we saw, in seconds.
+///
+/// # Errors
+/// When the system does not tell.
+pub fn programs_seconds() -> Result<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let seconds = |time: TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+    Ok(seconds(usage.user_time()) + seconds(usage.system_time()))
+}
+
+/// Processor times of a process in seconds, user and system.
+struct Times {
+    parent: i32,
+    own: f64,
+    /// Of the processes that it started and that ended.
+    ended: f64,
+}
+
+impl Times {
+    fn of(pid: i32) -> Result<Self> {
+        let path = format!("/proc/{pid}/stat");
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        // The name in brackets may hold anything. After it, the parent is the 2nd field, the times are the 12th to 15th.
+        let fields: Vec<&str> =
+            text.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+        let number = |place: usize| fields.get(place).and_then(|field| field.parse::<i64>().ok());
+        let (Some(parent), Some(user), Some(system), Some(ended_user), Some(ended_system)) =
+            (number(1), number(11), number(12), number(13), number(14))
+        else {
+            bail!("{path} is not as expected")
+        };
+        let hertz = sysconf(SysconfVar::CLK_TCK)?.unwrap_or(100) as f64;
+        Ok(Times {
+            parent: i32::try_from(parent)?,
+            own: (user + system) as f64 / hertz,
+            ended: (ended_user + ended_system) as f64 / hertz,
+        })
+    }
 }
 
 /// One run of the client.

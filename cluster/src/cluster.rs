@@ -216,6 +216,16 @@ impl Cluster {
         self.port
     }
 
+    /// The number of the server's first process.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn process(&self) -> Result<i32> {
+        let path = self.data_dir().join("postmaster.pid");
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        text.lines().next().and_then(|line| line.trim().parse().ok()).context("the server has no process")
+    }
+
     /// Where the unix socket lies; only the server's user and root can enter.
     pub fn socket_dir(&self) -> &Path {
         &self.socket_dir

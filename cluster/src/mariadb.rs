@@ -83,6 +83,30 @@ impl MariaDb {
         self.port
     }
 
+    /// The server's folder: its socket is there, and only the server and we can enter.
+    pub fn folder(&self) -> &Path {
+        &self.home
+    }
+
+    /// Its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.home.join("socket")
+    }
+
+    /// The number of the server's process.
+    ///
+    /// # Errors
+    /// Where it is not running.
+    pub fn process(&self) -> Result<i32> {
+        let text = fs::read_to_string(self.home.join("pid")).context("the private MariaDB has no process")?;
+        text.trim().parse().context("the private MariaDB has no process")
+    }
+
+    /// Whether the programs of a server are on this machine.
+    pub fn is_installed() -> bool {
+        share().join(SCRIPTS[0]).exists() && program().is_absolute()
+    }
+
     /// The address of a database, without a password.
     pub fn url(&self, user: &str, database: &str) -> String {
         format!("mysql://{user}@127.0.0.1:{}/{database}", self.port)
@@ -94,7 +118,7 @@ impl MariaDb {
     /// Where the server refuses it.
     pub fn admin(&self) -> Result<MariaSession> {
         let opts = OptsBuilder::default()
-            .socket(Some(self.home.join("socket").display().to_string()))
+            .socket(Some(self.socket().display().to_string()))
             .user(Some("root"))
             .max_allowed_packet(Some(1 << 30));
         let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -144,7 +168,7 @@ impl MariaDb {
         command
             .arg(format!("--port={}", self.port))
             .arg("--bind-address=127.0.0.1")
-            .arg(format!("--socket={}", home.join("socket").display()))
+            .arg(format!("--socket={}", self.socket().display()))
             .arg(format!("--log-error={}", home.join("log").display()))
             .arg("--skip-name-resolve")
             .args(&self.settings)

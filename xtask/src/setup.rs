@@ -24,8 +24,23 @@ pub(crate) type Program = (&'static str, &'static [&'static str], &'static str, 
 const PYTHON: &[&str] = &["-c", "import ensurepip, venv"];
 
 /// What the benchmarks need.
-pub(crate) const BENCH: &[Program] =
-    &[("sqlite3", &["-version"], "sqlite3", "the first sync is measured against `sqlite3 -csv | psql`")];
+pub(crate) const BENCH: &[Program] = &[
+    ("sqlite3", &["-version"], "sqlite3", "the first sync is measured against `sqlite3 -csv | psql`"),
+    MARIADB,
+    (
+        "mariadb",
+        &["--version"],
+        "mariadb-client-core",
+        "the first sync is measured against `mariadb --batch | psql`",
+    ),
+];
+
+const MARIADB: Program = (
+    "mariadbd",
+    &["--version"],
+    "mariadb-server-core",
+    "private MariaDB servers, for what is tested and measured with that kind of source",
+);
 
 /// What the tests need.
 pub(crate) const TEST: &[Program] = &[
@@ -36,12 +51,7 @@ pub(crate) const TEST: &[Program] = &[
         "pgbouncer",
         "a pooler between clients and a private server; the service that Debian starts with it is not used",
     ),
-    (
-        "mariadbd",
-        &["--version"],
-        "mariadb-server-core",
-        "private MariaDB servers, for tests of that kind of source",
-    ),
+    MARIADB,
 ];
 
 /// The tools that the benchmarks compare with, where they are asked to.

@@ -1,147 +1,263 @@
-//! The first sync of a local SQLite database, client and server together, against copying the same rows with the
-//! tools that everybody has.
+//! The first sync of a local database and a verify of all rows, client and servers together, against copying the same
+//! rows with the tools that everybody has.
 
-use std::cell::RefCell;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use plimsoll_cluster::MariaDb;
 
 use crate::bench::Bench;
 use crate::bookings::{self, IDENTICAL, RELATION};
-use crate::process::{ClientRun, run_client};
+use crate::local::{Dump, Local, Maria, Output, Postgres, Sqlite};
+use crate::process::{ClientRun, programs_seconds, run_client, server_seconds};
 use crate::report::{CaseReport, Limit, Line, Unit};
-use crate::turns::in_turns;
+use crate::turns::{in_turns, median};
 
 /// How often a run with nothing to do is measured.
 const IDLE_RUNS: usize = 5;
+/// The most memory that the client may take, in MiB.
+const MOST_MEMORY: f64 = 64.0;
 
-#[derive(Clone, Copy, PartialEq)]
-enum Contestant {
-    Pipe,
-    File,
-    Sync,
+const SYNC: &str = "first sync";
+const VERIFY: &str = "plimsoll verify of all rows";
+
+pub(super) fn sqlite(bench: &Bench<'_>, report: &mut CaseReport) -> Result<()> {
+    make_rows(bench)?;
+    measure(bench, report, &Sqlite, Some(Limit::AtLeast(1.0)))
 }
 
-pub(super) fn measure(bench: &Bench<'_>, report: &mut CaseReport) -> Result<()> {
-    let (site, rows) = (bench.site, bench.scale.rows);
-    bench.progress.step(&format!("making {rows} local rows"));
-    bookings::create(site, rows)?;
+pub(super) fn postgres(bench: &Bench<'_>, report: &mut CaseReport) -> Result<()> {
+    make_rows(bench)?;
+    measure(bench, report, &Postgres::start(bench)?, None)
+}
+
+pub(super) fn mariadb(bench: &Bench<'_>, report: &mut CaseReport) -> Result<()> {
+    if !MariaDb::is_installed() {
+        report.skipped.push("MariaDB is not installed: the package mariadb-server-core has it".to_owned());
+        return Ok(());
+    }
+    make_rows(bench)?;
+    measure(bench, report, &Maria::start(bench)?, None)
+}
+
+fn make_rows(bench: &Bench<'_>) -> Result<()> {
+    bench.progress.step(&format!("making {} local rows", bench.scale.rows));
+    bookings::create(bench.site, bench.scale.rows)
+}
+
+/// What something took.
+#[derive(Debug, Clone, Copy)]
+struct Spent {
+    /// From start to end.
+    seconds: f64,
+    /// Processor time of the programs that we ran.
+    programs: f64,
+    /// Processor time of the shared server, its background processes included.
+    server: f64,
+    /// Processor time of the local server, where there is one.
+    local: Option<f64>,
+}
+
+/// One turn: a copy, or a first sync and the verify after it.
+#[derive(Debug, Clone, Copy)]
+enum Turn {
+    Copied(Spent),
+    Synced { sync: (Spent, f64), verify: (Spent, f64), stored: f64 },
+}
+
+/// What a turn is for: `None` is the sync.
+type Contestant<'l> = Option<&'l Dump<'l>>;
+
+fn measure(
+    bench: &Bench<'_>,
+    report: &mut CaseReport,
+    local: &dyn Local,
+    speed_bar: Option<Limit>,
+) -> Result<()> {
     report.on(format!(
-        "{rows} rows of 8 columns, about 140 bytes each, {} MiB as SQLite, {} MiB as CSV; primary key and \
-         position index on the server",
-        mib(bench, bookings::SQLITE)?,
-        mib(bench, bookings::CSV)?
+        "{} rows of 8 columns, about 140 bytes each, {}; primary key and position index on the server",
+        bench.scale.rows,
+        local.describe(bench)?
     ));
-    report.on("the copies go into an identical table with nothing of ours; the sync keeps the manifest");
+    report.on(
+        "the copies go into an identical table with nothing of ours; the sync keeps the manifest; verify reads every \
+         local row, and the server answers from its manifest",
+    );
+    let (dumps, missing) = local.dumps(bench);
+    report.skipped.extend(missing);
+    let mut contestants: Vec<(&str, Contestant<'_>)> =
+        dumps.iter().map(|dump| (dump.name, Some(dump))).collect();
     // The first load of all makes the files and the log that later ones use again.
-    copy(bench, Contestant::File)?;
-    let contestants = [
-        ("sqlite3 -csv | psql \\copy", Contestant::Pipe),
-        ("psql \\copy of a CSV file", Contestant::File),
-        ("first sync", Contestant::Sync),
-    ];
-    let runs = RefCell::new(Vec::new());
-    let stored = RefCell::new(Vec::new());
-    let figures = in_turns(&bench.progress, bench.scale.rounds, &contestants, |contestant| {
-        if *contestant != Contestant::Sync {
-            return copy(bench, *contestant);
-        }
-        let run = sync(bench)?;
-        runs.borrow_mut().push(run);
-        stored.borrow_mut().push(stored_seconds(bench)?);
-        Ok(run.seconds)
+    if let Some(dump) = dumps.first() {
+        copy(bench, local, dump)?;
+    }
+    contestants.push((SYNC, None));
+    let turns = in_turns(&bench.progress, bench.scale.rounds, &contestants, |contestant| match contestant {
+        Some(dump) => copy(bench, local, dump).map(Turn::Copied),
+        None => sync_and_verify(bench, local),
     })?;
-    let [pipe, file, synced] = &figures[..] else { unreachable!("as many figures as contestants") };
-    let (pipe_name, file_name) = (contestants[0].0, contestants[1].0);
-    report.add(
-        Line::new("first sync, until the command ends", Unit::Seconds, synced)
-            .faster_than(pipe_name, pipe)
-            .bar(Limit::AtLeast(1.0)),
-    );
-    let stored = stored.into_inner();
-    report.add(
-        Line::new("first sync, until every row is stored", Unit::Seconds, &stored)
-            .faster_than(pipe_name, pipe),
-    );
-    report.add(
-        Line::new("first sync, until the command ends", Unit::Seconds, synced).faster_than(file_name, file),
-    );
-    report.add(Line::new(pipe_name, Unit::Seconds, pipe));
-    report.add(Line::new(file_name, Unit::Seconds, file));
-    report.add(Line::new("client's peak memory, first sync", Unit::MiB, &peaks(&runs.into_inner())));
-    afterwards(bench, report)
+    add(report, &contestants, &turns, speed_bar);
+    idle(bench, report)
 }
 
-/// What the replica costs from then on.
-fn afterwards(bench: &Bench<'_>, report: &mut CaseReport) -> Result<()> {
-    sync(bench)?;
+/// Adds the lines; ratios are to the dump that was the fastest.
+fn add(
+    report: &mut CaseReport,
+    contestants: &[(&str, Contestant<'_>)],
+    turns: &[Vec<Turn>],
+    bar: Option<Limit>,
+) {
+    let mut copies: Vec<(&str, Vec<Spent>)> = Vec::new();
+    let (mut syncs, mut verifies, mut stored) = (Vec::new(), Vec::new(), Vec::new());
+    let mut peaks = [0.0f64; 2];
+    for ((name, _), turns) in contestants.iter().zip(turns) {
+        let mut copied = Vec::new();
+        for turn in turns {
+            match turn {
+                Turn::Copied(spent) => copied.push(*spent),
+                Turn::Synced { sync, verify, stored: until } => {
+                    syncs.push(sync.0);
+                    verifies.push(verify.0);
+                    stored.push(*until);
+                    peaks = [peaks[0].max(sync.1), peaks[1].max(verify.1)];
+                }
+            }
+        }
+        if !copied.is_empty() {
+            copies.push((name, copied));
+        }
+    }
+    copies.sort_by(|(_, left), (_, right)| median(&walls(left)).total_cmp(&median(&walls(right))));
+    let fastest = copies.first().map(|(name, spent)| (*name, walls(spent)));
+    let against = |line: Line| match &fastest {
+        Some((name, seconds)) => line.faster_than(name, seconds),
+        None => line,
+    };
+    let line = against(Line::new(format!("{SYNC}, until the command ends"), Unit::Seconds, &walls(&syncs)));
+    report.add(match bar.filter(|_| fastest.is_some()) {
+        Some(bar) => line.bar(bar),
+        None => line,
+    });
+    report.add(against(Line::new(format!("{SYNC}, until every row is stored"), Unit::Seconds, &stored)));
+    report.add(against(Line::new(VERIFY, Unit::Seconds, &walls(&verifies))));
+    for (place, (name, spent)) in copies.iter().enumerate() {
+        let line = Line::new(*name, Unit::Seconds, &walls(spent));
+        report.add(if place == 0 { line } else { against(line) });
+    }
+    for (what, peak) in [SYNC, VERIFY].into_iter().zip(peaks) {
+        let line = Line::new(format!("client's peak memory, {what}"), Unit::MiB, &[peak]);
+        report.add(line.bar(Limit::AtMost(MOST_MEMORY)));
+    }
+    copies.truncate(1);
+    copies.extend([(SYNC, syncs), (VERIFY, verifies)]);
+    for (name, spent) in &copies {
+        let mut add = |whose: &str, seconds: Vec<f64>| {
+            if !seconds.is_empty() {
+                report.add(Line::new(format!("{name}: {whose} processor time"), Unit::Seconds, &seconds));
+            }
+        };
+        add("client's", spent.iter().map(|spent| spent.programs).collect());
+        add("server's", spent.iter().map(|spent| spent.server).collect());
+        add("local server's", spent.iter().filter_map(|spent| spent.local).collect());
+    }
+}
+
+fn walls(spent: &[Spent]) -> Vec<f64> {
+    spent.iter().map(|spent| spent.seconds).collect()
+}
+
+/// Runs with nothing to do, which is what a replica costs from then on.
+fn idle(bench: &Bench<'_>, report: &mut CaseReport) -> Result<()> {
     bench.progress.step("runs with nothing to do");
     let idle = (0..IDLE_RUNS)
         .map(|_| run_client(bench.site.client(&["sync", "--json", "--quiet"]), &[0]))
         .collect::<Result<Vec<_>>>()?;
     let seconds: Vec<f64> = idle.iter().map(|run| run.seconds).collect();
+    let peak = idle.iter().map(|run| run.peak_mib).fold(0.0, f64::max);
     report.add(Line::new("run with nothing to do", Unit::Seconds, &seconds));
-    report.add(Line::new("client's peak memory, nothing to do", Unit::MiB, &peaks(&idle)));
-    bench.progress.step("plimsoll verify");
-    let verified =
-        run_client(bench.site.client(&["verify", "--quiet"]), &[0]).context("the replica is not level")?;
-    report.add(Line::new("plimsoll verify of all rows", Unit::Seconds, &[verified.seconds]));
+    let line = Line::new("client's peak memory, nothing to do", Unit::MiB, &[peak]);
+    report.add(line.bar(Limit::AtMost(MOST_MEMORY)));
     Ok(())
 }
 
-fn peaks(runs: &[ClientRun]) -> Vec<f64> {
-    runs.iter().map(|run| run.peak_mib).collect()
-}
-
-fn mib(bench: &Bench<'_>, name: &str) -> Result<u64> {
-    Ok(std::fs::metadata(bench.site.path(name))?.len() >> 20)
-}
-
-/// Seconds that a copy of all rows takes.
-fn copy(bench: &Bench<'_>, how: Contestant) -> Result<f64> {
-    reset(bench)?;
-    let csv = bench.site.path(bookings::CSV);
-    let statement = bookings::copy_command((how == Contestant::File).then_some(csv.as_path()));
-    let mut psql = bench.site.cluster().command("psql");
-    psql.args([
-        "--no-psqlrc",
-        "--quiet",
-        "--set=ON_ERROR_STOP=1",
-        "--dbname",
-        bench.site.database(),
-        "--command",
-    ]);
-    psql.arg(statement);
+/// Measures what the work takes, of everybody.
+fn spent<T>(bench: &Bench<'_>, local: &dyn Local, work: impl FnOnce() -> Result<T>) -> Result<(Spent, T)> {
+    let server = bench.site.cluster().process()?;
+    let times = || anyhow::Ok((programs_seconds()?, server_seconds(server)?, local.processor()?));
+    let (programs, at_server, at_local) = times()?;
     let begun = Instant::now();
-    let mut reader = None;
-    if how == Contestant::Pipe {
-        let mut sqlite = Command::new("sqlite3");
-        sqlite.arg("-readonly").arg("-csv").arg(bench.site.path(bookings::SQLITE)).arg(bookings::QUERY);
-        let mut child = sqlite
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("sqlite3 is missing: run `cargo xtask bench`, which installs it")?;
-        psql.stdin(child.stdout.take().context("sqlite3 has no output")?);
-        reader = Some(child);
-    }
-    ensure!(psql.status().context("cannot run psql")?.success(), "psql failed");
-    if let Some(mut reader) = reader {
-        ensure!(reader.wait()?.success(), "sqlite3 failed");
-    }
+    let answer = work()?;
     let seconds = begun.elapsed().as_secs_f64();
+    let after = times()?;
+    let spent = Spent {
+        seconds,
+        programs: after.0 - programs,
+        server: after.1 - at_server,
+        local: after.2.zip(at_local).map(|(after, before)| after - before),
+    };
+    Ok((spent, answer))
+}
+
+/// Copies all rows.
+fn copy(bench: &Bench<'_>, local: &dyn Local, dump: &Dump<'_>) -> Result<Spent> {
+    reset(bench)?;
+    let (spent, ()) = spent(bench, local, || {
+        let mut psql = bench.site.cluster().command("psql");
+        psql.args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--dbname", bench.site.database()]);
+        let mut reader = None;
+        let from = match (dump.make)()? {
+            Output::File(path) => format!("'{}'", path.display().to_string().replace('\'', "''")),
+            Output::Pipe(mut command) => {
+                let command = command.stdin(Stdio::null()).stdout(Stdio::piped());
+                let mut child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;
+                psql.stdin(child.stdout.take().context("a dump without output")?);
+                reader = Some(child);
+                "pstdin".to_owned()
+            }
+        };
+        psql.arg("--command").arg(bookings::copy_command(&from, dump.options));
+        let copied = psql.status().context("cannot run psql")?.success();
+        // Its end of the pipe is closed: the dump does not wait for anybody.
+        drop(psql);
+        if let Some(mut reader) = reader {
+            ensure!(reader.wait()?.success(), "the dump failed");
+        }
+        ensure!(copied, "psql failed");
+        Ok(())
+    })?;
     expect_rows(bench, IDENTICAL)?;
-    Ok(seconds)
+    Ok(spent)
+}
+
+/// A first sync, and a verify of what it made.
+fn sync_and_verify(bench: &Bench<'_>, local: &dyn Local) -> Result<Turn> {
+    prepare(bench, &local.setting())?;
+    let (sync, run) = spent(bench, local, || run_sync(bench))?;
+    expect_rows(bench, RELATION)?;
+    let stored = stored_seconds(bench)?;
+    bench.settle()?;
+    let (verify, verified) = spent(bench, local, || {
+        run_client(bench.site.client(&["verify", "--quiet"]), &[0]).context("the replica is not level")
+    })?;
+    let timed = |spent: Spent, run: ClientRun| (Spent { seconds: run.seconds, ..spent }, run.peak_mib);
+    Ok(Turn::Synced { sync: timed(sync, run), verify: timed(verify, verified), stored })
 }
 
 /// The first sync of a database that was just registered.
-pub(super) fn sync(bench: &Bench<'_>) -> Result<ClientRun> {
+pub(super) fn sync(bench: &Bench<'_>, setting: &str) -> Result<()> {
+    prepare(bench, setting)?;
+    run_sync(bench)?;
+    expect_rows(bench, RELATION)
+}
+
+fn prepare(bench: &Bench<'_>, setting: &str) -> Result<()> {
     reset(bench)?;
-    bookings::configure(bench.site)?;
-    let run = run_client(bench.site.client(&["sync", "--json", "--quiet"]), &[0])?;
-    expect_rows(bench, RELATION)?;
-    Ok(run)
+    bookings::configure(bench.site, setting)
+}
+
+fn run_sync(bench: &Bench<'_>) -> Result<ClientRun> {
+    run_client(bench.site.client(&["sync", "--json", "--quiet"]), &[0])
 }
 
 /// Seconds from the start of the last run with uploads until its last row was stored; what comes after proves

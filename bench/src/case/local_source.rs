@@ -9,6 +9,7 @@ use anyhow::{Result, bail, ensure};
 use super::first_sync;
 use crate::bench::Bench;
 use crate::bookings::{self, RELATION};
+use crate::local::{Local, Sqlite};
 use crate::process::run_client;
 use crate::report::{CaseReport, Limit, Line, Unit};
 use crate::turns::in_turns;
@@ -27,7 +28,7 @@ pub(super) fn measure(bench: &Bench<'_>, report: &mut CaseReport) -> Result<()> 
     let (site, rows, differences) = (bench.site, bench.scale.rows, bench.scale.differences);
     bench.progress.step(&format!("making {rows} local rows and their replica"));
     bookings::create(site, rows)?;
-    first_sync::sync(bench)?;
+    first_sync::sync(bench, &Sqlite.setting())?;
     report.on(format!(
         "{rows} rows of 8 columns in SQLite, about 140 bytes each; {differences} scattered rows damaged on the \
          server: every second one deleted, the others altered under their version"

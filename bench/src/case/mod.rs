@@ -60,7 +60,9 @@ pub const CASES: &[Case] = &[
     },
     Case { name: "upload", title: "Upload of new rows", measure: upload::measure },
     Case { name: "overwrite", title: "Upload of rows that exist already", measure: overwrite::measure },
-    Case { name: "first-sync", title: "First sync from SQLite", measure: first_sync::measure },
+    Case { name: "first-sync-sqlite", title: "First sync from SQLite", measure: first_sync::sqlite },
+    Case { name: "first-sync-postgres", title: "First sync from Postgres", measure: first_sync::postgres },
+    Case { name: "first-sync-mariadb", title: "First sync from MariaDB", measure: first_sync::mariadb },
     Case {
         name: "application",
         title: "Single-row UPDATEs of an application",
