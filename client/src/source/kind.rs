@@ -91,6 +91,11 @@ pub trait Kind: Send + 'static {
         each: &mut dyn FnMut(&Self::Row<'_>) -> ControlFlow<()>,
     ) -> Outcome<()>;
 
+    /// Whether rows that were asked for and are not taken are read all the same.
+    fn reads_what_was_asked(&self) -> bool {
+        false
+    }
+
     /// The number of rows of a table. May scan.
     ///
     /// # Errors

@@ -73,6 +73,13 @@ pub trait Dialect {
         false
     }
 
+    /// Whether no two rows have one version: they are in order by it alone. Databases may sort rows by what stands behind it
+    /// all the same.
+    fn has_unique_versions(&self, plan: &TablePlan) -> bool {
+        let _ = plan;
+        false
+    }
+
     /// Which index a query is read by, as it stands behind the table's name with a blank in front: for databases that would
     /// sort all rows to find the first of them.
     fn index(&self, query: &Query<'_>) -> String {
@@ -255,6 +262,7 @@ impl<'q, D: Dialect> Writer<'_, 'q, D> {
         let columns = match order {
             Order::Any => return String::new(),
             Order::Version => vec![version()],
+            Order::Reading if self.dialect.has_unique_versions(self.plan) => vec![version()],
             Order::VersionDown => vec![format!("{} DESC", version())],
             Order::Reading => {
                 let version = self.plan.version_place().map(|_| version());

@@ -43,6 +43,8 @@ const CLOCK_ROWS: u64 = 256;
 pub struct Engine<K> {
     kind: K,
     tables: Vec<TablePlan>,
+    /// How many encoded bytes a row of each table had in the last batch; 0 before.
+    row_bytes: Vec<usize>,
     encoder: Encoder,
     /// How long a read may hold its snapshot.
     snapshot: Duration,
@@ -57,6 +59,8 @@ struct Reader<'s, K> {
     plan: &'s TablePlan,
     encoder: &'s mut Encoder,
     snapshot: Duration,
+    /// How many encoded bytes a row of the table had in the last batch; 0 before.
+    row_bytes: &'s mut usize,
 }
 
 /// Why a call ended early.
@@ -101,7 +105,8 @@ impl<K: Kind> Engine<K> {
     pub fn new(kind: K, tables: Vec<TablePlan>, key: FingerprintKey) -> Self {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let opened = since_epoch.as_nanos().to_le_bytes();
-        Engine { kind, tables, encoder: Encoder::new(key), snapshot: SNAPSHOT, opened }
+        let row_bytes = vec![0; tables.len()];
+        Engine { kind, tables, row_bytes, encoder: Encoder::new(key), snapshot: SNAPSHOT, opened }
     }
 
     /// The same with snapshots that are held for another time.
@@ -111,10 +116,12 @@ impl<K: Kind> Engine<K> {
     }
 
     fn with<T>(&mut self, table: TableId, mut work: impl FnMut(&mut Reader<'_, K>) -> Step<T>) -> Outcome<T> {
-        let Engine { kind, tables, encoder, snapshot, .. } = self;
-        let plan = tables.get(table).ok_or_else(|| refused("a table outside the run"))?;
+        let Engine { kind, tables, row_bytes, encoder, snapshot, .. } = self;
+        let (Some(plan), Some(row_bytes)) = (tables.get(table), row_bytes.get_mut(table)) else {
+            return Err(refused("a table outside the run"));
+        };
         kind.begin()?;
-        let mut reader = Reader { kind, table, plan, encoder, snapshot: *snapshot };
+        let mut reader = Reader { kind, table, plan, encoder, snapshot: *snapshot, row_bytes };
         let answer = match work(&mut reader) {
             Err(Trouble::Disorder) if reader.kind.reorder(table) => work(&mut reader),
             answer => answer,

@@ -84,6 +84,21 @@ impl<K: Kind> Reader<'_, K> {
         }
     }
 
+    /// How many rows are asked for to fill a batch: one more than may be in it, which tells whether there are any. Where
+    /// all of them would be read, no more than will fit, as far as earlier rows tell: a batch that gets too few ends there,
+    /// and the next goes on.
+    fn rows_to_ask_for(&self, limit: BatchLimit) -> u64 {
+        let most = (limit.rows as u64).saturating_add(1);
+        if !self.kind.reads_what_was_asked() {
+            return most;
+        }
+        let fit = match *self.row_bytes {
+            0 => FIRST_ROWS,
+            bytes => limit.bytes / bytes,
+        } as u64;
+        most.min(fit + fit / 16 + 2)
+    }
+
     fn batch(
         &mut self,
         condition: Condition<'_>,
@@ -97,7 +112,7 @@ impl<K: Kind> Reader<'_, K> {
         let is_there = matches!(condition, Condition::Behind { or_there: true, .. });
         let mut place = after.filter(|_| is_there).and_then(|cursor| cursor.key.clone()).unwrap_or_default();
         let mut copies = cursor::read(&place, plan).map_or(0, |place| place.copies);
-        let most = (limit.rows as u64).saturating_add(1);
+        let most = self.rows_to_ask_for(limit);
         let query = Query {
             condition,
             order: Order::Reading,
@@ -156,6 +171,9 @@ impl<K: Kind> Reader<'_, K> {
             Ok(ControlFlow::Continue(()))
         })?;
         add_digests(&mut digests, &mut batch);
+        if !batch.records.is_empty() {
+            *self.row_bytes = bytes / batch.records.len() + 1;
+        }
         if !is_whole || rows >= most {
             if plan.shares_places {
                 cursor::set_copies(&mut place, copies);
@@ -259,5 +277,7 @@ impl<K: Kind> Reader<'_, K> {
     }
 }
 
+/// Rows that are asked for before it is known how large they are.
+const FIRST_ROWS: usize = 1_000;
 /// Room for more records than this is made when they come.
 const MOST_ROOM: usize = 100_000;

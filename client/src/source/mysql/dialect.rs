@@ -134,6 +134,18 @@ impl Dialect for Sql<'_> {
         }
     }
 
+    fn has_unique_versions(&self, plan: &TablePlan) -> bool {
+        let version = plan.version_place().and_then(|place| plan.columns.get(place));
+        version.is_some_and(|version| {
+            let is_its = |columns: &[String]| columns.first() == Some(&version.name);
+            let mut indexes = self.0.iter();
+            // One by a hash orders nothing.
+            indexes.any(|index| {
+                index.is_unique && index.columns.len() == 1 && is_its(&index.columns) && is_its(&index.order)
+            })
+        })
+    }
+
     /// Where all but the first rows are left, the index that has their order: the planner thinks that sorting the table is
     /// faster, as it would be for all rows.
     fn index(&self, query: &Query<'_>) -> String {
@@ -143,6 +155,7 @@ impl Dialect for Sql<'_> {
         let is_taken_as_it_is = |place: &usize| !is_hashed(plan, &local_type(plan, *place));
         let order: Vec<&str> = match query.order {
             Order::Version | Order::VersionDown => version.into_iter().collect(),
+            Order::Reading if self.has_unique_versions(plan) => version.into_iter().collect(),
             Order::Reading if plan.order.iter().all(is_taken_as_it_is) => {
                 version.into_iter().chain(plan.order.iter().filter_map(name)).collect()
             }

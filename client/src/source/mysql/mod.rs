@@ -100,9 +100,11 @@ impl Mysql {
         let Rendered { sql, parameters } = render(&Sql(indexes), query);
         let values = parameters.iter().map(|parameter| dialect::value(query.plan, parameter)).collect();
         // Few rows have one key.
-        let is_bounded = query.limit.is_some() || matches!(query.condition, Condition::Key(_));
-        let outcome =
-            self.session.stream(&sql, values, is_bounded, &mut |row| each(&MysqlRow { row, types }));
+        let most = match query.condition {
+            Condition::Key(_) => Some(1),
+            _ => query.limit,
+        };
+        let outcome = self.session.stream(&sql, values, most, &mut |row| each(&MysqlRow { row, types }));
         match outcome {
             // An index that was dropped, or may not be used.
             Err(failure) if error::is_no_index(&failure) && !indexes.is_empty() => {
@@ -368,6 +370,11 @@ impl Kind for Mysql {
             query.skip = query.skip.saturating_add(rows);
             portion = portion.saturating_mul(2);
         }
+    }
+
+    /// With a limit they are; without, the connection is closed on them.
+    fn reads_what_was_asked(&self) -> bool {
+        true
     }
 
     fn count(&mut self, _: TableId, plan: &TablePlan) -> Outcome<u64> {

@@ -14,6 +14,9 @@ use crate::failure::{Advise, passing, run as no_run};
 /// How long a server may take to answer a new connection.
 const CONNECT: Duration = Duration::from_secs(15);
 
+/// What is left of an answer is read where it has about so many bytes at most: beyond, a new connection is cheaper.
+const MOST_LEFT: u64 = 4 << 20;
+
 /// A connection.
 #[derive(Debug)]
 pub struct Session {
@@ -106,8 +109,8 @@ impl Session {
     }
 
     /// Hands the rows of a statement to `each` until there are no more or it breaks. Answers how many it was given, and
-    /// whether it broke. Where the statement is `bounded`, what is left of it is read then; else the connection is closed,
-    /// and with it the snapshot.
+    /// whether it broke. Where it has at `most` so many rows and little is left, that is read then; else the connection is
+    /// closed, and with it the snapshot.
     ///
     /// # Errors
     /// As the server says.
@@ -115,7 +118,7 @@ impl Session {
         &mut self,
         sql: &str,
         values: Vec<Raw>,
-        bounded: bool,
+        most: Option<u64>,
         each: &mut dyn FnMut(&Row) -> ControlFlow<()>,
     ) -> Outcome<(u64, bool)> {
         let Session { runtime, connection, .. } = self;
@@ -128,24 +131,27 @@ impl Session {
             while let Some(row) = result.next().await? {
                 rows += 1;
                 if each(&row).is_break() {
-                    if bounded {
+                    let left = most.map(|most| most.saturating_sub(rows).saturating_mul(size(&row)));
+                    let is_little = left.is_some_and(|left| left <= MOST_LEFT);
+                    if is_little {
                         result.drop_result().await?;
                     }
-                    return Ok((rows, true));
+                    return Ok((rows, Some(is_little)));
                 }
             }
-            Ok((rows, false))
+            Ok((rows, None))
         };
-        let outcome: mysql_async::Result<(u64, bool)> = runtime.block_on(streaming);
+        // Whether what was left when it broke was read.
+        let outcome: mysql_async::Result<(u64, Option<bool>)> = runtime.block_on(streaming);
         let is_over = match &outcome {
-            Ok((_, broke)) => *broke && !bounded,
+            Ok((_, left_read)) => *left_read == Some(false),
             Err(error) => error.is_fatal(),
         };
         if is_over {
             // Without a farewell: it would first have to read all that is left.
             *connection = None;
         }
-        outcome.map_err(|error| failure(&error))
+        outcome.map(|(rows, left_read)| (rows, left_read.is_some())).map_err(|error| failure(&error))
     }
 
     /// All rows of a statement that answers few.
@@ -158,10 +164,19 @@ impl Session {
         }
         let values = values.iter().map(|value| Raw::from(*value)).collect();
         let mut rows = Vec::new();
-        self.stream(sql, values, true, &mut |row| {
+        self.stream(sql, values, None, &mut |row| {
             rows.push(row.clone());
             ControlFlow::Continue(())
         })?;
         Ok(rows)
     }
+}
+
+/// About how many bytes a row took on its way.
+fn size(row: &Row) -> u64 {
+    let length = |place| match row.as_ref(place) {
+        Some(Raw::Bytes(bytes)) => bytes.len() as u64 + 1,
+        _ => 8,
+    };
+    (0..row.len()).map(length).sum()
 }

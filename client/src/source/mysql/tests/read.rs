@@ -139,24 +139,13 @@ fn a_window_reads_little_more_than_it_holds() {
     );
     let columns = [("id", "int4*"), ("v", "int4!"), ("w", "text!")];
     let mut source = fixture.source("t", &columns, Some("v"));
-    let mut handled = |work: &mut dyn FnMut()| {
-        let mut read = || -> u64 {
-            let sql = "SELECT CAST(coalesce(sum(rows_read), 0) AS UNSIGNED) FROM information_schema.table_statistics
-                 WHERE table_schema = DATABASE()";
-            let rows = fixture.writer.rows(sql).expect("a number");
-            plimsoll_cluster::mysql_async::from_value(rows[0][0].clone())
-        };
-        let before = read();
-        work();
-        read() - before
-    };
-    let rows = handled(&mut || {
+    let rows = rows_read(&mut fixture, || {
         let range = PositionRange { from: Some(30_000), to: None };
         let window = source.window(0, range, 3000).expect("a window");
         assert_eq!((window.items.len(), window.range.to), (3000, Some(31_000)));
     });
     assert!(rows < 20_000, "{rows} rows were read for a window of 3,000");
-    let rows = handled(&mut || {
+    let rows = rows_read(&mut fixture, || {
         let batch = source.read_batch(0, None, LIMIT).expect("a batch");
         assert!(batch.records.len() == 1000 && batch.next.is_some());
         assert_eq!(source.tail_start(0, i64::MAX, 300), Ok(Some(66_566)));
@@ -165,6 +154,50 @@ fn a_window_reads_little_more_than_it_holds() {
     // An index that was there when the tables were looked at may be gone.
     fixture.run("DROP INDEX v ON t");
     assert_eq!(source.max_position(0), Ok(Some(66_666)));
+}
+
+/// How many rows the server reads in the tables while `work` goes on.
+fn rows_read(fixture: &mut Fixture, work: impl FnOnce()) -> u64 {
+    let mut read = || -> u64 {
+        let sql =
+            "SELECT CAST(coalesce(sum(rows_read), 0) AS UNSIGNED) FROM information_schema.table_statistics
+             WHERE table_schema = DATABASE()";
+        let rows = fixture.writer.rows(sql).expect("a number");
+        plimsoll_cluster::mysql_async::from_value(rows[0][0].clone())
+    };
+    let before = read();
+    work();
+    read() - before
+}
+
+#[test]
+fn a_table_is_read_about_once_however_small_the_batches_are() {
+    for index in ["UNIQUE (v)", "INDEX (v)"] {
+        let mut fixture = Fixture::new(&format!(
+            "CREATE TABLE t (id INT PRIMARY KEY, v INT NOT NULL, w VARCHAR(99), {index});
+             INSERT INTO t SELECT seq, seq, repeat('x', 10 + seq MOD 80) FROM seq_1_to_40000"
+        ));
+        let mut source = fixture.source("t", &[("id", "int4*"), ("v", "int4!"), ("w", "text")], Some("v"));
+        let rows = rows_read(&mut fixture, || {
+            let limit = BatchLimit { rows: 100_000, bytes: 50_000 };
+            let (mut after, mut seen, mut batches) = (None, Vec::new(), 0);
+            loop {
+                let batch = source.read_batch(0, after.as_ref(), limit).expect("a batch");
+                seen.extend(batch.records.iter().map(|record| match record {
+                    SourceRecord::Row(row) => row.item.position,
+                    SourceRecord::Bad(bad) => panic!("{bad:?}"),
+                }));
+                batches += 1;
+                after = batch.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(seen, (1..=40_000).collect::<Vec<i64>>(), "{index}");
+            assert!((40..80).contains(&batches), "{batches} batches");
+        });
+        assert!(rows < 50_000, "{rows} rows were read, {index}");
+    }
 }
 
 #[test]
