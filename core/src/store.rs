@@ -129,6 +129,9 @@ impl std::error::Error for Failure {}
 /// What a trait method answers.
 pub type Outcome<T> = Result<T, Failure>;
 
+/// The SQLSTATE of a row that was not taken because another one of the upload has its key, and another content.
+pub const TWICE_IN_UPLOAD: &str = "21000";
+
 /// Why the target did not store a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {

@@ -4,7 +4,7 @@ mod model;
 
 use model::{LocalRow, Model, OTHER_SPELLING};
 use plimsoll_core::store::TableShape;
-use plimsoll_core::sync::{Event, Settings, Status};
+use plimsoll_core::sync::{DifferenceKind, Event, Settings, Status};
 
 const ROWS: u64 = 300;
 
@@ -63,6 +63,20 @@ fn stored(model: &Model, key: u64) -> u32 {
     model.with(|state| state.tables[0].remote[&key].value)
 }
 
+/// Compares both sides: `told` rows are rejected for their key, with the reason, and all else is equal.
+fn assert_verified(model: &Model, told: usize) {
+    let (report, differences) = model.verify(0);
+    assert!(!report.level, "{report:?}");
+    let counts = (report.missing, report.excess, report.altered, report.rejected);
+    assert_eq!(counts, (0, 0, 0, told as u64), "{differences:?}");
+    assert_eq!(differences.len(), told, "{differences:?}");
+    for difference in differences {
+        assert_eq!((difference.kind, difference.key), (DifferenceKind::Rejected, Vec::new()));
+        let (key, reason) = (difference.key_text.expect("a key"), difference.reason.expect("a reason"));
+        assert!(reason.contains(" is "), "{key}: {reason}");
+    }
+}
+
 /// Nothing is sent any more, and the table is never level.
 fn assert_quiet(model: &Model, told: u64) {
     for _ in 0..12 {
@@ -71,7 +85,7 @@ fn assert_quiet(model: &Model, told: u64) {
         let sent = report.inserted + report.updated + report.deleted + report.unchanged;
         assert_eq!((sent, report.found_missing, report.found_excess), (0, 0, 0), "{report:?}");
     }
-    assert!(!model.verify(0).0.level);
+    assert_verified(model, told as usize);
 }
 
 fn assert_level_again(model: &Model, kind: (bool, bool, usize)) {

@@ -166,6 +166,10 @@ fn one_key_written_in_two_ways_is_one_row() {
             ((0, 1, 0), Vec::new()),
             "{table}"
         );
+        // Both in one upload: the last one is stored, the other one is named as it was sent.
+        let (done, refused) = bench.upload(table, key_type, &[(one, 3, "fourth"), (other, 3, "third")]);
+        let [(0, false, false, message)] = &refused[..] else { panic!("{table}: {refused:?}") };
+        assert!(done == (0, 1, 0) && message.contains("row 1"), "{table}: {done:?} {message}");
         // Back to an older version, which takes statements.
         assert_eq!(bench.upload(table, key_type, &[(one, 1, "third")]), ((0, 1, 0), Vec::new()), "{table}");
         let stored = bench.stored(table);

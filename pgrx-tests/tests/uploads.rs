@@ -70,11 +70,33 @@ fn rows_are_inserted_updated_and_left_alone() {
 }
 
 #[test]
-fn of_several_rows_with_one_key_the_last_wins() {
+fn of_several_rows_with_one_key_the_last_is_stored_and_the_others_are_named() {
     let (mut shop, till, mut agent) = shop_with("item", "name text");
-    let rows = json!([{"id": 1, "name": "a", "v": 1}, {"id": 1, "name": "b", "v": 2}]);
-    assert_eq!(upload(&mut agent, &till, "shop.item", &rows).counts(), (1, 0, 1, 0));
-    assert_eq!(shop.value::<String>("SELECT name FROM shop.item"), "b");
+    let rows = json!([{"id": 1, "name": "a", "v": 1}, {"id": 2, "name": "c", "v": 1}, {"id": 1, "name": "b", "v": 2}]);
+    let named = |answer: &Uploaded| {
+        let row = &answer.rejected[0];
+        assert_eq!((&row["ordinal"], &row["waits"]), (&json!(0), &json!(false)), "{row}");
+        assert_eq!((&row["sqlstate"], &row["key"]), (&json!("21000"), &json!({"id": 1})), "{row}");
+        let message = row["message"].as_str().expect("a message");
+        assert!(message.contains("row 2") && message.contains(r#"{"id":1}"#), "{message}");
+    };
+    let answer = upload(&mut agent, &till, "shop.item", &rows);
+    assert_eq!(answer.counts(), (2, 0, 0, 1));
+    named(&answer);
+    assert_eq!(shop.value::<String>("SELECT string_agg(name, '' ORDER BY id) FROM shop.item"), "bc");
+    // Over rows that are there too, the last one being stored already.
+    let answer = upload(&mut agent, &till, "shop.item", &rows);
+    assert_eq!(answer.counts(), (0, 0, 2, 1));
+    named(&answer);
+    // One row sent three times is one row.
+    let row = json!({"id": 4, "name": "e", "v": 1});
+    let answer = upload(&mut agent, &till, "shop.item", &json!([row, row, row]));
+    assert_eq!(answer.counts(), (1, 0, 2, 0));
+    // A row that no column takes is nobody's other row.
+    let wrong = json!([{"id": 3, "name": "d", "v": 1}, {"id": 3, "name": "\u{1}", "v": null}]);
+    let answer = upload(&mut agent, &till, "shop.item", &wrong);
+    assert_eq!((answer.counts(), &answer.rejected[0]["ordinal"]), ((1, 0, 0, 1), &json!(1)));
+    assert_eq!(shop.value::<String>("SELECT string_agg(name, '' ORDER BY id) FROM shop.item"), "bcde");
 }
 
 #[test]

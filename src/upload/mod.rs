@@ -34,6 +34,7 @@ use pgrx::{IntoDatum, Uuid};
 use plimsoll_core::digest::{DigestQueue, Digester, RowDigest};
 use plimsoll_core::fingerprint::Fingerprint;
 use plimsoll_core::row::{BatchReader, check_row, examine, key_of};
+use plimsoll_core::store::TWICE_IN_UPLOAD;
 
 pub use memory::forget as forget_batches;
 
@@ -220,7 +221,8 @@ fn take<'u>(
     Ok(report)
 }
 
-/// The rows whose values their columns hold, one a key: of several the last wins. Without a key, each of them.
+/// The rows whose values their columns hold, one a key: of several the last is taken, and others are refused where their
+/// content is another. Without a key, each of them.
 fn check<'u>(
     database: &Database,
     table: &ManagedTable,
@@ -231,7 +233,7 @@ fn check<'u>(
     let mut keys = Keys::new(most);
     let mut incoming: Vec<IncomingRow<'u>> = Vec::with_capacity(most);
     let mut queue = DigestQueue::new(&Digester::new(database.fingerprint_key.clone()));
-    let mut key = Vec::new();
+    let (mut key, mut earlier) = (Vec::new(), Vec::new());
     let settle = |queue: &mut DigestQueue<usize>, incoming: &mut Vec<IncomingRow<'u>>| {
         queue.take_all(|place, digest, _| {
             incoming[place].digest = digest;
@@ -259,8 +261,7 @@ fn check<'u>(
         let row = IncomingRow { ordinal, row, position, digest: RowDigest([0; 32]) };
         let place = if table.schema.is_keyless() { incoming.len() } else { keys.place(&key) };
         if place < incoming.len() {
-            report.unchanged += 1;
-            incoming[place] = row;
+            earlier.push((place, std::mem::replace(&mut incoming[place], row)));
         } else {
             incoming.push(row);
         }
@@ -269,7 +270,36 @@ fn check<'u>(
         }
     }
     settle(&mut queue, &mut incoming)?;
+    if !earlier.is_empty() {
+        let mut digester = Digester::new(database.fingerprint_key.clone());
+        for (place, row) in earlier {
+            let taken = &incoming[place];
+            if digester.digest(row.row)? == taken.digest {
+                report.unchanged += 1;
+            } else {
+                report.refused.push(taken_instead(&row, taken, table)?);
+            }
+        }
+    }
     Ok(incoming)
+}
+
+/// A row in whose place another one of the upload was taken.
+fn taken_instead(row: &IncomingRow<'_>, taken: &IncomingRow<'_>, table: &ManagedTable) -> Answer<RefusedRow> {
+    let (key, other) = (shown_key(row.row, &table.schema)?, shown_key(taken.row, &table.schema)?);
+    let message = format!(
+        "row {} of the upload has the same key, {other}, and another content, and was taken instead: send one row of a key",
+        taken.ordinal
+    );
+    Ok(RefusedRow {
+        ordinal: row.ordinal,
+        waits: false,
+        holder: None,
+        sqlstate: TWICE_IN_UPLOAD.to_owned(),
+        column: None,
+        key,
+        message: shortened(&message),
+    })
 }
 
 fn malformed(ordinal: usize, error: &plimsoll_core::Error) -> Problem {

@@ -27,6 +27,8 @@ pub struct ShownDifference {
     pub key: String,
     /// Where the row stands.
     pub position: Option<i64>,
+    /// Why it cannot be stored, where the local database's value says so.
+    pub reason: Option<String>,
 }
 
 /// What the comparison of one table found.
@@ -149,5 +151,6 @@ fn shown(difference: &Difference, schema: &TableSchema) -> ShownDifference {
         kind: difference.kind,
         key: own.unwrap_or_else(|| key_text(&difference.key, schema)),
         position: difference.position,
+        reason: difference.reason.clone(),
     }
 }

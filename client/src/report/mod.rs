@@ -166,7 +166,8 @@ pub fn print_verdict(verdict: &Verdict, as_json: bool) {
                 DifferenceKind::Altered => "altered    ",
                 DifferenceKind::Rejected => "rejected   ",
             };
-            outln!("{}: {what} {}", verdict.table, difference.key);
+            let reason = difference.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            outln!("{}: {what} {}{reason}", verdict.table, difference.key);
         }
         if verdict.more_differences > 0 {
             outln!("{}: and {} more (--limit shows more)", verdict.table, verdict.more_differences);

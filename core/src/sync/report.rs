@@ -212,6 +212,8 @@ pub struct Difference {
     pub key: Vec<u8>,
     /// The key as a person reads it, where the source gave it so.
     pub key_text: Option<String>,
+    /// Why the row cannot be stored, where the source says so.
+    pub reason: Option<String>,
 }
 
 /// The result of a full comparison.

@@ -1,6 +1,8 @@
 //! Sends rows and deals with those that are not stored: rejected rows are recorded and passed by, waiting
 //! rows are tried together with the row that holds the value they need, and else recorded to be tried again.
 
+mod sharing;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::Event;
@@ -9,7 +11,7 @@ use super::step::{Answer, Step};
 use crate::manifest::Item;
 use crate::store::{
     BadRow, BatchKind, BatchRecord, Failure, FailureKind, KeyId, Refusal, Rejected, Rejection, SourceKey,
-    SourceRecord, SourceRow, Uploaded,
+    SourceRecord, SourceRow, TWICE_IN_UPLOAD, Uploaded,
 };
 
 /// How often holders of unique values are sought for one batch: the longest chain of swapped values.
@@ -53,6 +55,8 @@ pub(super) struct Send {
     /// Keys of the rows uploaded in those.
     tried: HashSet<Vec<u8>>,
     waiting: Vec<(SourceRow, Refusal)>,
+    /// Keys that several rows of an upload had.
+    twice: Vec<SourceKey>,
     rejections: Vec<Rejection>,
     /// Rows of a keyless table that were rejected.
     rejected: HashSet<KeyId>,
@@ -102,6 +106,7 @@ impl Send {
             round: 0,
             tried: HashSet::new(),
             waiting: Vec::new(),
+            twice: Vec::new(),
             rejections: Vec::new(),
             rejected: HashSet::new(),
             clear: Vec::new(),
@@ -226,42 +231,12 @@ impl Send {
         self.queue = records.into();
     }
 
-    /// Of the rows that share a key the one is sent, and the others are rejected.
-    fn choose(&mut self, sharing: Vec<SourceRecord>, ledger: &mut Ledger) {
-        if sharing.is_empty() {
-            return;
-        }
-        let keys = sharing.iter().filter_map(|record| match record {
-            SourceRecord::Row(row) => Some(row.key.clone()),
-            SourceRecord::Bad(_) => None,
-        });
-        let shared: HashSet<Vec<u8>> = keys.collect();
-        let items: HashSet<Item> = sharing
-            .iter()
-            .filter_map(|record| match record {
-                SourceRecord::Bad(bad) => bad.position.map(|position| (position, bad.source_digest)),
-                SourceRecord::Row(_) => None,
-            })
-            .map(|(position, digest)| Item { position, digest })
-            .collect();
-        self.queue.retain(|record| match record {
-            SourceRecord::Row(row) => !shared.contains(&row.key) && !items.contains(&row.item),
-            SourceRecord::Bad(_) => true,
-        });
-        for record in sharing {
-            ledger.note_found(&record);
-            if ledger.unchanged(&record).is_some() {
-                continue;
-            }
-            match record {
-                SourceRecord::Row(_) => self.queue.push_back(record),
-                SourceRecord::Bad(bad) => self.rejections.push(rejection_of_bad(*bad)),
-            }
-        }
-    }
-
     /// Goes to the next thing to be done.
     fn settle(&mut self, ledger: &mut Ledger) {
+        if !self.twice.is_empty() {
+            self.state = State::Sharing(std::mem::take(&mut self.twice));
+            return;
+        }
         self.state = if !self.take_batch(ledger).is_empty() {
             self.round = 0;
             self.tried.clear();
@@ -387,6 +362,9 @@ impl Send {
                     // An identity costs a hash.
                     let id = may_clear.then(|| SourceKey::Encoded(row.key).id());
                     self.clear.extend(id.filter(|id| ledger.is_known(id)));
+                }
+                Some(refusal) if refusal.sqlstate == TWICE_IN_UPLOAD => {
+                    self.twice.push(SourceKey::Encoded(row.key));
                 }
                 Some(refusal) if refusal.waits => self.waiting.push((row, refusal)),
                 Some(refusal) => {

@@ -27,7 +27,7 @@ pub(super) struct Survey<'a, 'b> {
 /// Rows that differ, with their keys.
 #[derive(Default)]
 pub(super) struct Keyed {
-    pub missing: Vec<(Vec<u8>, i64)>,
+    pub missing: Vec<(Vec<u8>, Item)>,
     pub excess: Vec<(Vec<u8>, Item)>,
 }
 
@@ -151,13 +151,12 @@ impl Survey<'_, '_> {
         }
     }
 
-    /// The keys of the rows that a comparison found, the source's with their positions, the target's with their items;
-    /// rows that changed meanwhile are left out.
+    /// The keys of the rows that a comparison found, with their items; rows that changed meanwhile are left out.
     pub fn keys(&mut self, missing: &[Item], excess: &[ShortItem]) -> Outcome<Keyed> {
         let mut keyed = Keyed::default();
         for items in missing.chunks(KEYS_AT_ONCE) {
             let Answer::Rows(rows) = self.ask(Step::RowsOf(items))? else { return Err(unexpected()) };
-            keyed.missing.extend(rows.into_iter().map(|row| (row.key, row.item.position)));
+            keyed.missing.extend(rows.into_iter().map(|row| (row.key, row.item)));
         }
         for items in excess.chunks(KEYS_AT_ONCE) {
             let Answer::Keys(rows) = self.ask(Step::KeysOf(items))? else { return Err(unexpected()) };

@@ -85,29 +85,40 @@ impl Telling<'_> {
     /// Tells of the rows of a keyless table, each copy of equal ones: none of them is another one altered.
     fn tell_keyless(&mut self, bad: Vec<BadRow>, mut keyed: Keyed) {
         for row in bad {
-            self.tell(DifferenceKind::Rejected, row.position, encoded(row.key), Some(row.key_text));
+            self.tell_bad(row);
         }
-        keyed.missing.sort_unstable_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
-        for (key, position) in keyed.missing {
+        keyed.missing.sort_unstable_by(|a, b| (a.1.position, &a.0).cmp(&(b.1.position, &b.0)));
+        for (key, item) in keyed.missing {
             let id = SourceKey::Encoded(key.clone()).id();
             let rejected = self.rejected.contains(&id);
             let kind = if rejected { DifferenceKind::Rejected } else { DifferenceKind::Missing };
-            self.tell(kind, Some(position), key, None);
+            self.tell(kind, Some(item.position), key);
         }
         keyed.excess.sort_unstable_by(|a, b| (a.1.position, &a.0).cmp(&(b.1.position, &b.0)));
         for (key, item) in keyed.excess {
-            self.tell(DifferenceKind::Excess, Some(item.position), key, None);
+            self.tell(DifferenceKind::Excess, Some(item.position), key);
         }
     }
 
-    fn tell(&mut self, kind: DifferenceKind, position: Option<i64>, key: Vec<u8>, key_text: Option<String>) {
+    fn tell_bad(&mut self, row: BadRow) {
+        let (key_text, reason) = (Some(row.key_text), Some(row.message));
+        let (kind, key) = (DifferenceKind::Rejected, encoded(row.key));
+        self.tell_of(Difference { kind, position: row.position, key, key_text, reason });
+    }
+
+    fn tell(&mut self, kind: DifferenceKind, position: Option<i64>, key: Vec<u8>) {
+        self.tell_of(Difference { kind, position, key, key_text: None, reason: None });
+    }
+
+    fn tell_of(&mut self, difference: Difference) {
+        let kind = difference.kind;
         match kind {
             DifferenceKind::Missing => self.report.missing += 1,
             DifferenceKind::Excess => self.report.excess += 1,
             DifferenceKind::Altered => self.report.altered += 1,
             DifferenceKind::Rejected => self.report.rejected += 1,
         }
-        (self.on_difference)(Difference { kind, position, key, key_text });
+        (self.on_difference)(difference);
     }
 }
 
@@ -190,13 +201,22 @@ impl Survey<'_, '_> {
         let mut excess: HashMap<Vec<u8>, Item> = keyed.excess.into_iter().collect();
         for row in suspects.bad {
             telling.is_news(row.key.id());
-            let key = encoded(row.key);
-            excess.remove(&key);
-            telling.tell(DifferenceKind::Rejected, row.position, key, Some(row.key_text));
+            if let SourceKey::Encoded(key) = &row.key {
+                excess.remove(key);
+            }
+            telling.tell_bad(row);
         }
         let mut missing: Vec<_> = keyed.missing;
-        missing.sort_unstable_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
-        for (key, position) in missing {
+        let mut doubles = self.doubles(&missing)?;
+        missing.sort_unstable_by(|a, b| (a.1.position, &a.0).cmp(&(b.1.position, &b.0)));
+        for (key, item) in missing {
+            // Its key is what the target has for another row: that one is not altered by it.
+            if let Some(double) = doubles.get_mut(&item).and_then(Vec::pop) {
+                if telling.is_news(double.key.id()) {
+                    telling.tell_bad(double);
+                }
+                continue;
+            }
             let altered = excess.remove(&key).is_some();
             let id = SourceKey::Encoded(key.clone()).id();
             if !telling.is_news(id) {
@@ -209,7 +229,7 @@ impl Survey<'_, '_> {
             } else {
                 DifferenceKind::Missing
             };
-            telling.tell(kind, Some(position), key, None);
+            telling.tell(kind, Some(item.position), key);
         }
         self.tell_excess(excess, telling)
     }
@@ -234,9 +254,29 @@ impl Survey<'_, '_> {
                     }
                     Some(SourceRecord::Row(row)) => (DifferenceKind::Altered, Some(row.item.position)),
                 };
-                telling.tell(kind, position, key.clone(), None);
+                telling.tell(kind, position, key.clone());
             }
         }
         Ok(())
+    }
+
+    /// Of rows that the target lacks, those in whose place it has another row: both have one key once they are encoded.
+    fn doubles(&mut self, missing: &[(Vec<u8>, Item)]) -> Outcome<HashMap<Item, Vec<BadRow>>> {
+        let mut doubles: HashMap<Item, Vec<BadRow>> = HashMap::new();
+        if missing.is_empty() {
+            return Ok(doubles);
+        }
+        // All at once: for each question the source may read all its keys.
+        let keys: Vec<_> = missing.iter().map(|(key, _)| SourceKey::Encoded(key.clone())).collect();
+        let Answer::Sharing(records) = self.ask(Step::Sharing(&keys))? else { return Err(unexpected()) };
+        for record in records {
+            if let SourceRecord::Bad(bad) = record
+                && let Some(position) = bad.position
+            {
+                let item = Item { position, digest: bad.source_digest };
+                doubles.entry(item).or_default().push(*bad);
+            }
+        }
+        Ok(doubles)
     }
 }

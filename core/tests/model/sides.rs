@@ -461,6 +461,10 @@ impl Target for ModelTarget {
             key_text: format!("{{\"id\": {key}}}"),
             message: "refused".to_owned(),
         };
+        // Of rows of one key the last is taken.
+        let decoded = rows.iter().map(|row| RemoteRow::decode(&row.row)).enumerate();
+        let taken: HashMap<u64, (usize, RemoteRow)> =
+            decoded.filter(|(_, row)| !row.2).map(|(at, (key, row, _))| (key, (at, row))).collect();
         for (ordinal, row) in rows.iter().enumerate() {
             let (mut key, row, poison) = RemoteRow::decode(&row.row);
             if shape.keyless {
@@ -468,8 +472,14 @@ impl Target for ModelTarget {
                 next_id += 1;
             }
             let lowers = state.tables[table].remote.get(&key).is_some_and(|now| now.version > row.version);
+            let later = taken.get(&key).filter(|(later, _)| *later > ordinal && !shape.keyless);
             if poison {
                 uploaded.refused.push(refusal(ordinal, key, "22003", None));
+            } else if let Some((_, later)) = later {
+                match *later == row {
+                    true => uploaded.unchanged += 1,
+                    false => uploaded.refused.push(refusal(ordinal, key, TWICE_IN_UPLOAD, None)),
+                }
             } else if lowers && state.tables[table].hold {
                 uploaded.held += 1;
             } else {
@@ -488,10 +498,8 @@ impl Target for ModelTarget {
             let (ordinal, key, _) = batch.remove(at);
             uploaded.refused.push(refusal(ordinal, key, sqlstate, holder));
         };
-        let mut seen = std::collections::HashSet::new();
         for (_, key, row) in &batch {
             match state.tables[table].remote.get(key) {
-                _ if !seen.insert(*key) => uploaded.unchanged += 1,
                 None => uploaded.inserted += 1,
                 Some(now) if now == row => uploaded.unchanged += 1,
                 Some(_) => uploaded.updated += 1,

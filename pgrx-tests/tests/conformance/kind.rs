@@ -162,6 +162,18 @@ pub trait LocalKind: Sized {
         format!("x'{hex}'")
     }
 
+    /// Managed types that take text in several spellings, two of them that are one value, and how they are converted.
+    fn spelled() -> Vec<(&'static str, [&'static str; 2], Option<&'static str>)> {
+        let (one, other) = ("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11");
+        vec![
+            ("jsonb", [r#"{"a":1}"#, r#"{"a": 1}"#], None),
+            ("numeric", ["1.0", "1.00"], None),
+            ("numeric(9,3)", ["0", "-0"], None),
+            ("uuid", [one, other], None),
+            ("timestamptz", ["1700000000", "1700000000.0"], Some("unix_seconds")),
+        ]
+    }
+
     /// The most columns of a table.
     fn most_columns() -> usize {
         1000

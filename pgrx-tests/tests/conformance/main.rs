@@ -12,6 +12,7 @@ mod meanwhile;
 mod model;
 mod postgres;
 mod shapes;
+mod shared_keys;
 mod sqlite;
 mod whole_way;
 
@@ -59,6 +60,16 @@ macro_rules! conformance {
             #[test]
             fn whatever_happens_on_either_side_is_made_level() {
                 whole_way::whatever_happens_is_made_level::<$kind>();
+            }
+
+            #[test]
+            fn rows_of_one_managed_key_are_told_and_one_is_stored() {
+                shared_keys::rows_of_one_managed_key_are_told_and_one_is_stored::<$kind>();
+            }
+
+            #[test]
+            fn a_key_that_changes_its_spelling_alone_is_spelled_so_after_one_run() {
+                shared_keys::a_key_that_changes_its_spelling_alone_is_spelled_so_after_one_run::<$kind>();
             }
 
             #[test]

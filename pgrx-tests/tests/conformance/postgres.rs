@@ -71,6 +71,11 @@ impl LocalKind for PostgresKind {
         if name.contains(['.', '"']) { Self::quoted(name) } else { name.to_owned() }
     }
 
+    /// Text is never taken for a number or a uuid here.
+    fn spelled() -> Vec<(&'static str, [&'static str; 2], Option<&'static str>)> {
+        vec![("jsonb", [r#"{"a":1}"#, r#"{"a": 1}"#], None), ("jsonb", ["[1,2]", "[1, 2.0]"], None)]
+    }
+
     fn bytes(hex: &str) -> String {
         format!("'\\x{hex}'")
     }

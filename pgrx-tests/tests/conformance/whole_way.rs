@@ -25,6 +25,24 @@ pub struct Replica<'c, K> {
 impl<K: LocalKind> Replica<'_, K> {
     /// One with these tables on both sides, still empty.
     pub fn new(tables: &[&Table]) -> Self {
+        let replica = Self::unmanaged(tables);
+        let Replica { site, home, .. } = &replica;
+        let printed = home.run(["schema", "--owner", &site.owner]).expect_code(0).stdout;
+        let mut superuser = site.superuser();
+        // One by one, as psql does: in one transaction the locks of a thousand tables would not fit.
+        for statement in printed.split_inclusive(";\n") {
+            superuser.batch_execute(statement).unwrap_or_else(|error| panic!("{error:?}\n{statement}"));
+        }
+        for table in tables.iter().filter(|table| table.columns.iter().any(|(name, _)| name == REVISION)) {
+            let arguments = format!("version_column => '{REVISION}', version_scope => 'row'");
+            let sql = format!("SELECT plimsoll.manage_table('public.\"{}\"', {arguments})", table.name);
+            superuser.batch_execute(&sql).unwrap_or_else(|error| panic!("{error:?}\n{sql}"));
+        }
+        replica
+    }
+
+    /// One with these tables on the local side alone, still empty.
+    pub fn unmanaged(tables: &[&Table]) -> Self {
         let mut local = K::new();
         tables.iter().for_each(|table| local.create(table));
         let site = Site::new(shared());
@@ -46,19 +64,8 @@ impl<K: LocalKind> Replica<'_, K> {
             }
         }
         home.write("plimsoll.toml", &config);
-        let printed = home.run(["schema", "--owner", &site.owner]).expect_code(0).stdout;
-        let mut superuser = site.superuser();
         let prepare = format!("CREATE EXTENSION citext; GRANT CREATE ON SCHEMA public TO {}", site.owner);
-        superuser.batch_execute(&prepare).expect("a grant");
-        // One by one, as psql does: in one transaction the locks of a thousand tables would not fit.
-        for statement in printed.split_inclusive(";\n") {
-            superuser.batch_execute(statement).unwrap_or_else(|error| panic!("{error:?}\n{statement}"));
-        }
-        for table in tables.iter().filter(|table| table.columns.iter().any(|(name, _)| name == REVISION)) {
-            let arguments = format!("version_column => '{REVISION}', version_scope => 'row'");
-            let sql = format!("SELECT plimsoll.manage_table('public.\"{}\"', {arguments})", table.name);
-            superuser.batch_execute(&sql).unwrap_or_else(|error| panic!("{error:?}\n{sql}"));
-        }
+        site.superuser().batch_execute(&prepare).expect("a grant");
         Replica { site, local, registered, home }
     }
 
