@@ -140,6 +140,9 @@ pub struct VerifyArgs {
     /// Only this table; may be given several times.
     #[arg(long = "table", value_name = "NAME")]
     pub tables: Vec<String>,
+    /// Read every row of the source, whatever manifests the local database keeps of its tables.
+    #[arg(long)]
+    pub read_rows: bool,
     /// How many differences of each table are listed.
     #[arg(long, default_value_t = 20, value_name = "ROWS")]
     pub limit: usize,

@@ -91,7 +91,10 @@ fn perform(cli: Cli) -> Outcome<u8> {
             Ok(0)
         }
         Command::Verify(arguments) => {
-            let config = load()?;
+            let mut config = load()?;
+            if arguments.read_rows {
+                config.source.use_manifests = Some(false);
+            }
             let stop = Stop::listen()?;
             let verdict = agent::verify(&config, &arguments.tables, arguments.limit, &stop, &mut progress)?;
             report::print_verdict(&verdict, arguments.json);

@@ -281,6 +281,8 @@ fn history(seed: u64, sorts: Tables) {
         for table in 0..tables {
             state.tables[table].rank = table as u32;
             state.tables[table].keeps_sum = rng.random_bool(0.5);
+            state.tables[table].keeps_manifest = rng.random_bool(0.4);
+            state.tables[table].may_distrust = rng.random_bool(0.3);
             state.tables[table].parent = (table > 0 && rng.random_bool(0.7)).then(|| table - 1);
         }
         if sorts == Tables::Any {

@@ -61,7 +61,7 @@ pub fn prepare(
     options: &RunOptions,
 ) -> Outcome<Prepared> {
     let chosen = choose(config, &options.tables)?;
-    let mut local = source::open(&config.source_place()?)?;
+    let mut local = open_source(config)?;
     let known = known_schemas(server, &chosen)?;
     let run = server.begin_run(&state.agent_id(), &local_versions(local.as_mut(), &chosen, &known))?;
     match prepare_tables(server, local, chosen, known, &run, state, options) {
@@ -75,6 +75,18 @@ pub fn prepare(
             Err(failure)
         }
     }
+}
+
+/// Opens the local database.
+///
+/// # Errors
+/// As [`source::open`].
+pub fn open_source(config: &Config) -> Outcome<Box<dyn LocalDatabase>> {
+    let mut local = source::open(&config.source_place()?)?;
+    if config.source.use_manifests != Some(false) {
+        local.use_manifests(config.server.database_id);
+    }
+    Ok(local)
 }
 
 /// Rebuilds a manifest that the server does not trust. Where it cannot, it goes on answering by scans.

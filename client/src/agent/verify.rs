@@ -6,7 +6,7 @@ use plimsoll_core::sync::{self, Difference, DifferenceKind, VerifyReport};
 use serde::Serialize;
 
 use super::prepare::{
-    choose, explain, fingerprint_key, match_tables, plan, warn_of_columns, warn_of_sorting,
+    choose, explain, fingerprint_key, match_tables, open_source, plan, warn_of_columns, warn_of_sorting,
 };
 use super::server_of;
 use super::world::VerifyWorld;
@@ -14,7 +14,6 @@ use crate::config::Config;
 use crate::progress::Progress;
 use crate::report::key_text;
 use crate::server::{Replica, RunTarget};
-use crate::source;
 use crate::source::ahead::ReadAhead;
 use crate::stop::Stop;
 
@@ -85,7 +84,7 @@ pub fn verify(
 ) -> Outcome<Verdict> {
     let chosen = choose(config, wanted)?;
     let mut server = server_of(config)?;
-    let mut local = source::open(&config.source_place()?)?;
+    let mut local = open_source(config)?;
     let remote = server.table_versions()?;
     let mut failed = Vec::new();
     let matched = match_tables(chosen, &remote, &mut failed);

@@ -71,6 +71,9 @@ pub struct SourceConfig {
     /// A file with the password, where the url and `PLIMSOLL_SOURCE_PASSWORD` do not give it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_file: Option<PathBuf>,
+    /// Whether manifests that a Postgres database keeps of its own tables are used: yes, where not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub use_manifests: Option<bool>,
 }
 
 impl SourceConfig {
@@ -224,7 +227,7 @@ impl Config {
     /// # Errors
     /// A `Run` failure where the password's file cannot be read, or others can read it.
     pub fn source_place(&self) -> Outcome<Place> {
-        let SourceConfig { sqlite, postgres, mysql, password_file } = &self.source;
+        let SourceConfig { sqlite, postgres, mysql, password_file, .. } = &self.source;
         let password = || match (password_of_environment(), password_file) {
             (None, Some(path)) => {
                 token::read_secret(&self.folder.join(path), "password").map(Password).map(Some)

@@ -15,6 +15,11 @@ use crate::fault::fault_point;
 /// The protocol that this client speaks.
 const PROTOCOL: i32 = 1;
 
+/// The columns of a managed table, as [`schema`] reads them.
+pub(crate) const TABLE_SCHEMA: &str =
+    "SELECT column_number, column_name, column_type, not_null, is_key, is_version, is_modified, places
+     FROM plimsoll.table_schema($1, $2)";
+
 /// A run that the server began.
 #[derive(Debug)]
 pub struct Run {
@@ -206,9 +211,7 @@ impl Server {
             return Ok(Vec::new());
         }
         let database = self.database_id();
-        let sql = "SELECT column_number, column_name, column_type, not_null, is_key, is_version, is_modified,
-                          places
-                   FROM plimsoll.table_schema($1, $2)";
+        let sql = TABLE_SCHEMA;
         let statements: Vec<_> = relations
             .iter()
             .map(|relation| {
@@ -260,7 +263,11 @@ impl Server {
     }
 }
 
-fn schema(relation: &str, rows: &[Row]) -> Outcome<TableSchema> {
+/// The schema that rows of `plimsoll.table_schema` describe.
+///
+/// # Errors
+/// A `Table` failure where this client cannot read them.
+pub(crate) fn schema(relation: &str, rows: &[Row]) -> Outcome<TableSchema> {
     let mut columns = Vec::with_capacity(rows.len());
     let (mut key, mut version, mut modified, mut placed_by) = (Vec::new(), None, None, Vec::new());
     for row in rows {

@@ -24,7 +24,9 @@ mod target;
 mod tls;
 
 pub use agent::{RemoteTable, Run, RunEnd, TableNews, to_hex};
+pub(crate) use agent::{TABLE_SCHEMA, schema};
 pub use level::{Levelled, Roots, level, roots, source_rows};
 pub use session::{Login, Server};
 pub use summaries::{Call, ReadOnly, keys_of, rows_of, version_of};
+pub(crate) use target::range_text;
 pub use target::{Replica, RunTarget};

@@ -90,7 +90,8 @@ fn unsigned(row: &Row, place: usize) -> Outcome<u64> {
     Ok(number.unsigned_abs())
 }
 
-fn range_text(range: PositionRange) -> String {
+/// A range as Postgres reads it.
+pub(crate) fn range_text(range: PositionRange) -> String {
     let end = |position: Option<i64>| position.map(|position| position.to_string()).unwrap_or_default();
     let open = if range.from.is_some() { '[' } else { '(' };
     format!("{open}{},{})", end(range.from), end(range.to))

@@ -6,6 +6,7 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
+use plimsoll_core::fingerprint::Fingerprint;
 use plimsoll_core::manifest::Item;
 use plimsoll_core::store::{
     BatchLimit, Cursor, Failure, FailureKind, Outcome, PositionRange, RangeHeld, Source, SourceBatch,
@@ -104,6 +105,15 @@ impl Source for ReadAhead {
 
     fn is_scanned(&mut self, table: TableId) -> Outcome<bool> {
         self.ask(move |source| source.is_scanned(table))
+    }
+
+    fn kept(&mut self, table: TableId) -> Outcome<Option<Fingerprint>> {
+        self.ask(move |source| source.kept(table))
+    }
+
+    fn kept_ranges(&mut self, table: TableId, ranges: &[PositionRange]) -> Outcome<Option<Vec<Fingerprint>>> {
+        let ranges = ranges.to_vec();
+        self.ask(move |source| source.kept_ranges(table, &ranges))
     }
 
     fn read_batch(

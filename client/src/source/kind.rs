@@ -7,8 +7,9 @@
 use std::ops::ControlFlow;
 
 use plimsoll_core::Result;
+use plimsoll_core::fingerprint::Fingerprint;
 use plimsoll_core::schema::position_of;
-use plimsoll_core::store::{Outcome, TableId};
+use plimsoll_core::store::{Outcome, PositionRange, TableId};
 use plimsoll_core::value::{ColumnType, NumericBuf, Value};
 
 use super::plan::TablePlan;
@@ -101,6 +102,31 @@ pub trait Kind: Send + 'static {
     /// # Errors
     /// As the database says.
     fn count(&mut self, table: TableId, plan: &TablePlan) -> Outcome<u64>;
+
+    /// What all rows of a table are by a manifest that the database itself keeps, where digests of the plan's rows are
+    /// the ones in it; `None` where it has none that can be trusted. No row is read. A statement of it may fail: the
+    /// snapshot is ended then, and nothing else is asked in it.
+    ///
+    /// # Errors
+    /// As the database says, where it may answer when asked again.
+    fn kept(&mut self, table: TableId, plan: &TablePlan) -> Outcome<Option<Fingerprint>> {
+        let _ = (table, plan);
+        Ok(None)
+    }
+
+    /// What ranges hold by that manifest, one answer each.
+    ///
+    /// # Errors
+    /// As [`kept`](Self::kept).
+    fn kept_ranges(
+        &mut self,
+        table: TableId,
+        plan: &TablePlan,
+        ranges: &[PositionRange],
+    ) -> Outcome<Option<Vec<Fingerprint>>> {
+        let _ = (table, plan, ranges);
+        Ok(None)
+    }
 
     /// Whether ranges of positions are found by an index; without one all rows are read for any number of ranges.
     fn finds_positions(&mut self, table: TableId, plan: &TablePlan) -> Outcome<bool> {

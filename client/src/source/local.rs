@@ -3,6 +3,7 @@
 use plimsoll_core::digest::FingerprintKey;
 use plimsoll_core::store::{Outcome, Source};
 use plimsoll_core::value::ColumnType;
+use uuid::Uuid;
 
 use super::plan::TablePlan;
 use crate::names::Relation;
@@ -166,6 +167,12 @@ pub trait LocalDatabase: Send {
     /// # Errors
     /// Where the database cannot be read.
     fn highest_position(&mut self, plan: &TablePlan) -> Outcome<Option<i64>>;
+
+    /// Has the source take what manifests say that the database itself keeps of its tables, where it does so under this
+    /// id: rows that they prove are not read. Most kinds keep none.
+    fn use_manifests(&mut self, database_id: Uuid) {
+        let _ = database_id;
+    }
 
     /// The source of a run over these tables.
     fn into_source(self: Box<Self>, tables: Vec<TablePlan>, key: FingerprintKey) -> Box<dyn Source + Send>;

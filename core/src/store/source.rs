@@ -168,6 +168,22 @@ pub trait Source {
         Ok(false)
     }
 
+    /// What all rows of a table are by a manifest that the source keeps of them as they change, under the same key,
+    /// columns and positions, and trusts: no row is read. `None` where it keeps none.
+    fn kept(&mut self, _table: TableId) -> Outcome<Option<Fingerprint>> {
+        Ok(None)
+    }
+
+    /// What these ranges hold by that manifest, which ascend and may meet, one answer each; rows are read where they end
+    /// within a block of it. `None` where it is no longer kept.
+    fn kept_ranges(
+        &mut self,
+        _table: TableId,
+        _ranges: &[PositionRange],
+    ) -> Outcome<Option<Vec<Fingerprint>>> {
+        Ok(None)
+    }
+
     /// The next rows in order beyond `after` (`None`: from the beginning): by position and key or, where rows stand at a
     /// hash, in an order of the source's own.
     fn read_batch(

@@ -16,6 +16,7 @@
 //! | `confirm` | the second look at what was mended |
 //! | `window` | which stretches, how large, how many |
 //! | `sweep` | which ranges differ, by passes over a source without an index on positions |
+//! | `kept` | which ranges differ, by the manifests that both sides keep |
 //! | `unordered` | what else is done where rows stand at a hash |
 //! | `full_read` | the proof by reading all rows in order |
 //! | `send` | sends rows, deals with those not stored |
@@ -34,6 +35,7 @@ mod dry_run;
 mod excess;
 mod full_read;
 mod in_order;
+mod kept;
 mod ledger;
 mod memory;
 mod places;

@@ -30,6 +30,7 @@ impl Table {
     /// The stage after this one.
     pub(super) fn after(&self, stage: Stage) -> Stage {
         match stage {
+            Stage::Kept => Stage::Scanned,
             Stage::Scanned => Stage::Settled,
             Stage::Settled => Stage::Max,
             Stage::Max => Stage::Count,
@@ -59,6 +60,7 @@ impl Table {
     /// The one step of a stage that asks one thing.
     pub(super) fn question(&self) -> Option<Step<'_>> {
         match self.stage {
+            Stage::Kept => Some(Step::Kept),
             Stage::Scanned => Some(Step::IsScanned),
             Stage::Settled => Some(Step::Settled),
             Stage::Max | Stage::MaxAgain | Stage::LastMax => Some(Step::MaxPosition),
@@ -83,6 +85,10 @@ impl Table {
         let stage = self.stage;
         self.stage = self.after(stage);
         match (stage, answer) {
+            (Stage::Kept, Answer::Kept(held)) => {
+                self.kept = held.is_some();
+                self.local_rows = held.map(|held| held.row_count());
+            }
             (Stage::Scanned, Answer::Scanned(scanned)) => self.scanned = scanned,
             (Stage::Settled, Answer::Position(settled)) => self.settled = settled,
             (Stage::Max, Answer::Position(max)) => self.local_max = max,
@@ -135,6 +141,7 @@ impl Table {
     fn task_of(&mut self, stage: Stage, now: i64) -> Task {
         let hashed = self.input.shape.hashed;
         match stage {
+            Stage::Kept => Task::Ask,
             Stage::Scanned if hashed => Task::Ask,
             Stage::Settled | Stage::Max if !hashed => Task::Ask,
             Stage::LastToken => Task::Ask,
@@ -145,6 +152,8 @@ impl Table {
                 let keys = self.ledger.known_keys(false);
                 task(Send::keys(keys, &mut self.ledger), Task::Send)
             }
+            // What it would find is found by comparing manifests.
+            Stage::TailStart if self.both_keep() => Task::None,
             Stage::TailStart if self.tail_top().is_some() && !self.stop => Task::Ask,
             Stage::Tail(range) => {
                 self.stage = self.after(stage);
@@ -159,7 +168,7 @@ impl Table {
             Stage::Beyond if !hashed => self.beyond(),
             Stage::History => {
                 // Where the tail begins next time: what was not settled when this run began, and what was left.
-                let before = self.memory.unsettled.filter(|_| self.stop);
+                let before = self.memory.unsettled.filter(|_| self.stop || self.both_keep());
                 let left = lower(self.tail_left, before);
                 self.memory.unsettled =
                     self.settled.map(|settled| left.map_or(settled, |left| left.min(settled)));
@@ -190,7 +199,7 @@ impl Table {
             }
             // Rows that are still to be read in order are missing, and would be found one window after the other.
             Stage::Windows if hashed && self.unread => Task::None,
-            Stage::Windows if self.scanned => self.pass(now),
+            Stage::Windows if self.scanned || (self.both_keep() && !self.unread) => self.pass(now),
             Stage::Windows => self.window(now),
             Stage::Delete => {
                 self.stage = self.after(stage);
@@ -245,6 +254,9 @@ impl Table {
     }
 
     fn needs_count(&mut self) -> bool {
+        if self.kept {
+            return false;
+        }
         // Without a token nothing tells of rows that went.
         let known = self.memory.seen.as_ref().filter(|seen| self.token.is_some() && seen.token == self.token);
         self.local_rows = known.and_then(|seen| seen.local_rows);

@@ -54,6 +54,10 @@ pub enum Step<'a> {
     Fingerprints(&'a [PositionRange]),
     /// Source: whether it finds the rows of a range by reading all rows alone.
     IsScanned,
+    /// Source: what all rows are by a manifest that it keeps.
+    Kept,
+    /// Source: what ranges hold by that manifest.
+    KeptRanges(&'a [PositionRange]),
     /// Source: the position below which no row can appear any more.
     Settled,
     /// Source: the rows that items of a window stand for.
@@ -116,6 +120,10 @@ pub enum Answer {
     Held(Vec<RangeHeld>),
     /// To [`Step::IsScanned`].
     Scanned(bool),
+    /// To [`Step::Kept`]; `None`: it keeps none.
+    Kept(Option<Fingerprint>),
+    /// To [`Step::KeptRanges`]; `None`: it keeps none any more.
+    KeptRanges(Option<Vec<Fingerprint>>),
     /// To [`Step::RowsOf`].
     Rows(Vec<SourceRow>),
     /// To [`Step::Lookup`].
@@ -161,6 +169,8 @@ impl Sides<'_> {
             Step::ReadWindows { ranges, rows } => Answer::Windows(source.windows(table, ranges, rows)?),
             Step::Fingerprints(ranges) => Answer::Held(source.fingerprints(table, ranges)?),
             Step::IsScanned => Answer::Scanned(source.is_scanned(table)?),
+            Step::Kept => Answer::Kept(source.kept(table)?),
+            Step::KeptRanges(ranges) => Answer::KeptRanges(source.kept_ranges(table, ranges)?),
             Step::Settled => Answer::Position(source.settled(table)?),
             Step::RowsOf(items) => Answer::Rows(source.rows_of(table, items)?),
             Step::Lookup(keys) => Answer::Found(source.lookup(table, keys)?),

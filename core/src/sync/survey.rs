@@ -1,10 +1,11 @@
 //! Comparisons that change nothing, step by step over both sides.
 
 use super::compare::{Compare, Piece};
+use super::kept::{KeptSweep, root};
 use super::ledger::Ledger;
 use super::places::beyond;
 use super::step::{Answer, Sides, Step};
-use super::sweep::Sweep;
+use super::sweep::{Sweep, Swept};
 use super::{Event, Settings};
 use crate::manifest::Item;
 use crate::short::ShortItem;
@@ -75,6 +76,9 @@ impl Survey<'_, '_> {
 
     /// Begins a comparison of the whole table: what is to be compared, and how many rows were already.
     pub fn begin(&mut self) -> Outcome<(Rest, u64)> {
+        if let Some(swept) = self.compare_kept()? {
+            return Ok(self.rest_of(swept));
+        }
         let scanned = self.ledger.shape.hashed && self.ask(Step::IsScanned)? == Answer::Scanned(true);
         if !scanned {
             return Ok((Rest::Windows(Some(PositionRange::ALL)), 0));
@@ -90,11 +94,35 @@ impl Survey<'_, '_> {
             }
             self.stopping()?;
         }
-        let swept = sweep.finish();
+        Ok(self.rest_of(sweep.finish()))
+    }
+
+    /// Compares the manifests that both sides keep; `None` where one of them keeps none.
+    fn compare_kept(&mut self) -> Outcome<Option<Swept>> {
+        let Answer::Kept(kept) = self.ask(Step::Kept)? else { return Err(unexpected()) };
+        if kept.is_none() {
+            return Ok(None);
+        }
+        let Answer::Version(version) = self.ask(Step::TableVersion)? else { return Err(unexpected()) };
+        let Some(remote) = root(&version) else { return Ok(None) };
+        self.rows = self.ledger.settings.max_window_rows.max(1);
+        let mut sweep = KeptSweep::new(remote);
+        while let Some(step) = sweep.step() {
+            let answer = self.ask(step)?;
+            if !sweep.tell(answer, &self.ledger) {
+                return Err(unexpected());
+            }
+            self.stopping()?;
+        }
+        Ok(sweep.finish())
+    }
+
+    /// What is still to be compared after all ranges were, and how many rows are equal.
+    fn rest_of(&self, swept: Swept) -> (Rest, u64) {
         let rows = swept.equal_rows;
         let mut groups = swept.groups(self.rows);
         groups.reverse();
-        Ok((Rest::Groups(groups), rows))
+        (Rest::Groups(groups), rows)
     }
 
     /// Compares the next stretch; `None` where nothing is left.

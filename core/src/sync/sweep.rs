@@ -128,7 +128,7 @@ impl Sweep {
             self.swept.rows = local.iter().map(|held| held.rows.row_count() + held.bad).sum();
         }
         self.passes += 1;
-        let (expected, known_bad) = self.expected(&local, ledger);
+        let (expected, known_bad) = expected(&self.ranges, &local, ledger);
         let mut lost = 0;
         self.swept.differing.clear();
         self.swept.lacking = 0;
@@ -159,38 +159,42 @@ impl Sweep {
             self.state = State::Ask;
         }
     }
+}
 
-    /// What the target holds in each range where it is level but for the rows that it would not take, and how many of
-    /// the source's rows there are known to have no encoding.
-    fn expected(&self, local: &[RangeHeld], ledger: &Ledger) -> (Vec<Fingerprint>, Vec<u64>) {
-        let mut expected: Vec<Fingerprint> = local.iter().map(|held| held.rows).collect();
-        let mut bad = vec![0; local.len()];
-        let place = |position: i64| {
-            let at = self.ranges.partition_point(|range| range.to.is_some_and(|to| to <= position));
-            self.ranges.get(at).is_some_and(|range| range.contains(position)).then_some(at)
-        };
-        let mut change = |position: i64, by: &dyn Fn(&mut Fingerprint, &RowDigest), digest: &RowDigest| {
-            if let Some(held) = place(position).and_then(|at| expected.get_mut(at)) {
-                by(held, digest);
-            }
-        };
-        for item in ledger.refused_items() {
-            change(item.position, &Fingerprint::remove, &item.digest);
+/// What the target holds in each range, of those in order, where it is level but for the rows that it would not take, and
+/// how many of the source's rows there are known to have no encoding.
+pub(super) fn expected(
+    ranges: &[PositionRange],
+    local: &[RangeHeld],
+    ledger: &Ledger,
+) -> (Vec<Fingerprint>, Vec<u64>) {
+    let mut expected: Vec<Fingerprint> = local.iter().map(|held| held.rows).collect();
+    let mut bad = vec![0; local.len()];
+    let place = |position: i64| {
+        let at = ranges.partition_point(|range| range.to.is_some_and(|to| to <= position));
+        ranges.get(at).is_some_and(|range| range.contains(position)).then_some(at)
+    };
+    let mut change = |position: i64, by: &dyn Fn(&mut Fingerprint, &RowDigest), digest: &RowDigest| {
+        if let Some(held) = place(position).and_then(|at| expected.get_mut(at)) {
+            by(held, digest);
         }
-        for (item, _) in ledger.kept() {
-            change(item.position, &Fingerprint::insert, &item.digest);
-        }
-        for position in ledger.bad_positions() {
-            let at = match position {
-                Some(position) => place(position),
-                None => self.ranges.first().filter(|range| range.from.is_none()).map(|_| 0),
-            };
-            if let Some(rows) = at.and_then(|at| bad.get_mut(at)) {
-                *rows += 1;
-            }
-        }
-        (expected, bad)
+    };
+    for item in ledger.refused_items() {
+        change(item.position, &Fingerprint::remove, &item.digest);
     }
+    for (item, _) in ledger.kept() {
+        change(item.position, &Fingerprint::insert, &item.digest);
+    }
+    for position in ledger.bad_positions() {
+        let at = match position {
+            Some(position) => place(position),
+            None => ranges.first().filter(|range| range.from.is_none()).map(|_| 0),
+        };
+        if let Some(rows) = at.and_then(|at| bad.get_mut(at)) {
+            *rows += 1;
+        }
+    }
+    (expected, bad)
 }
 
 /// A range in so many parts of equal length, fewer where it has not as many positions.

@@ -38,6 +38,8 @@ pub(super) struct Table {
     pub tail_left: Option<i64>,
     /// Whether the source reads all rows to find those of a range.
     pub scanned: bool,
+    /// Whether the source keeps a manifest of its rows.
+    pub kept: bool,
     /// What the passes of the run found, where it is.
     pub groups: Option<Vec<Vec<PositionRange>>>,
     /// The ranges that the comparison under way is about.
@@ -115,6 +117,7 @@ impl Table {
             settled: None,
             tail_left: None,
             scanned: false,
+            kept: false,
             groups: None,
             group: Vec::new(),
             tail_pieces: 0,
@@ -157,7 +160,7 @@ impl Table {
             return;
         }
         self.stage = match part {
-            Part::Look => Stage::Scanned,
+            Part::Look => Stage::Kept,
             Part::Level => {
                 let expected = self.expected_rows();
                 self.ledger.events.push(Event::Started { expected_rows: expected });
@@ -189,6 +192,7 @@ impl Table {
             Task::Ask => self.question(),
             Task::Compare(compare, _) => compare.step(),
             Task::Sweep(sweep) => sweep.step(),
+            Task::KeptSweep(sweep) => sweep.step(),
             Task::Send(send) | Task::Upload(send) | Task::Waiting(send) => send.step(),
             Task::Read(limit) => Some(Step::ReadBatch { after: self.cursor.as_ref(), limit: *limit }),
             Task::Excess(excess) => excess.step(),
@@ -285,6 +289,16 @@ impl Table {
                     return Ok(understood);
                 }
                 self.swept(sweep.finish());
+                understood
+            }
+            (Task::KeptSweep(mut sweep), answer) => {
+                self.memory.sweep_took = self.memory.sweep_took.saturating_add(took);
+                let understood = sweep.tell(answer, &self.ledger);
+                if sweep.step().is_some() {
+                    self.task = Task::KeptSweep(sweep);
+                    return Ok(understood);
+                }
+                self.swept_as_kept(sweep.finish());
                 understood
             }
             (Task::Read(_), Answer::Batch(batch)) => {

@@ -3,6 +3,7 @@
 use super::TableMemory;
 use super::compare::Compare;
 use super::excess::Excess;
+use super::kept::KeptSweep;
 use super::send::Send;
 use super::sweep::Sweep;
 use crate::store::{BatchLimit, Cursor, KeyId, PositionRange};
@@ -23,6 +24,7 @@ pub(super) enum Part {
 /// What comes next within a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
+    Kept,
     Scanned,
     Settled,
     Max,
@@ -71,6 +73,7 @@ pub(super) enum Task {
     Ask,
     Compare(Compare, Purpose),
     Sweep(Sweep),
+    KeptSweep(KeptSweep),
     Send(Send),
     /// Rows read in order; the cursor moves on behind them.
     Upload(Send),

@@ -83,7 +83,7 @@ impl Table {
     /// Whether a sweep is to be made now: at the latest after `sweep_interval`; sooner where something may have changed,
     /// but a long one not all the time.
     pub(super) fn sweep_is_due(&self, now: i64) -> bool {
-        let Some(last) = &self.memory.last_sweep else { return true };
+        let Some(last) = self.memory.last_sweep.as_ref().filter(|_| !self.both_keep()) else { return true };
         let settings = &self.ledger.settings;
         let age = u64::try_from(now.saturating_sub(last.ended)).unwrap_or(0);
         if age.saturating_add(settings.run_interval) >= settings.sweep_interval {
@@ -128,6 +128,9 @@ impl Table {
                 }
                 self.memory.window_from = None;
                 self.begin_sweep(now);
+                if let Some(sweep) = self.kept_sweep() {
+                    return Task::KeptSweep(sweep);
+                }
                 let rows = self.local_rows.max(self.version.row_count).unwrap_or(0);
                 let sweep = Sweep::new(rows, self.rows_of_pass());
                 if sweep.step().is_some() {
@@ -145,7 +148,10 @@ impl Table {
                     self.group = group.clone();
                     return self.compare(group, Purpose::Group);
                 }
-                None if whole => self.windows.swept(&mut self.memory),
+                None if whole => {
+                    self.windows.swept(&mut self.memory);
+                    self.settle_all();
+                }
                 None => {
                     self.dropped = true;
                     (self.memory.sweep_started, self.memory.sweep_clean) = (None, false);
@@ -178,7 +184,8 @@ impl Table {
         }
         report.windows += u64::from(swept.differing.is_empty());
         let sends_most = swept.lacking > WORTH_READING.saturating_mul(few) && swept.lacking > swept.rows / 2;
-        if sends_most && !self.input.shape.keyless && !self.rereading && !self.stop {
+        if sends_most && self.input.shape.hashed && !self.input.shape.keyless && !self.rereading && !self.stop
+        {
             self.rereading = true;
             self.memory.proof = None;
             self.stage = Stage::History;

@@ -11,6 +11,7 @@ use plimsoll_core::ranges::{RangeSummary, choose, in_order};
 use plimsoll_core::short::ShortItem;
 use plimsoll_core::sketch::Sketch;
 use plimsoll_core::store::*;
+use rand::RngExt;
 
 use super::state::{Kind, LocalRow, OTHER_SPELLING, RemoteRow, State, Table};
 
@@ -64,6 +65,30 @@ impl Source for ModelSource {
         let mut state = self.0.borrow_mut();
         state.before("is_scanned", table, &[], 0)?;
         Ok(state.tables[table].scanned)
+    }
+    fn kept(&mut self, table: TableId) -> Outcome<Option<Fingerprint>> {
+        Ok(self.kept_ranges(table, &[PositionRange::ALL])?.and_then(|held| held.first().copied()))
+    }
+    fn kept_ranges(&mut self, table: TableId, ranges: &[PositionRange]) -> Outcome<Option<Vec<Fingerprint>>> {
+        assert!(in_order(ranges), "{ranges:?}");
+        let mut state = self.0.borrow_mut();
+        if !state.tables[table].keeps_manifest {
+            return Ok(None);
+        }
+        state.before("kept", table, &[], 0)?;
+        if state.tables[table].may_distrust && state.rng.random_bool(0.1) {
+            return Ok(None);
+        }
+        let model = &state.tables[table];
+        let mut held = vec![Fingerprint::default(); ranges.len()];
+        for (key, row) in &model.local {
+            // No manifest is kept where a version is none.
+            let Some(position) = row.position(model.shape, *key) else { return Ok(None) };
+            if let Some(at) = ranges.iter().position(|range| range.contains(position)) {
+                held[at].insert(&row.item(model.shape, *key).digest);
+            }
+        }
+        Ok(Some(held))
     }
     fn fingerprints(&mut self, table: TableId, ranges: &[PositionRange]) -> Outcome<Vec<RangeHeld>> {
         assert!(in_order(ranges), "{ranges:?}");

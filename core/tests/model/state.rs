@@ -178,6 +178,9 @@ pub struct Table {
     pub planned: u64,
     /// Whether the target keeps the digest sum of its rows.
     pub keeps_sum: bool,
+    /// Whether the source keeps a manifest of its rows, and whether it may cease to.
+    pub keeps_manifest: bool,
+    pub may_distrust: bool,
     /// Whether the source reads all rows to find those of a range.
     pub scanned: bool,
     /// Whether the source cannot go on reading in order once it was closed.

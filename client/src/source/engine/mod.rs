@@ -21,6 +21,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant, SystemTime};
 
 use plimsoll_core::digest::FingerprintKey;
+use plimsoll_core::fingerprint::Fingerprint;
 use plimsoll_core::manifest::Item;
 use plimsoll_core::store::{
     BatchLimit, Cursor, Failure, Outcome, PositionRange, RangeHeld, Source, SourceBatch, SourceKey,
@@ -195,6 +196,14 @@ impl<K: Kind> Source for Engine<K> {
 
     fn is_scanned(&mut self, table: TableId) -> Outcome<bool> {
         self.with(table, |reader| Ok(!reader.kind.finds_positions(table, reader.plan)?))
+    }
+
+    fn kept(&mut self, table: TableId) -> Outcome<Option<Fingerprint>> {
+        self.with(table, |reader| Ok(reader.kind.kept(table, reader.plan)?))
+    }
+
+    fn kept_ranges(&mut self, table: TableId, ranges: &[PositionRange]) -> Outcome<Option<Vec<Fingerprint>>> {
+        self.with(table, |reader| Ok(reader.kind.kept_ranges(table, reader.plan, ranges)?))
     }
 
     fn fingerprints(&mut self, table: TableId, ranges: &[PositionRange]) -> Outcome<Vec<RangeHeld>> {

@@ -6,6 +6,7 @@
 //! | `shape` | what values of a type look like, and which managed type is proposed for it |
 //! | `session` | the connection, and the transaction of a call |
 //! | `source` | rows of queries |
+//! | `kept` | manifests that the database itself keeps |
 //! | `dialect` | statements |
 //! | `row` | rows, and values that are bound again |
 //! | `decode`, `nested` | values from Postgres' binary form |
@@ -15,6 +16,7 @@ mod catalogue;
 mod decode;
 mod dialect;
 mod error;
+mod kept;
 pub mod nested;
 mod row;
 mod session;
@@ -28,6 +30,7 @@ use std::collections::HashMap;
 use plimsoll_core::digest::FingerprintKey;
 use plimsoll_core::store::{Outcome, Source};
 use plimsoll_core::value::ColumnType;
+use uuid::Uuid;
 
 use super::local::{Holds, LocalColumn, LocalDatabase, LocalTable, Part};
 use super::plan::TablePlan;
@@ -36,6 +39,7 @@ use crate::names::Relation;
 use crate::server::address::Address;
 use catalogue::{Described, Found, quoted};
 use decode::fits;
+use kept::Keeper;
 use session::Session;
 use shape::{Shape, Types, proposed};
 use source::{PostgresSource, ReadTable};
@@ -47,6 +51,8 @@ pub struct Postgres {
     types: Types,
     /// The tables looked at so far, by the name that they were given.
     tables: HashMap<String, Described>,
+    /// The database whose manifests are used.
+    manifests_of: Option<Uuid>,
 }
 
 impl Postgres {
@@ -55,7 +61,12 @@ impl Postgres {
     /// # Errors
     /// A `Run` failure where the address, the user or the server is not one to read from, `Passing` where nothing answers.
     pub fn open(address: Address) -> Outcome<Self> {
-        Ok(Postgres { session: Session::open(address)?, types: Types::default(), tables: HashMap::new() })
+        Ok(Postgres {
+            session: Session::open(address)?,
+            types: Types::default(),
+            tables: HashMap::new(),
+            manifests_of: None,
+        })
     }
 
     fn find(&mut self, name: &str) -> Outcome<Found> {
@@ -216,9 +227,14 @@ impl LocalDatabase for Postgres {
         self.session.highest(plan, place, &table)
     }
 
+    fn use_manifests(&mut self, database_id: Uuid) {
+        self.manifests_of = Some(database_id);
+    }
+
     fn into_source(self: Box<Self>, tables: Vec<TablePlan>, key: FingerprintKey) -> Box<dyn Source + Send> {
         let read = tables.iter().map(|plan| self.read_table(plan)).collect();
-        let source = PostgresSource::new(self.session, read);
+        let keeper = self.manifests_of.map(|database_id| Keeper::new(database_id, key.clone()));
+        let source = PostgresSource::new(self.session, read, keeper);
         Box::new(super::engine::Engine::new(source, tables, key))
     }
 }

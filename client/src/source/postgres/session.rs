@@ -90,7 +90,7 @@ impl Session {
     }
 
     /// The role that reads.
-    fn role(&self) -> &str {
+    pub fn role(&self) -> &str {
         self.address.config.get_user().unwrap_or_default()
     }
 
@@ -141,15 +141,23 @@ impl Session {
     /// As [`begin`](Self::begin).
     pub fn catalogue<T>(&mut self, work: impl AsyncFnOnce(&Client) -> Result<T, Error>) -> Outcome<T> {
         self.begin()?;
-        let answer = match &self.begun {
-            None => Err(passing("no connection")),
-            Some(begun) => begun.with_dependent(|_, transaction| {
-                let answer = self.runtime.block_on(work(transaction.client()));
-                answer.map_err(|error| failure(&error, self.role(), None))
-            }),
-        };
+        let answer = self.ask(work);
         self.end();
         answer
+    }
+
+    /// Asks something in the snapshot that was begun.
+    ///
+    /// # Errors
+    /// What the server says: the snapshot is no good any more. No snapshot was begun: `Passing`.
+    pub fn ask<T>(&self, work: impl AsyncFnOnce(&Client) -> Result<T, Error>) -> Outcome<T> {
+        let Some(begun) = &self.begun else {
+            return Err(passing("no snapshot of the local database was begun"));
+        };
+        begun.with_dependent(|_, transaction| {
+            let answer = self.runtime.block_on(work(transaction.client()));
+            answer.map_err(|error| failure(&error, self.role(), None))
+        })
     }
 
     /// Hands the rows of a statement to `each`.

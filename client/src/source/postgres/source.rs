@@ -2,10 +2,12 @@
 
 use std::ops::ControlFlow;
 
-use plimsoll_core::store::{Outcome, TableId};
+use plimsoll_core::fingerprint::Fingerprint;
+use plimsoll_core::store::{Outcome, PositionRange, TableId};
 use plimsoll_core::value::{ColumnType, Value};
 use tokio_postgres::{Column, Row};
 
+use super::kept::Keeper;
 use super::row::{Bound, PostgresRow};
 use super::session::{Fetch, Next, Session};
 use super::shape::{Operators, Shape};
@@ -69,12 +71,14 @@ impl ReadTable {
 pub struct PostgresSource {
     session: Session,
     tables: Vec<ReadTable>,
+    /// What tells of the manifests that the database keeps itself, where they are used.
+    keeper: Option<Keeper>,
 }
 
 impl PostgresSource {
     /// The source over these tables.
-    pub fn new(session: Session, tables: Vec<ReadTable>) -> Self {
-        PostgresSource { session, tables }
+    pub fn new(session: Session, tables: Vec<ReadTable>, keeper: Option<Keeper>) -> Self {
+        PostgresSource { session, tables, keeper }
     }
 }
 
@@ -110,7 +114,7 @@ impl Kind for PostgresSource {
         query: &Query<'_>,
         each: &mut dyn FnMut(&PostgresRow<'_>) -> ControlFlow<()>,
     ) -> Outcome<()> {
-        let PostgresSource { session, tables } = self;
+        let PostgresSource { session, tables, .. } = self;
         let table = &mut tables[query.table];
         let rendered = render(table, query);
         let version = table.version_shape(query.plan);
@@ -169,7 +173,32 @@ impl Kind for PostgresSource {
         }
     }
 
-    fn count(&mut self, _: TableId, plan: &TablePlan) -> Outcome<u64> {
+    fn kept(&mut self, table: TableId, plan: &TablePlan) -> Outcome<Option<Fingerprint>> {
+        match &mut self.keeper {
+            Some(keeper) => keeper.root(&self.session, table, plan),
+            None => Ok(None),
+        }
+    }
+
+    fn kept_ranges(
+        &mut self,
+        table: TableId,
+        plan: &TablePlan,
+        ranges: &[PositionRange],
+    ) -> Outcome<Option<Vec<Fingerprint>>> {
+        match &mut self.keeper {
+            Some(keeper) => keeper.ranges(&self.session, table, plan, ranges),
+            None => Ok(None),
+        }
+    }
+
+    fn count(&mut self, table: TableId, plan: &TablePlan) -> Outcome<u64> {
+        if let Some(held) = self.kept(table, plan)? {
+            return Ok(held.row_count());
+        }
+        if self.keeper.as_mut().is_some_and(Keeper::take_failed) {
+            self.session.begin()?;
+        }
         let sql = format!("SELECT count(*) FROM {}{}", plan.relation, plan.where_clause());
         let mut count = 0i64;
         self.session.rows(&sql, &[], Fetch::All, &plan.relation, |row| {
