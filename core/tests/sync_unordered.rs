@@ -326,3 +326,22 @@ fn damage_of_a_keyless_replica_is_undone_exactly() {
     assert!(model.is_equal(0), "{report:?}");
     assert_eq!((report.tables[0].inserted, report.tables[0].deleted), (20, 30));
 }
+
+#[test]
+fn many_altered_rows_without_a_key_cost_few_readings_of_the_source() {
+    let mut model = model(KEYLESS, true, 800);
+    (model.settings.window_rows, model.settings.max_window_rows) = (800, 800);
+    model.settings.delete_rows = 10;
+    model.run();
+    model.with(|state| {
+        let altered = state.tables[0].remote.values_mut().step_by(2);
+        altered.for_each(|row| row.value += 1_000_000);
+        let more = std::mem::take(&mut state.tables[0].local).into_iter().skip(100);
+        state.tables[0].local = more.collect();
+        state.touch();
+    });
+    let report = model.run();
+    assert_eq!((report.tables[0].status, report.tables[0].deleted), (Status::Level, 450));
+    let passes = ["fingerprints", "window", "windows", "rows_of"].map(|step| model.called(step));
+    assert!(passes.iter().sum::<usize>() <= 8, "{passes:?} readings of all rows");
+}

@@ -2,14 +2,15 @@
 //! before the delete. A key that the source has is sent instead of deleted.
 //!
 //! A keyless table's rows have nothing to be looked up by. There both sides are asked once more what they have at
-//! those positions, the source right before the delete, and only copies beyond the source's count are deleted.
+//! those positions, the source right before the deletes, and only copies beyond the source's count are deleted. The source
+//! may read all its rows for that, so the rows of several deletes are judged together.
 
 use std::collections::HashMap;
 
 use super::Event;
 use super::ledger::Ledger;
 use super::places::{joined, point};
-use super::send::Send;
+use super::send::{Send, take_front};
 use super::step::{Answer, Step};
 use crate::manifest::KeyedItem;
 use crate::reconcile::{Question, Reply};
@@ -18,6 +19,14 @@ use crate::store::{
     BatchKind, BatchRecord, Failure, PositionRange, SourceKey, SourceRecord, SourceWindow, TableShape,
 };
 
+/// So many deletes' rows of a keyless table are judged together: a delete is soon after it was judged, and a pass over a
+/// large source seldom.
+const DELETES_AT_ONCE: usize = 20;
+/// Bytes of the keys of such rows, about: a keyless row is its own key.
+const KEY_BYTES_AT_ONCE: usize = 4 << 20;
+/// Positions that the target is asked about at once.
+const PLACES_AT_ONCE: usize = 1_000;
+
 #[derive(Debug)]
 enum State {
     Keys,
@@ -25,14 +34,14 @@ enum State {
         keyed: Vec<KeyedItem>,
         keys: Vec<SourceKey>,
     },
-    /// What the target has at these positions, which hold the rows.
+    /// What the target has at these positions, which hold the rows; of the first ones it is known.
     Remote {
-        keyed: Vec<KeyedItem>,
         places: Vec<PositionRange>,
+        known: usize,
+        remote: Vec<ShortItem>,
     },
     /// What the source has there.
     Local {
-        keyed: Vec<KeyedItem>,
         places: Vec<PositionRange>,
         remote: Vec<ShortItem>,
     },
@@ -46,6 +55,8 @@ enum State {
 pub(super) struct Excess {
     rest: Vec<ShortItem>,
     chunk: Vec<ShortItem>,
+    /// Rows of a keyless table that are judged together, or were, and are to be deleted.
+    keyed: Vec<KeyedItem>,
     send: Vec<SourceRecord>,
     /// Rows looked up so far, and how many of them the source did not have.
     looked_up: (u64, u64),
@@ -57,6 +68,7 @@ impl Excess {
         let mut excess = Excess {
             rest: items,
             chunk: Vec::new(),
+            keyed: Vec::new(),
             send: Vec::new(),
             looked_up: (0, 0),
             state: State::Done,
@@ -69,7 +81,9 @@ impl Excess {
         match &self.state {
             State::Keys => Some(Step::KeysOf(&self.chunk)),
             State::Lookup { keys, .. } => Some(Step::Lookup(keys)),
-            State::Remote { places, .. } => Some(Step::Ask(Question::Items(places))),
+            State::Remote { places, known, .. } => {
+                Some(Step::Ask(Question::Items(next_places(places, *known))))
+            }
             State::Local { places, .. } => Some(Step::ReadWindows { ranges: places, rows: u64::MAX }),
             State::Delete(rows) => Some(Step::Delete { rows, planned: self.planned(rows.len()) }),
             State::Send(send) => send.step(),
@@ -87,21 +101,23 @@ impl Excess {
     fn planned(&self, now: usize) -> u64 {
         let (looked_up, gone) = self.looked_up;
         let rest = u128::from(gone) * self.rest.len() as u128 / u128::from(looked_up.max(1));
-        u64::try_from(rest).unwrap_or(u64::MAX).saturating_add(now as u64)
+        u64::try_from(rest).unwrap_or(u64::MAX).saturating_add((now + self.keyed.len()) as u64)
     }
 
     /// Rows not yet dealt with.
     pub fn left(&self) -> usize {
-        self.rest.len() + self.chunk.len()
+        self.rest.len() + self.chunk.len() + self.keyed.len()
     }
 
     /// Before a step is tried again: what was looked up a while ago says nothing of a delete now.
     pub fn look_again(&mut self, shape: TableShape) {
         match &mut self.state {
-            State::Delete(keyed) | State::Local { keyed, .. } => {
-                let keyed = std::mem::take(keyed);
-                self.state = judging(keyed, shape);
+            State::Delete(keyed) if shape.keyless => {
+                self.keyed.append(keyed);
+                self.state = self.judging();
             }
+            State::Delete(keyed) => self.state = looking_up(std::mem::take(keyed)),
+            State::Local { .. } => self.state = self.judging(),
             _ => {}
         }
     }
@@ -114,24 +130,30 @@ impl Excess {
         match (std::mem::replace(&mut self.state, State::Done), answer) {
             (State::Keys, Answer::Keys(keyed)) => {
                 self.chunk.clear();
-                if !keyed.is_empty() {
-                    self.state = judging(keyed, ledger.shape);
+                if ledger.shape.keyless {
+                    self.keyed.extend(keyed);
+                    if self.gather(ledger) {
+                        return Ok(true);
+                    }
+                } else if !keyed.is_empty() {
+                    self.state = looking_up(keyed);
                     return Ok(true);
                 }
             }
-            (State::Remote { keyed, places }, Answer::Reply(Reply::Items(remote))) => {
-                self.state = State::Local { keyed, places, remote };
+            (State::Remote { places, known, mut remote }, Answer::Reply(Reply::Items(items))) => {
+                let known = known + next_places(&places, known).len();
+                remote.extend(items);
+                self.state = match known < places.len() {
+                    true => State::Remote { places, known, remote },
+                    false => State::Local { places, remote },
+                };
                 return Ok(true);
             }
-            (State::Local { keyed, places, remote }, Answer::Windows(windows)) => {
+            (State::Local { places, remote }, Answer::Windows(windows)) => {
                 if !windows.iter().map(|window| window.range).eq(places) {
                     return Ok(false);
                 }
-                let gone = self.surplus(keyed, remote, &windows);
-                if !gone.is_empty() {
-                    self.state = State::Delete(gone);
-                    return Ok(true);
-                }
+                self.leave_surplus(remote, &windows);
             }
             (State::Lookup { keyed, .. }, Answer::Found(found)) => {
                 if found.len() != keyed.len() {
@@ -157,6 +179,7 @@ impl Excess {
                 // The guard is spent: asking for more would change nothing.
                 if deleted.held > 0 {
                     self.rest.clear();
+                    self.keyed.clear();
                 }
             }
             (State::Send(mut send), answer) => {
@@ -202,26 +225,39 @@ impl Excess {
         gone
     }
 
-    /// The rows of which the target has more copies than the source, as often as it has more and they are listed.
-    fn surplus(
-        &mut self,
-        keyed: Vec<KeyedItem>,
-        remote: Vec<ShortItem>,
-        windows: &[SourceWindow],
-    ) -> Vec<KeyedItem> {
+    /// Leaves the rows of which the target has more copies than the source, as often as it has more and they are listed.
+    fn leave_surplus(&mut self, remote: Vec<ShortItem>, windows: &[SourceWindow]) {
         let mut surplus: HashMap<ShortItem, i64> = HashMap::new();
         remote.into_iter().for_each(|item| *surplus.entry(item).or_default() += 1);
         let local = windows.iter().flat_map(|window| &window.items);
         local.for_each(|item| *surplus.entry(item.into()).or_default() -= 1);
-        self.looked_up.0 += keyed.len() as u64;
-        let mut gone = keyed;
-        gone.retain(|row| {
+        self.looked_up.0 += self.keyed.len() as u64;
+        self.keyed.retain(|row| {
             let left = surplus.entry(ShortItem::from(&row.item)).or_default();
             *left -= 1;
             *left >= 0
         });
-        self.looked_up.1 += gone.len() as u64;
-        gone
+        self.looked_up.1 += self.keyed.len() as u64;
+    }
+
+    /// Goes on to more rows of a keyless table that are judged together, or to judge them; `false` where there are none.
+    fn gather(&mut self, ledger: &Ledger) -> bool {
+        let rows = ledger.settings.delete_rows.max(1);
+        let bytes: usize = self.keyed.iter().map(|row| row.key.len()).sum();
+        let full = self.keyed.len() >= rows.saturating_mul(DELETES_AT_ONCE) || bytes >= KEY_BYTES_AT_ONCE;
+        if !full && !self.rest.is_empty() {
+            self.chunk = take_front(&mut self.rest, rows);
+            self.state = State::Keys;
+        } else if !self.keyed.is_empty() {
+            self.state = self.judging();
+        }
+        !matches!(self.state, State::Done)
+    }
+
+    /// How it is found out which of a keyless table's rows the source has not, or less often.
+    fn judging(&self) -> State {
+        let places = joined(self.keyed.iter().map(|row| point(row.item.position)).collect());
+        State::Remote { places, known: 0, remote: Vec::new() }
     }
 
     fn settle(&mut self, ledger: &mut Ledger) {
@@ -232,22 +268,26 @@ impl Excess {
                 return;
             }
         }
-        if self.rest.is_empty() {
-            self.state = State::Done;
-            return;
-        }
-        let rest = self.rest.split_off(ledger.settings.delete_rows.max(1).min(self.rest.len()));
-        self.chunk = std::mem::replace(&mut self.rest, rest);
-        self.state = State::Keys;
+        let rows = ledger.settings.delete_rows.max(1);
+        self.state = if !self.keyed.is_empty() {
+            State::Delete(take_front(&mut self.keyed, rows))
+        } else if !self.rest.is_empty() {
+            self.chunk = take_front(&mut self.rest, rows);
+            State::Keys
+        } else {
+            State::Done
+        };
     }
 }
 
+/// As many places as may be asked about at once, behind those of which it is known.
+fn next_places(places: &[PositionRange], known: usize) -> &[PositionRange] {
+    let rest = places.get(known..).unwrap_or_default();
+    &rest[..rest.len().min(PLACES_AT_ONCE)]
+}
+
 /// How it is found out which of these rows the source has not.
-fn judging(keyed: Vec<KeyedItem>, shape: TableShape) -> State {
-    if shape.keyless {
-        let places = joined(keyed.iter().map(|row| point(row.item.position)).collect());
-        return State::Remote { keyed, places };
-    }
+fn looking_up(keyed: Vec<KeyedItem>) -> State {
     let keys = keyed.iter().map(|row| SourceKey::Encoded(row.key.clone())).collect();
     State::Lookup { keyed, keys }
 }

@@ -403,7 +403,8 @@ impl Send {
     }
 }
 
-fn take_front<T>(list: &mut Vec<T>, count: usize) -> Vec<T> {
+/// Takes so many off the front of a list.
+pub(super) fn take_front<T>(list: &mut Vec<T>, count: usize) -> Vec<T> {
     let rest = list.split_off(count.min(list.len()));
     std::mem::replace(list, rest)
 }
