@@ -1,7 +1,7 @@
 //! Tables whose rows stand at a hash, have no key, or are found by reading all of them; and late commits.
 mod model;
 
-use model::{Kind, LocalRow, Model, RemoteRow};
+use model::{Kind, LocalRow, Model, RemoteRow, UNSEEN};
 use plimsoll_core::store::{Failure, FailureKind, TableShape};
 use plimsoll_core::sync::{DifferenceKind, Settings, Status};
 
@@ -325,6 +325,30 @@ fn damage_of_a_keyless_replica_is_undone_exactly() {
     let report = model.run();
     assert!(model.is_equal(0), "{report:?}");
     assert_eq!((report.tables[0].inserted, report.tables[0].deleted), (20, 30));
+}
+
+#[test]
+fn equal_counts_and_short_sums_of_all_ranges_prove_nothing_where_the_whole_sums_differ() {
+    for keeps_sum in [true, false] {
+        let model = level(HASHED, true, 3_000);
+        model.with(|state| {
+            state.touch();
+            state.tables[0].keeps_sum = keeps_sum;
+            state.tables[0].remote.get_mut(&17).expect("a row").value ^= UNSEEN;
+        });
+        for _ in 0..2 {
+            let status = model.run().tables[0].status;
+            assert_eq!(status, Status::CountsAgree, "keeps its sum: {keeps_sum}");
+        }
+        let (report, differences) = model.verify(0);
+        assert_eq!((report.level, report.altered), (false, 1), "keeps its sum: {keeps_sum}");
+        assert_eq!(differences.len(), 1);
+        model.with(|state| {
+            state.tables[0].remote.get_mut(&17).expect("a row").value ^= UNSEEN;
+        });
+        assert_eq!(model.run().tables[0].status, Status::Level, "keeps its sum: {keeps_sum}");
+        assert!(model.verify(0).0.level);
+    }
 }
 
 #[test]

@@ -34,6 +34,7 @@ pub(super) fn conclude(table: &mut Table, now: i64) {
         remote_modified: version.max_modified,
         remote_sum: version.sum,
     };
+    let holds_the_whole = table.holds_the_whole();
     let mended = table.unconfirmed.is_empty() && table.confirming.is_empty();
     let memory = &mut table.memory;
     memory.sweep_clean &= mended;
@@ -46,7 +47,11 @@ pub(super) fn conclude(table: &mut Table, now: i64) {
     if let Some(ended) = table.windows.ended.filter(|_| mended) {
         memory.stale_known = ended.settled && table.ledger.kept_count() <= MOST_STALE;
         memory.proved_at = Some(ended.started);
-        memory.proof = (ended.quiet && quiet).then(|| seen.clone());
+        memory.proof = (ended.quiet && quiet && holds_the_whole != Some(false)).then(|| seen.clone());
+        // Rows moved while it was swept, on one side or the other: the next run looks again.
+        if let Some(last) = memory.last_sweep.as_mut().filter(|_| holds_the_whole == Some(false)) {
+            last.token = None;
+        }
     }
     if table.ledger.report.windows > 0 {
         memory.compared_at = Some(now);

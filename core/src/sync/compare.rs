@@ -51,6 +51,19 @@ impl Piece {
     }
 }
 
+/// The rows that are not among others, or more often, in order.
+fn without(rows: &Rows, others: &Rows) -> Vec<ShortItem> {
+    let mut others = others.iter().peekable();
+    let mut left: Vec<ShortItem> = Vec::new();
+    for item in rows.iter() {
+        while others.next_if(|other| *other < item).is_some() {}
+        if others.next_if_eq(&item).is_none() {
+            left.push(*item);
+        }
+    }
+    left
+}
+
 /// Compares the beginning of some stretches. Where the answer ends before they do, go on from there.
 #[derive(Debug)]
 pub(super) struct Compare {
@@ -70,6 +83,8 @@ enum State {
     Read,
     Ask,
     Reconcile(Box<Reconcile>),
+    /// All rows: whole sums differ and short ones are equal by chance.
+    Items,
     Done,
 }
 
@@ -95,6 +110,7 @@ impl Compare {
             (State::Ask, [range]) => Some(Step::Fingerprint(*range)),
             (State::Ask, ranges) => Some(Step::Ask(Question::Summaries(ranges))),
             (State::Reconcile(machine), _) => machine.step().map(|(_, question)| Step::Ask(question)),
+            (State::Items, ranges) => Some(Step::Ask(Question::Items(ranges))),
             (State::Done, _) => None,
         }
     }
@@ -106,10 +122,22 @@ impl Compare {
             (State::Read, Answer::Windows(windows)) => self.read(windows, ledger),
             (State::Ask, Answer::Fingerprint(remote)) => {
                 let [range] = self.ranges[..] else { return false };
-                if remote == self.expected(ledger) {
+                let expected = self.expected(ledger);
+                if remote == expected {
                     return true;
                 }
-                self.reconcile(&[RangeSummary::new(range, &remote)], ledger)
+                let remote = RangeSummary::new(range, &remote);
+                if remote.agrees(&RangeSummary::new(range, &expected)) {
+                    self.state = State::Items;
+                    return true;
+                }
+                self.reconcile(&[remote], ledger)
+            }
+            (State::Items, Answer::Reply(Reply::Items(remote))) => {
+                let (local, remote) = (self.expected_rows(ledger), Rows::new(remote));
+                let (local_only, remote_only) = (without(&local, &remote), without(&remote, &local));
+                self.found(Found { local_only, remote_only, end: None }, ledger);
+                true
             }
             (State::Ask, Answer::Reply(Reply::Summaries(remote))) => {
                 remote.iter().map(|part| part.range).eq(self.ranges.iter().copied())

@@ -52,7 +52,8 @@ impl Table {
             Stage::Confirm => Stage::LastToken,
             Stage::LastToken => Stage::LastMax,
             Stage::LastMax => Stage::LastVersion,
-            Stage::LastVersion => Stage::LastCount,
+            Stage::LastVersion => Stage::LastAll,
+            Stage::LastAll => Stage::LastCount,
             Stage::LastCount => Stage::Conclude,
         }
     }
@@ -74,7 +75,7 @@ impl Table {
             Stage::Held => Some(Step::Ask(Question::Items(&[PositionRange::ALL]))),
             Stage::Version | Stage::LastVersion => Some(Step::TableVersion),
             Stage::ReadUntil | Stage::LastToken => Some(Step::ChangeToken),
-            Stage::All => Some(Step::Fingerprint(PositionRange::ALL)),
+            Stage::All | Stage::LastAll => Some(Step::Fingerprint(PositionRange::ALL)),
             Stage::Confirm => Some(self.confirming.last()?.question()),
             _ => None,
         }
@@ -127,6 +128,7 @@ impl Table {
             }
             (Stage::ReadUntil, Answer::Token(token)) => self.read_until(&token),
             (Stage::All, Answer::Fingerprint(remote)) => self.full_read.remote = Some(remote),
+            (Stage::LastAll, Answer::Fingerprint(remote)) => self.all_at_last = Some(remote),
             (Stage::Confirm, answer) => return self.checked(&answer),
             (Stage::LastToken, Answer::Token(token)) => self.disturbed |= token != self.token,
             (Stage::MaxAgain | Stage::LastMax, Answer::Position(max)) => {
@@ -216,6 +218,7 @@ impl Table {
             }
             Stage::Confirm => self.confirm(now),
             Stage::LastMax if !hashed && (self.disturbed || self.token.is_none()) => Task::Ask,
+            Stage::LastAll if self.asks_for_whole() => Task::Ask,
             Stage::LastCount if self.recount_may_help(self.disturbed) => Task::Ask,
             Stage::Conclude => {
                 self.stage = Stage::Over;

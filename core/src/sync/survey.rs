@@ -10,11 +10,13 @@ use super::{Event, Settings};
 use crate::manifest::Item;
 use crate::short::ShortItem;
 use crate::store::{
-    Failure, FailureKind, Outcome, PositionRange, SourceKey, SourceRecord, TableId, TableShape,
+    Failure, FailureKind, Outcome, PositionRange, SourceKey, SourceRecord, TableId, TableShape, TableVersion,
 };
 
 /// Rows whose keys are asked for at once.
 pub(super) const KEYS_AT_ONCE: usize = 1_000;
+/// How often a table is swept where ranges agree and the whole does not.
+const MOST_SWEEPS: u32 = 3;
 
 /// A comparison of one whole table.
 pub(super) struct Survey<'a, 'b> {
@@ -85,7 +87,20 @@ impl Survey<'_, '_> {
         }
         self.rows = self.ledger.settings.max_window_rows.max(1);
         let Answer::Count(rows) = self.ask(Step::CountRows)? else { return Err(unexpected()) };
-        let Answer::Version(version) = self.ask(Step::TableVersion)? else { return Err(unexpected()) };
+        for _ in 0..MOST_SWEEPS {
+            let swept = self.sweep(rows)?;
+            if swept.differing.is_empty() && !self.holds_the_whole(&swept)? {
+                continue;
+            }
+            return Ok(self.rest_of(swept));
+        }
+        // Rows move all the time, or sums are equal by chance: each row is looked at.
+        Ok((Rest::Windows(Some(PositionRange::ALL)), 0))
+    }
+
+    /// The passes that tell which ranges differ.
+    fn sweep(&mut self, rows: u64) -> Outcome<Swept> {
+        let version = self.version()?;
         let mut sweep = Sweep::new(rows.max(version.row_count.unwrap_or(0)), self.rows);
         while let Some(step) = sweep.step() {
             let answer = self.ask(step)?;
@@ -94,7 +109,23 @@ impl Survey<'_, '_> {
             }
             self.stopping()?;
         }
-        Ok(self.rest_of(sweep.finish()))
+        Ok(sweep.finish())
+    }
+
+    /// Whether the target's whole digest sum is that of the rows that the passes found, where it can be said.
+    fn holds_the_whole(&mut self, swept: &Swept) -> Outcome<bool> {
+        let Some(whole) = swept.whole.filter(|_| self.ledger.counts() == (0, 0)) else { return Ok(true) };
+        match root(&self.version()?) {
+            Some(remote) => Ok(remote == whole),
+            None => Ok(self.ask(Step::Fingerprint(PositionRange::ALL))? == Answer::Fingerprint(whole)),
+        }
+    }
+
+    fn version(&mut self) -> Outcome<TableVersion> {
+        match self.ask(Step::TableVersion)? {
+            Answer::Version(version) => Ok(version),
+            _ => Err(unexpected()),
+        }
     }
 
     /// Compares the manifests that both sides keep; `None` where one of them keeps none.
@@ -103,8 +134,7 @@ impl Survey<'_, '_> {
         if kept.is_none() {
             return Ok(None);
         }
-        let Answer::Version(version) = self.ask(Step::TableVersion)? else { return Err(unexpected()) };
-        let Some(remote) = root(&version) else { return Ok(None) };
+        let Some(remote) = root(&self.version()?) else { return Ok(None) };
         self.rows = self.ledger.settings.max_window_rows.max(1);
         let mut sweep = KeptSweep::new(remote);
         while let Some(step) = sweep.step() {

@@ -28,6 +28,8 @@ const FEWEST_ROWS: u64 = 16;
 pub(super) struct Swept {
     /// Rows of the source.
     pub rows: u64,
+    /// All of those that can be encoded, as the first pass found them; `None`: no pass was made.
+    pub whole: Option<Fingerprint>,
     /// Those of them in ranges that do not differ, and how many of these the target has not because it would not take
     /// them.
     pub equal_rows: u64,
@@ -126,6 +128,9 @@ impl Sweep {
     fn compare(&mut self, remote: &[RangeSummary], local: Vec<RangeHeld>, ledger: &Ledger) {
         if self.passes == 0 {
             self.swept.rows = local.iter().map(|held| held.rows.row_count() + held.bad).sum();
+            let mut whole = Fingerprint::default();
+            local.iter().for_each(|held| whole.combine(&held.rows));
+            self.swept.whole = Some(whole);
         }
         self.passes += 1;
         let (expected, known_bad) = expected(&self.ranges, &local, ledger);

@@ -10,6 +10,7 @@ use super::step::{Answer, Step};
 use super::task::{BatchEnd, Part, Stage, Task, Until};
 use super::window::Windows;
 use super::{Event, Settings, TableInput, TableMemory};
+use crate::fingerprint::Fingerprint;
 use crate::short::ShortItem;
 use crate::store::{Cursor, Failure, FailureKind, Outcome, PositionRange, TableVersion};
 
@@ -52,6 +53,10 @@ pub(super) struct Table {
     pub unread: bool,
     /// Whether rows are passed by that the target has.
     pub passing_by: bool,
+    /// All rows of the source, as the passes of the run found them.
+    pub whole: Option<Fingerprint>,
+    /// All rows of the target at the end of the run, where it had to be asked for them.
+    pub all_at_last: Option<Fingerprint>,
     /// Rows of a keyless table that the target has, and were not yet met when reading in order.
     pub passed_by: HashMap<ShortItem, u32>,
     /// The last row read in order.
@@ -124,6 +129,8 @@ impl Table {
             rereading: false,
             unread: false,
             passing_by: false,
+            whole: None,
+            all_at_last: None,
             passed_by: HashMap::new(),
             cursor: None,
             reading: false,

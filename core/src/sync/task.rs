@@ -50,6 +50,7 @@ pub(super) enum Stage {
     LastToken,
     LastMax,
     LastVersion,
+    LastAll,
     LastCount,
     Conclude,
     Over,

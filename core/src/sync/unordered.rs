@@ -2,6 +2,7 @@
 //! beyond is compared, and what is new is not read behind a cursor: rows are read in an order of the source's own
 //! where the target lacks most of them, and else found by sweeps, which are made when something may have changed.
 
+use super::kept::root;
 use super::sweep::{Sweep, Swept};
 use super::table::Table;
 use super::task::{Purpose, Stage, Task};
@@ -172,6 +173,20 @@ impl Table {
         self.windows.begin(&mut self.memory, now)
     }
 
+    /// Whether only a question, for which the target reads all its rows, tells whether it holds what the passes of the run
+    /// found.
+    pub(super) fn asks_for_whole(&self) -> bool {
+        self.whole.is_some() && self.windows.is_done() && root(&self.version).is_none() && !self.stop
+    }
+
+    /// Whether the target's whole digest sum at the end of the run is that of all rows as the first pass found them: the
+    /// passes compared counts and short sums of ranges, and short sums alone prove nothing. `None` where it cannot be
+    /// said, because rows are not stored or no pass was made.
+    pub(super) fn holds_the_whole(&self) -> Option<bool> {
+        let whole = self.whole.filter(|_| self.ledger.counts() == (0, 0))?;
+        Some(self.all_at_last.or(root(&self.version)) == Some(whole))
+    }
+
     /// Takes what the passes found.
     pub(super) fn swept(&mut self, swept: Swept) {
         let few = self.rows_of_pass();
@@ -191,6 +206,7 @@ impl Table {
             self.stage = Stage::History;
             return;
         }
+        self.whole = swept.whole;
         let mut groups = swept.groups(few);
         groups.reverse();
         self.groups = Some(groups);

@@ -13,7 +13,7 @@ use plimsoll_core::sync::{
     Difference, Event, RunReport, Settings, TableInput, TableMemory, VerifyReport, World, run, verify,
 };
 pub use sides::{ModelSource, ModelTarget, storable};
-pub use state::{Call, Hook, Kind, LocalRow, OTHER_SPELLING, RemoteRow, State, Table, key_bytes};
+pub use state::{Call, Hook, Kind, LocalRow, OTHER_SPELLING, RemoteRow, State, Table, UNSEEN, key_bytes};
 
 pub struct ModelWorld(pub Rc<RefCell<State>>);
 

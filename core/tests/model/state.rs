@@ -49,13 +49,17 @@ pub fn key_bytes(key: u64) -> Vec<u8> {
     key.to_be_bytes().to_vec()
 }
 
+/// A bit of a row's value that is in no short sum: what short sums confuse by chance.
+pub const UNSEEN: u32 = 1 << 31;
+
 /// The model's own digest: of the values, as quick as can be. A keyless row is its values alone.
 fn item(shape: TableShape, key: u64, row: &RemoteRow, kind: Kind) -> Item {
     let key = if shape.keyless { 0 } else { key % OTHER_SPELLING };
     let mut digest = [0; 32];
     for (salt, part) in digest.chunks_mut(8).enumerate() {
         let mut hasher = DefaultHasher::new();
-        (salt, key, row.version, row.value, row.unique, row.parent, kind as u8).hash(&mut hasher);
+        let value = if salt == 0 { row.value & !UNSEEN } else { row.value };
+        (salt, key, row.version, value, row.unique, row.parent, kind as u8).hash(&mut hasher);
         part.copy_from_slice(&hasher.finish().to_le_bytes());
     }
     let position = match (shape.hashed, shape.keyless) {
