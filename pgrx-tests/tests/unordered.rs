@@ -136,3 +136,76 @@ fn rejected_rows_longer_than_what_is_remembered_are_found_again() {
     agent.sync().expect_code(0);
     assert_eq!(counts(&site), [2, 2, 0]);
 }
+
+/// Few rows, but more than one window has.
+const FEW: &str = "
+    CREATE TABLE plain (id INTEGER PRIMARY KEY, name TEXT);
+    WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
+        INSERT INTO plain SELECT i, 'name ' || (i % 1000) FROM n;
+    CREATE TABLE notes (text TEXT, amount INTEGER);
+    WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
+        INSERT INTO notes SELECT 'note ' || (i % 7), i % 20 FROM n;";
+
+const SMALL_WINDOWS: &str = "[sync]\nwindow_rows = 1000\nmax_window_rows = 1000\n";
+
+fn few(site: &Site<'_>, before: &str) -> Agent {
+    let agent = site.agent("client", &[before, FEW].concat(), &["plain", "notes"], SMALL_WINDOWS);
+    let managed = MANAGED_TABLES.replace("{owner}", &site.owner);
+    site.superuser().batch_execute(&managed).expect("managed tables");
+    agent
+}
+
+#[test]
+fn a_run_reads_nothing_where_nothing_changed() {
+    for journal in ["delete", "wal"] {
+        let site = Site::new(shared());
+        let agent = few(&site, &format!("PRAGMA journal_mode = {journal};"));
+        for changed in [false, true] {
+            // An application that has the database open, or none.
+            let application = changed.then(|| agent.local());
+            agent.sync().expect_code(0);
+            for run in 2..6 {
+                if run > 3 {
+                    // Somebody looks, and changes nothing.
+                    assert_eq!(local_rows(&agent.local(), "notes").len(), 3_000 + usize::from(changed));
+                }
+                let report = agent.sync().expect_code(0).json();
+                for table in ["plain", "notes"] {
+                    let context = format!("run {run} of {table}, {journal}: {report}");
+                    assert_eq!(table_of(&report, table)["status"], "level", "{context}");
+                    assert_eq!(table_of(&report, table)["compared_rows"], 0, "{context}");
+                    assert_eq!(table_of(&report, table)["windows"], 0, "{context}");
+                }
+            }
+            let changes = "DELETE FROM plain WHERE id = 7; INSERT INTO notes VALUES ('more', 1);";
+            application.unwrap_or_else(|| agent.local()).execute_batch(changes).expect("changes");
+        }
+        assert_level(&agent, &site, journal);
+    }
+}
+
+#[test]
+fn a_dry_run_tells_what_would_be_sent_and_deleted() {
+    let site = Site::new(shared());
+    let agent = few(&site, "");
+    agent.sync().expect_code(0);
+    let dry = || agent.home.run(["sync", "--dry-run", "--json", "--quiet"]);
+    let report = dry().expect_code(0).json();
+    for table in ["plain", "notes"] {
+        assert_eq!(table_of(&report, table)["status"], "level", "all rows were compared: {report}");
+        assert_eq!(table_of(&report, table)["compared_rows"], 3_000, "{report}");
+    }
+    let changes = "UPDATE plain SET name = 'other' WHERE id IN (1, 2); DELETE FROM plain WHERE id = 3;
+         UPDATE notes SET amount = -1 WHERE rowid = 9; INSERT INTO notes VALUES ('note 1', 1);";
+    agent.local().execute_batch(changes).expect("changes");
+    let report = dry().expect_code(1).json();
+    // A row without a key that changed is another row: one is sent, one deleted.
+    for (table, send, delete) in [("plain", 2, 1), ("notes", 2, 1)] {
+        let told = table_of(&report, table);
+        assert_eq!(told["status"], "different", "{report}");
+        assert_eq!((&told["would_send"], &told["would_delete"]), (&send.into(), &delete.into()), "{report}");
+    }
+    let text = agent.home.run(["sync", "--dry-run", "--quiet"]).expect_code(1).stdout;
+    assert!(text.contains("would send") && !text.contains("counts agree"), "{text}");
+    assert_level(&agent, &site, "the run itself");
+}

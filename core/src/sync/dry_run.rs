@@ -36,7 +36,7 @@ impl Survey<'_, '_> {
         let excepted = report.rejected + report.waiting;
         report.concluded = true;
         report.status = match (report.would_send + report.would_delete, excepted) {
-            (0, 0) => Status::CountsAgree,
+            (0, 0) => Status::Level,
             (0, _) => Status::LevelExcept(excepted),
             _ => Status::Different,
         };

@@ -43,7 +43,7 @@ impl ChangeFiles {
     }
 
     /// A token that differs whenever a transaction was committed since. It is read from the files, so it costs
-    /// no snapshot.
+    /// no snapshot. An empty log is like none: whoever opens a database to read it makes one anew.
     ///
     /// # Errors
     /// Where the database file cannot be read.
@@ -61,14 +61,17 @@ impl ChangeFiles {
         Ok(token)
     }
 
-    /// Size, time of change and first bytes of a file. The index in shared memory has no time worth keeping:
+    /// Size, time of change and first bytes of a file that has any. The index in shared memory has no time worth keeping:
     /// readers touch it.
     fn add(&mut self, token: &mut Vec<u8>, path: &Path, length: usize) -> Result<()> {
         let file = self.file(path)?;
         let mut first = Vec::with_capacity(length);
         file.seek(SeekFrom::Start(0))?;
         file.take(length as u64).read_to_end(&mut first)?;
-        token.push(1);
+        token.push(u8::from(!first.is_empty()));
+        if first.is_empty() {
+            return Ok(());
+        }
         if length != WAL_INDEX {
             let metadata = file.metadata()?;
             token.extend_from_slice(&metadata.len().to_le_bytes());
