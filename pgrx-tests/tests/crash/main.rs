@@ -64,6 +64,7 @@ fn share(percent: u32) -> u32 {
 struct Lane<'c> {
     site: Site<'c>,
     agent: Agent,
+    tables: &'static [&'static str],
     local: Connection,
     rng: Rng,
     deaths: u32,
@@ -73,13 +74,14 @@ struct Lane<'c> {
 }
 
 impl<'c> Lane<'c> {
-    fn open(cluster: &'c TestCluster, seed: u64) -> Self {
+    fn open(cluster: &'c TestCluster, tables: &'static [&'static str], seed: u64) -> Self {
         let site = Site::new(cluster);
-        let agent = shop::open(&site);
+        let agent = shop::open(&site, tables);
         let mut lane = Lane {
             local: agent.local(),
             site,
             agent,
+            tables,
             rng: Rng::with_seed(seed),
             deaths: 0,
             most_runs: 0,
@@ -97,7 +99,7 @@ impl<'c> Lane<'c> {
             shop::live(&mut self.local, &mut self.rng);
         }
         if self.rng.u8(..4) == 0 {
-            let damage = self.rng.choice(shop::DAMAGE).expect("one");
+            let damage = shop::damage(self.tables, &mut self.rng);
             self.site.owner().batch_execute(damage).expect("damage");
         }
         let moment = self.run_takes.mul_f64(self.rng.f64());
@@ -131,7 +133,7 @@ impl<'c> Lane<'c> {
         // As many rows as are deleted here go in many days, and so many days pass.
         self.site.superuser().batch_execute("DELETE FROM plimsoll.guard_record").expect("a new day");
         self.agent.home.unset_env("PLIMSOLL_FAULT");
-        let tables = shop::comparisons(&self.local);
+        let tables = shop::comparisons(&self.local, self.tables);
         for runs in 1.. {
             let begun = Instant::now();
             let run = self.agent.sync();
@@ -181,7 +183,7 @@ fn faulty_client() -> PathBuf {
 fn the_client_dies_at_named_points() {
     let (begun, seed) = (Instant::now(), seed());
     let client = faulty_client();
-    let mut lane = Lane::open(shared(), seed);
+    let mut lane = Lane::open(shared(), shop::ALL, seed);
     lane.agent.home.set_binary(client.clone());
     let wanted = share(35);
     let mut struck = [0u32; POINTS.len()];
@@ -217,7 +219,7 @@ fn the_client_dies_at_named_points() {
 #[test]
 fn the_client_dies_at_random_moments() {
     let begun = Instant::now();
-    let mut lane = Lane::open(shared(), seed());
+    let mut lane = Lane::open(shared(), shop::ORDERED, seed());
     while lane.deaths < share(45) {
         lane.round(|_, mut run, moment| {
             std::thread::sleep(moment);
@@ -243,7 +245,7 @@ fn backend_of(server: &mut Client, role: &str, run: &mut Running) -> Option<i32>
 #[test]
 fn its_backend_is_terminated() {
     let begun = Instant::now();
-    let mut lane = Lane::open(shared(), seed());
+    let mut lane = Lane::open(shared(), shop::ALL, seed());
     let mut server = lane.site.superuser();
     while lane.deaths < share(15) {
         lane.round(|lane, mut run, moment| {
@@ -263,7 +265,7 @@ fn its_backend_is_terminated() {
 fn the_server_crashes() {
     let begun = Instant::now();
     let cluster = TestCluster::start();
-    let mut lane = Lane::open(&cluster, seed());
+    let mut lane = Lane::open(&cluster, shop::ORDERED, seed());
     let (kills, stops) = (share(5), share(1));
     while lane.deaths < kills + stops {
         let stop = lane.deaths >= kills;

@@ -1,12 +1,15 @@
 //! A small shop with everything that makes order matter: foreign keys, a unique value, a rule that rows can
-//! break; and its daily life.
+//! break; with a table that has no version and one that has no key; and its daily life.
 
 use fastrand::Rng;
 use plimsoll_tests::{Agent, Comparison, Site};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 /// The tables, a child first: the client must find the order itself.
-pub const TABLES: [&str; 3] = ["lines", "customers", "orders"];
+pub const ORDERED: &[&str] = &["lines", "customers", "orders"];
+
+/// With those whose rows have no order: without a version, and without a key.
+pub const ALL: &[&str] = &["lines", "customers", "orders", "settings", "visits"];
 
 /// Small steps, so that there are many moments to die at.
 pub const SETTINGS: &str =
@@ -22,6 +25,8 @@ pub const LOCAL_SQL: &str = "
         row_version INTEGER NOT NULL, PRIMARY KEY (customer_id, no));
     CREATE TABLE lines (customer_id INTEGER NOT NULL, no INTEGER NOT NULL, line INTEGER NOT NULL,
         weight REAL, row_version INTEGER NOT NULL, PRIMARY KEY (customer_id, no, line));
+    CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT);
+    CREATE TABLE visits (page TEXT, seconds INTEGER);
     CREATE INDEX customers_version ON customers (row_version);
     CREATE INDEX orders_version ON orders (row_version);
     CREATE INDEX lines_version ON lines (row_version);";
@@ -35,9 +40,9 @@ const CONSTRAINTS: &str = "
 
 pub const CUSTOMERS_AT_FIRST: i64 = 60;
 
-/// The agent of a new shop whose managed tables are made.
-pub fn open(site: &Site<'_>) -> Agent {
-    let agent = site.agent("shop", LOCAL_SQL, &TABLES, SETTINGS);
+/// The agent of a new shop whose managed tables, which are these, are made.
+pub fn open(site: &Site<'_>, tables: &[&str]) -> Agent {
+    let agent = site.agent("shop", LOCAL_SQL, tables, SETTINGS);
     site.create_tables(&agent);
     site.owner().batch_execute(CONSTRAINTS).expect("constraints");
     // Whole orders come and go here; the guard has tests of its own.
@@ -46,7 +51,7 @@ pub fn open(site: &Site<'_>) -> Agent {
     agent
 }
 
-pub fn comparisons(local: &Connection) -> Vec<Comparison> {
+pub fn comparisons(local: &Connection, tables: &[&str]) -> Vec<Comparison> {
     let table = |name: &&str| {
         let plain = Comparison::of(local, name, &format!("public.{name}"));
         match *name {
@@ -62,7 +67,7 @@ pub fn comparisons(local: &Connection) -> Vec<Comparison> {
             _ => plain,
         }
     };
-    TABLES.iter().map(table).collect()
+    tables.iter().map(table).collect()
 }
 
 fn version(day: &Transaction<'_>) -> i64 {
@@ -151,6 +156,29 @@ fn delete_customer(day: &Transaction<'_>, rng: &mut Rng) {
     }
 }
 
+/// Rows without a key come and go, many equal ones among them: about as many as five uploads take.
+fn visit(day: &Transaction<'_>, rng: &mut Rng) {
+    for _ in 0..rng.u8(1..6) {
+        let sql = "INSERT INTO visits SELECT 'page ' || ?1, ?2 FROM customers LIMIT ?3";
+        day.execute(sql, params![rng.u8(..4), rng.u8(..3), rng.u8(1..15)]).expect("visits");
+    }
+    let sql = "DELETE FROM visits WHERE rowid IN (SELECT rowid FROM visits ORDER BY rowid % ?1, rowid LIMIT -1 OFFSET 100)";
+    day.execute(sql, [rng.u8(1..7)]).expect("old visits go");
+    let sql = "UPDATE visits SET seconds = NULL WHERE rowid % 11 = ?1";
+    day.execute(sql, [rng.u8(..11)]).expect("altered visits");
+}
+
+/// Rows without a version: only a comparison finds these.
+fn set(day: &Transaction<'_>, rng: &mut Rng) {
+    for _ in 0..rng.u8(1..30) {
+        let sql = "INSERT INTO settings VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value";
+        day.execute(sql, params![format!("setting {}", rng.u8(..100)), rng.u8(..).to_string()])
+            .expect("a setting");
+    }
+    let sql = "DELETE FROM settings WHERE rowid % 13 = ?1";
+    day.execute(sql, [rng.u8(..13)]).expect("settings go");
+}
+
 /// A customer whom the server refuses until it is mended, with an order that waits meanwhile.
 fn break_rule(day: &Transaction<'_>, rng: &mut Rng) {
     let customer = new_customer(day, rng, -1.0);
@@ -167,7 +195,7 @@ pub fn live_badly(local: &mut Connection, rng: &mut Rng) {
 /// One change of the shop's own.
 pub fn live(local: &mut Connection, rng: &mut Rng) {
     let day = local.transaction_with_behavior(TransactionBehavior::Immediate).expect("a transaction");
-    match rng.u8(..10) {
+    match rng.u8(..14) {
         0 | 1 => {
             let customer = new_customer(&day, rng, 10.5);
             new_order(&day, rng, customer);
@@ -181,6 +209,8 @@ pub fn live(local: &mut Connection, rng: &mut Rng) {
         6 => swap_emails(&day, rng),
         7 => delete_lines(&day, rng),
         8 => delete_customer(&day, rng),
+        9..12 => visit(&day, rng),
+        12 => set(&day, rng),
         _ => break_rule(&day, rng),
     }
     day.commit().expect("a commit");
@@ -193,6 +223,8 @@ pub fn fill(local: &mut Connection, rng: &mut Rng) {
         let customer = new_customer(&day, rng, 5.25);
         new_order(&day, rng, customer);
     }
+    set(&day, rng);
+    visit(&day, rng);
     day.commit().expect("a commit");
 }
 
@@ -210,11 +242,20 @@ pub fn mend(local: &mut Connection) {
     day.commit().expect("a commit");
 }
 
-/// Damage that somebody does behind the server's back.
-pub const DAMAGE: [&str; 3] = [
+/// Damage that somebody does behind the server's back, to these tables.
+pub fn damage(tables: &[&str], rng: &mut Rng) -> &'static str {
+    let done = if tables == ORDERED { &DAMAGE[..3] } else { &DAMAGE };
+    done[rng.usize(..done.len())]
+}
+
+/// The first three to tables whose rows have an order.
+const DAMAGE: [&str; 6] = [
     "DELETE FROM lines WHERE row_version IN (SELECT row_version FROM lines ORDER BY row_version LIMIT 1)",
     "UPDATE orders SET note = 'altered' WHERE row_version = (SELECT min(row_version) FROM orders)",
     "INSERT INTO lines (client_id, database_id, customer_id, no, line, row_version)
      SELECT client_id, database_id, customer_id, no, 99, row_version FROM orders ORDER BY row_version LIMIT 1
      ON CONFLICT DO NOTHING",
+    "DELETE FROM visits; DELETE FROM settings WHERE length(value) > 1",
+    "INSERT INTO visits SELECT * FROM visits WHERE page = 'page 1'",
+    "DELETE FROM visits WHERE ctid IN (SELECT ctid FROM visits WHERE seconds = 1 ORDER BY ctid LIMIT 7)",
 ];
