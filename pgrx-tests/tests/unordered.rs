@@ -209,3 +209,65 @@ fn a_dry_run_tells_what_would_be_sent_and_deleted() {
     assert!(text.contains("would send") && !text.contains("counts agree"), "{text}");
     assert_level(&agent, &site, "the run itself");
 }
+
+/// As many rows as the ordinary suite has time for, or as many as `PLIMSOLL_LARGE` asks for.
+fn rows_or(few: i64, large: i64) -> i64 {
+    if std::env::var_os("PLIMSOLL_LARGE").is_some() { large } else { few }
+}
+
+/// A table without a key that holds these rows, replicated.
+fn notes_of(site: &Site<'_>, row: &str, rows: i64) -> Agent {
+    let tables = format!(
+        "CREATE TABLE notes (text TEXT, amount INTEGER);
+         WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})
+            INSERT INTO notes SELECT {row} FROM n;"
+    );
+    let agent = site.agent("client", &tables, &["notes"], "");
+    let managed = MANAGED_TABLES.replace("{owner}", &site.owner);
+    site.superuser().batch_execute(&managed).expect("managed tables");
+    let report = agent.sync().expect_code(0).json();
+    assert_eq!(table_of(&report, "notes")["status"], "level", "{report}");
+    println!("{rows} rows sent in {} s", report["seconds"]);
+    agent
+}
+
+/// Makes runs until both sides hold the same.
+#[track_caller]
+fn level_notes(agent: &Agent, site: &Site<'_>, most: u32) {
+    for run in 1..=most {
+        let report = agent.sync().json();
+        println!("run {run}: {report}");
+        if local_rows(&agent.local(), "notes") == remote_rows(&mut site.superuser(), "notes") {
+            agent.home.run(["verify", "--quiet"]).expect_code(0);
+            return;
+        }
+    }
+    panic!("not level after {most} runs");
+}
+
+#[test]
+fn half_of_a_table_without_a_key_altered_at_random_is_mended_in_few_runs() {
+    let site = Site::new(shared());
+    let agent = notes_of(&site, "'note ' || i, i", rows_or(20_000, 200_000));
+    let damage = "SELECT setseed(0.5); UPDATE notes SET text = text || '!' WHERE random() < 0.5";
+    site.owner().batch_execute(damage).expect("damage");
+    // As many rows are deleted as would be held.
+    let option = "SELECT plimsoll.set_option($1, 'guard_fraction', '1')";
+    site.superuser().execute(option, &[&agent.registered.id]).expect("an option");
+    level_notes(&agent, &site, 3);
+}
+
+#[test]
+fn very_many_equal_rows_without_a_key_are_counted_on_both_sides() {
+    let site = Site::new(shared());
+    let rows = rows_or(50_000, 1_000_000);
+    let agent = notes_of(&site, "CASE WHEN i % 1000 > 0 THEN 'equal' ELSE 'other ' || i END, 1", rows);
+    agent
+        .local()
+        .execute_batch("DELETE FROM notes WHERE rowid % 5000 = 1; INSERT INTO notes VALUES ('other', 1)")
+        .expect("fewer equal ones");
+    level_notes(&agent, &site, 2);
+    let damage = "DELETE FROM notes WHERE ctid IN (SELECT ctid FROM notes WHERE text = 'equal' LIMIT 30)";
+    site.owner().batch_execute(damage).expect("damage");
+    level_notes(&agent, &site, 2);
+}
