@@ -112,7 +112,7 @@ fn changes_and_damage_are_found_in_the_next_run_and_little_else_is_read() {
         "{sale:#}"
     );
     let (_, read, _) = proved(&mut shop);
-    assert!(read[0] < 5 * 5_000, "{read:?} rows read");
+    assert!(read.iter().all(|rows| *rows < 5 * 5_000), "{read:?} rows read");
     shop.assert_same();
     late.commit().expect("a commit");
     let (_, read, _) = proved(&mut shop);
@@ -128,7 +128,7 @@ fn changes_and_damage_are_found_in_the_next_run_and_little_else_is_read() {
          UPDATE visit SET guests = 9 WHERE ctid = (SELECT min(ctid) FROM visit)",
     );
     let (_, read, _) = proved(&mut shop);
-    assert!(read[0] < 4 * 5_000, "{read:?} rows read");
+    assert!(read.iter().all(|rows| *rows < 4 * 5_000), "{read:?} rows read");
     shop.assert_same();
     let (verdict, read) = shop.counted(&["verify", "--quiet"]);
     verdict.expect_code(0);

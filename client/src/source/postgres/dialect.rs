@@ -60,6 +60,9 @@ impl Dialect for ReadTable {
     }
 
     fn version(&self, plan: &TablePlan) -> String {
+        if let Some(position) = self.position.as_ref().filter(|_| plan.version_place().is_none()) {
+            return position.clone();
+        }
         let name = plan.version().map(|column| quoted(&column.name)).unwrap_or_default();
         // Numbers of objects have no order with negative ones.
         if *self.version_shape(plan) == Shape::Oid { format!("{name}::int8") } else { name }

@@ -2,7 +2,7 @@
 //! this database, with its fingerprint key and its column numbers, what the extension knows of the rows is what reading
 //! them all would tell. Every question proves that anew, in the snapshot that it is asked in.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use plimsoll_core::ENCODING_VERSION;
 use plimsoll_core::digest::{Digester, FingerprintKey};
@@ -15,6 +15,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
+use super::catalogue::quoted;
 use super::session::Session;
 use crate::failure::table as refused;
 use crate::names::identifier;
@@ -47,6 +48,9 @@ const RANGES: &str = "SELECT f.row_count, f.fingerprint
      CROSS JOIN LATERAL plimsoll.range_fingerprint($1, $2, r.range::pg_catalog.int8range) f
      ORDER BY r.place";
 
+/// Columns that the extension's index has one by one; it has more as a row.
+const MOST_ARGUMENTS: usize = 90;
+
 /// The text of the row that proves the key.
 const KNOWN: &str = "plimsoll";
 
@@ -62,6 +66,8 @@ pub struct Keeper {
     refused: HashSet<TableId>,
     /// Tables of whose manifest it was said that it is used.
     told: HashSet<TableId>,
+    /// The positions of tables whose rows stand at a hash, as the extension's index over them has them.
+    positions: HashMap<TableId, String>,
     /// Whether a statement failed, and the snapshot with it.
     failed: bool,
 }
@@ -78,6 +84,7 @@ enum Refusal {
 struct Kept {
     relation: String,
     root: Fingerprint,
+    position: Option<String>,
 }
 
 impl Keeper {
@@ -92,6 +99,7 @@ impl Keeper {
             is_none: false,
             refused: HashSet::new(),
             told: HashSet::new(),
+            positions: HashMap::new(),
             failed: false,
         }
     }
@@ -139,6 +147,11 @@ impl Keeper {
         }
     }
 
+    /// The position of a table's rows where it is a hash, as the index has it that the extension made: by it they are found.
+    pub fn position(&self, table: TableId) -> Option<&String> {
+        self.positions.get(&table)
+    }
+
     /// Whether a statement has failed since this was asked last: the snapshot is no good any more.
     pub fn take_failed(&mut self) -> bool {
         std::mem::take(&mut self.failed)
@@ -150,6 +163,7 @@ impl Keeper {
         }
         match self.look(session, plan) {
             Ok(Ok(kept)) => {
+                self.positions.extend(kept.position.clone().map(|position| (table, position)));
                 if self.told.insert(table) {
                     tracing::info!(
                         "\"{}\": the local database keeps a manifest of it: rows are read where it differs",
@@ -238,7 +252,8 @@ impl Keeper {
         };
         let of_table: Parameters<'_> = &[(&database, Type::UUID), (&relation, Type::TEXT)];
         let rows = session.ask(async |client: &Client| client.query_typed(TABLE_SCHEMA, of_table).await)?;
-        if let Some(why) = misfit(plan, &schema(&relation, &rows)?) {
+        let local = schema(&relation, &rows)?;
+        if let Some(why) = misfit(plan, &local) {
             return Ok(Err(Refusal::Table(why)));
         }
         let root = session.ask(async |client| held(&client.query_typed_one(ROOT, of_table).await?))?;
@@ -248,7 +263,7 @@ impl Keeper {
             );
             return Ok(Err(Refusal::Table(why)));
         };
-        Ok(Ok(Kept { relation, root }))
+        Ok(Ok(Kept { relation, root, position: hash_of(&local) }))
     }
 }
 
@@ -260,6 +275,18 @@ fn held(row: &Row) -> Result<Option<Fingerprint>, Error> {
     let (rows, sum): (i64, Option<Vec<u8>>) = (row.try_get(0)?, row.try_get(1)?);
     let sum = sum.and_then(|sum| <[u8; 32]>::try_from(sum).ok());
     Ok(sum.map(|sum| Fingerprint::from_parts(rows.unsigned_abs(), sum)))
+}
+
+/// The hash at which the rows of a local managed table stand, as the extension's index has it; `None` where they stand at
+/// their version, or the index has it otherwise.
+fn hash_of(local: &TableSchema) -> Option<String> {
+    if local.axis() != Axis::Hash || local.placed_by().len() > MOST_ARGUMENTS {
+        return None;
+    }
+    let numbers: Vec<String> = local.placed_by().map(|column| column.number.to_string()).collect();
+    let columns: Vec<String> = local.placed_by().map(|column| quoted(&column.name)).collect();
+    let (numbers, columns) = (numbers.join(","), columns.join(", "));
+    Some(format!("plimsoll_open.hash_position('{{{numbers}}}'::pg_catalog.int4[], {columns})"))
 }
 
 /// Why digests and positions of a plan's rows are not those of the local managed table; `None` where they are.

@@ -34,6 +34,8 @@ pub struct ReadTable {
     types: Vec<Option<u32>>,
     /// By which operators they are compared.
     pub operators: Vec<Operators>,
+    /// Where its rows stand, where that is a hash that an index has.
+    pub position: Option<String>,
     /// How large its rows are, as far as they were read; 0 before.
     row_bytes: usize,
 }
@@ -41,7 +43,7 @@ pub struct ReadTable {
 impl ReadTable {
     /// A table whose columns have these shapes and types, and are compared so.
     pub fn new(shapes: Vec<Shape>, types: Vec<Option<u32>>, operators: Vec<Operators>) -> Self {
-        ReadTable { shapes, types, operators, row_bytes: 0 }
+        ReadTable { shapes, types, operators, position: None, row_bytes: 0 }
     }
 
     /// The first of the columns at these places of the plan whose values come with another type than when the run began.
@@ -174,10 +176,10 @@ impl Kind for PostgresSource {
     }
 
     fn kept(&mut self, table: TableId, plan: &TablePlan) -> Outcome<Option<Fingerprint>> {
-        match &mut self.keeper {
-            Some(keeper) => keeper.root(&self.session, table, plan),
-            None => Ok(None),
-        }
+        let Some(keeper) = &mut self.keeper else { return Ok(None) };
+        let root = keeper.root(&self.session, table, plan)?;
+        self.tables[table].position = keeper.position(table).cloned();
+        Ok(root)
     }
 
     fn kept_ranges(
@@ -190,6 +192,10 @@ impl Kind for PostgresSource {
             Some(keeper) => keeper.ranges(&self.session, table, plan, ranges),
             None => Ok(None),
         }
+    }
+
+    fn finds_positions(&mut self, table: TableId, plan: &TablePlan) -> Outcome<bool> {
+        Ok(plan.indexed || self.tables[table].position.is_some())
     }
 
     fn count(&mut self, table: TableId, plan: &TablePlan) -> Outcome<u64> {
