@@ -41,7 +41,10 @@ fn median<T: Ord + Copy>(mut values: Vec<T>) -> T {
 #[test]
 fn figures() {
     let Ok(rows) = std::env::var("PLIMSOLL_KEPT_ROWS") else { return };
-    let mut shop = Shop::new(rows.parse().expect("a number of rows"));
+    let mut shop = Shop::new(1);
+    shop.run(&format!(
+        "INSERT INTO sale SELECT 'sale ' || i, i, i * 0.5, i * 10 FROM generate_series(2, {rows}) i; ANALYZE sale"
+    ));
     shop.manage();
     shop.configure_alone("sale", "");
     shop.agent.home.run(["sync", "--quiet"]).expect_code(0);
