@@ -10,8 +10,8 @@ mod source;
 mod summaries;
 
 pub use source::{
-    BadRow, BatchLimit, Cursor, KeyId, RangeHeld, Source, SourceBatch, SourceKey, SourceRecord, SourceRow,
-    SourceWindow,
+    BadRow, BatchLimit, Cursor, KeyId, ROW_ROOM, RangeHeld, Source, SourceBatch, SourceKey, SourceRecord,
+    SourceRow, SourceWindow,
 };
 pub use summaries::Summaries;
 

@@ -278,9 +278,9 @@ impl Config {
     }
 }
 
-/// The most bytes in a batch: a batch exists a few times over while it is sent, and the client's memory goes
+/// The most bytes in a batch, with what keeping each row takes: a batch exists a few times over while it is sent, and the client's memory goes
 /// with it (docs/performance.md).
-const MAX_BATCH_BYTES: usize = 3 << 20;
+const MAX_BATCH_BYTES: usize = 6 << 20;
 
 /// A failure for a wrong setting outside the file.
 pub fn wrong_setting(message: impl Into<String>) -> Failure {

@@ -90,12 +90,15 @@ pub struct Cursor {
     pub key: Option<Vec<u8>>,
 }
 
+/// What keeping a row takes besides its encoded bytes: its place in a list, its key, and what the allocator adds to each.
+pub const ROW_ROOM: usize = 144;
+
 /// How much one read may bring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchLimit {
     /// Rows at most, 1 or more.
     pub rows: usize,
-    /// Encoded bytes at most; one row comes whatever its size.
+    /// Bytes at most, encoded and [`ROW_ROOM`] for each row; one row comes whatever its size.
     pub bytes: usize,
 }
 

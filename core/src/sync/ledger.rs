@@ -7,7 +7,8 @@ use super::{Event, Settings, TableReport};
 use crate::batch::{BatchAim, FIRST_BATCH_ROWS, next_batch};
 use crate::manifest::Item;
 use crate::store::{
-    BadRow, BatchKind, BatchLimit, BatchRecord, KeyId, Rejected, SourceKey, SourceRecord, TableShape,
+    BadRow, BatchKind, BatchLimit, BatchRecord, KeyId, ROW_ROOM, Rejected, SourceKey, SourceRecord,
+    TableShape,
 };
 
 /// Batches of the run that count for sizing.
@@ -254,7 +255,10 @@ impl Ledger {
         });
         let rows = match bytes {
             0 => FIRST_BATCH_ROWS as u64,
-            bytes => rows.saturating_mul(self.settings.max_batch_bytes as u64) / bytes,
+            bytes => {
+                let kept = bytes.saturating_add(rows.saturating_mul(ROW_ROOM as u64));
+                rows.saturating_mul(self.settings.max_batch_bytes as u64) / kept
+            }
         };
         usize::try_from(rows).unwrap_or(usize::MAX).clamp(1, self.settings.max_batch_rows.max(1))
     }

@@ -78,6 +78,11 @@ macro_rules! conformance {
             }
 
             #[test]
+            fn a_thousand_columns_come_whole() {
+                large::a_thousand_columns_come_whole::<$kind>();
+            }
+
+            #[test]
             fn a_thousand_tables_are_made_level() {
                 large::a_thousand_tables_are_made_level::<$kind>();
             }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use plimsoll_core::digest::RowDigest;
 use plimsoll_core::manifest::Item;
 use plimsoll_core::store::{
-    BadRow, BatchLimit, Cursor, PositionRange, SourceBatch, SourceRecord, SourceWindow,
+    BadRow, BatchLimit, Cursor, PositionRange, ROW_ROOM, SourceBatch, SourceRecord, SourceWindow,
 };
 
 use super::encode::{Digests, Encoded};
@@ -143,6 +143,7 @@ impl<K: Kind> Reader<'_, K> {
                 SourceRecord::Row(row) => (Some(row.item.position), row.row.len()),
                 SourceRecord::Bad(bad) => (bad.position, bad.key_text.len()),
             };
+            let length = length + ROW_ROOM;
             if bytes + length > limit.bytes && !batch.records.is_empty() {
                 is_whole = false;
                 return Ok(ControlFlow::Break(()));

@@ -179,7 +179,7 @@ fn a_table_is_read_about_once_however_small_the_batches_are() {
         ));
         let mut source = fixture.source("t", &[("id", "int4*"), ("v", "int4!"), ("w", "text")], Some("v"));
         let rows = rows_read(&mut fixture, || {
-            let limit = BatchLimit { rows: 100_000, bytes: 50_000 };
+            let limit = BatchLimit { rows: 100_000, bytes: 150_000 };
             let (mut after, mut seen, mut batches) = (None, Vec::new(), 0);
             loop {
                 let batch = source.read_batch(0, after.as_ref(), limit).expect("a batch");
