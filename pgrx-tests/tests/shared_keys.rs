@@ -236,3 +236,56 @@ fn a_row_that_comes_later_is_told_and_takes_the_place_only_when_it_is_free() {
     level(&agent);
     CASES.iter().for_each(|case| assert_eq!(stored(&site, case), "third", "{}", case.table));
 }
+
+#[test]
+fn rows_without_a_value_in_their_key_are_told_one_by_one() {
+    let site = Site::new(shared());
+    let tables = ["versions", "hashes"];
+    let local = tables.map(|table| {
+        format!(
+            "CREATE TABLE {table} (k TEXT PRIMARY KEY, v INTEGER NOT NULL, name TEXT);
+             CREATE INDEX {table}_v ON {table} (v);
+             INSERT INTO {table} VALUES ('a', 1, 'x'), (NULL, 2, 'first'), (NULL, 3, 'second'), ('b', 4, 'x');"
+        )
+    });
+    let agent = site.agent("acme", &local.concat(), &tables, "");
+    let mut superuser = site.superuser();
+    superuser.batch_execute(&format!("GRANT CREATE ON SCHEMA public TO {}", site.owner)).expect("a grant");
+    for table in tables {
+        let case = Case {
+            table,
+            key: "text",
+            versioned: table == "versions",
+            spellings: [""; 2],
+            shown: [""; 2],
+            free: "",
+        };
+        superuser.batch_execute(&case.managed(&site.owner)).expect(table);
+    }
+    let left = |rows: i64| {
+        for _ in 0..2 {
+            let report = agent.sync().expect_code(0).json();
+            for table in tables {
+                let of = table_of(&report, table);
+                assert_eq!((&of["rejected"], &of["status"]), (&rows.into(), &"level_except".into()), "{of}");
+            }
+        }
+        let verdict = agent.home.run(["verify", "--quiet", "--json"]).expect_code(1).json();
+        for table in tables {
+            let of = table_of(&verdict, table);
+            assert_eq!((&of["rejected"], &of["missing"]), (&rows.into(), &0.into()), "{of}");
+        }
+    };
+    let change = |sql: &str| {
+        let both = tables.map(|table| sql.replace("TABLE", table));
+        agent.local().execute_batch(&both.concat()).expect("changes");
+    };
+    left(2);
+    change("UPDATE TABLE SET v = 5, name = 'third' WHERE v = 2;");
+    left(2);
+    change("DELETE FROM TABLE WHERE v = 3;");
+    left(1);
+    change("UPDATE TABLE SET k = 'c', v = 6 WHERE k IS NULL;");
+    agent.level_within(1);
+    assert_eq!(site.content("public.versions").len(), 3);
+}

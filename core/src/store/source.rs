@@ -18,7 +18,8 @@ pub enum SourceKey {
     Encoded(Vec<u8>),
     /// Bytes that only the source understands: the key has a value that cannot be encoded.
     Raw(Vec<u8>),
-    /// The identity alone of a key that is too long to be remembered: all keys are looked through for it.
+    /// The identity alone of a key that is too long to be remembered, or of a row whose key has a NULL: all rows are
+    /// looked through for it.
     Long(KeyId),
 }
 

@@ -15,7 +15,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::source::kind::{LocalRow, Scratch};
 use crate::source::plan::{Origin, TablePlan};
-use crate::source::query::put_raw;
+use crate::source::query::{RawValue, put_raw, read_raw};
 
 /// The largest row that is sent, in encoded bytes.
 const MAX_ROW_BYTES: usize = 256 << 20;
@@ -260,7 +260,7 @@ impl Encoder {
     }
 
     /// How to find a row that cannot be encoded again: by its key, encoded where that can be. A row of a keyless table
-    /// by its content.
+    /// by its content, and so is one with NULL in its key.
     fn source_key<R: LocalRow>(&mut self, plan: &TablePlan, row: &R, digest: &RowDigest) -> SourceKey {
         if plan.schema.is_keyless() {
             return SourceKey::Raw(digest.0.to_vec());
@@ -270,6 +270,11 @@ impl Encoder {
             None => {
                 let mut raw = Vec::new();
                 put_order(plan, row, &mut raw);
+                if read_raw(&raw).is_some_and(|values| values.iter().any(RawValue::is_null)) {
+                    // SQLite takes any number of rows with NULL in the key: their content tells them apart.
+                    raw.extend_from_slice(&digest.0);
+                    return SourceKey::Long(SourceKey::Raw(raw).id());
+                }
                 SourceKey::Raw(raw)
             }
         }
