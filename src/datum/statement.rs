@@ -2,7 +2,7 @@
 //!
 //! Every statement is written by this extension: identifiers in it are quoted, values are parameters.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys::{self, Datum, Oid};
 
@@ -129,9 +129,20 @@ pub struct Place {
 /// Runs `work` with plans that look each incoming row up by index or ctid: estimates on a table that grows
 /// fast lead to plans that read all of it for every batch, and to compiling what is run once.
 pub fn by_index<T>(work: impl FnOnce() -> Answer<T>) -> Answer<T> {
+    without(&[c"enable_hashjoin", c"enable_mergejoin", c"enable_seqscan", c"jit"], work)
+}
+
+/// Runs `work` with plans that find rows in the order asked for, where an index has it or the beginning of it: without
+/// statistics the planner would rather read and sort all of them.
+pub fn in_order<T>(work: impl FnOnce() -> Answer<T>) -> Answer<T> {
+    without(&[c"enable_sort", c"jit"], work)
+}
+
+/// Runs `work` with these settings off.
+fn without<T>(settings: &[&CStr], work: impl FnOnce() -> Answer<T>) -> Answer<T> {
     // SAFETY: the settings hold until the level is closed below, or by the abort that an ERROR leads to.
     let level = unsafe { pg_sys::NewGUCNestLevel() };
-    for name in [c"enable_hashjoin", c"enable_mergejoin", c"enable_seqscan", c"jit"] {
+    for name in settings {
         // SAFETY: NUL-terminated names and values of settings that every user may change.
         unsafe {
             pg_sys::set_config_option(

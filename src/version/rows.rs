@@ -8,7 +8,7 @@ use plimsoll_core::short::ShortItem;
 use plimsoll_core::store::PositionRange;
 
 use crate::access::Database;
-use crate::datum::{Codec, Parameter, Row, read_all, read_rows};
+use crate::datum::{Codec, Parameter, Row, in_order, read_all, read_rows};
 use crate::error::{Answer, Problem, state};
 use crate::kept;
 use crate::table::{ManagedTable, Placeholders, Positions};
@@ -59,7 +59,7 @@ impl RangeQuery {
     fn read(&self, take: &mut dyn FnMut(&Row<'_>) -> Answer<bool>) -> Answer<()> {
         crate::identity::as_owner(self.owner, || match self.ordered {
             // Whoever asks for an order may stop early.
-            true => read_rows(&self.sql, &self.parameters, take),
+            true => in_order(|| read_rows(&self.sql, &self.parameters, take)),
             false => read_all(&self.sql, &self.parameters, take),
         })
     }
