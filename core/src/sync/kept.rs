@@ -81,6 +81,8 @@ impl KeptSweep {
                     self.swept.equal_rows = rows.row_count();
                     self.swept.refused = rows.row_count().saturating_sub(self.remote.row_count());
                 } else {
+                    // Ranges are compared by short sums: at the end this must be what the target holds.
+                    self.swept.whole = Some(rows);
                     self.state = State::Divide;
                 }
                 true
@@ -214,6 +216,7 @@ mod tests {
         assert!(sweep.tell(Answer::Reply(Reply::Summaries(summaries(Some(7)))), &ledger()));
         assert_eq!(sweep.step(), Some(Step::KeptRanges(&halves)));
         assert!(sweep.tell(Answer::KeptRanges(Some(sums(None))), &ledger()));
+        assert_eq!(sweep.swept.whole, Some(rows(0..100_000, None)));
         assert_eq!(
             sweep.step(),
             Some(Step::Ask(Question::RangeManifest { ranges: &halves[..1], most: PARTS }))

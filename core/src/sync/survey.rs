@@ -78,7 +78,11 @@ impl Survey<'_, '_> {
 
     /// Begins a comparison of the whole table: what is to be compared, and how many rows were already.
     pub fn begin(&mut self) -> Outcome<(Rest, u64)> {
-        if let Some(swept) = self.compare_kept()? {
+        for _ in 0..MOST_SWEEPS {
+            let Some(swept) = self.compare_kept()? else { break };
+            if swept.differing.is_empty() && !self.holds_the_whole(&swept)? {
+                continue;
+            }
             return Ok(self.rest_of(swept));
         }
         let scanned = self.ledger.shape.hashed && self.ask(Step::IsScanned)? == Answer::Scanned(true);
