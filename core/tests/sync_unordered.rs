@@ -369,3 +369,28 @@ fn many_altered_rows_without_a_key_cost_few_readings_of_the_source() {
     let passes = ["fingerprints", "window", "windows", "rows_of"].map(|step| model.called(step));
     assert!(passes.iter().sum::<usize>() <= 8, "{passes:?} readings of all rows");
 }
+
+#[test]
+fn a_row_that_others_no_longer_refer_to_is_deleted_though_the_source_is_as_it_was() {
+    let mut model = Model::new(2, 1);
+    model.settings = Settings { window_rows: 100, max_window_rows: 100, ..Settings::default() };
+    model.with(|state| {
+        (state.tables[0].shape, state.tables[0].scanned) = (HASHED, true);
+        (state.tables[1].rank, state.tables[1].parent) = (1, Some(0));
+    });
+    model.fill(0, 0..300);
+    model.fill(1, 0..50);
+    model.change(1, 30, |row| row.parent = Some(30));
+    model.run();
+    model.delete_local(0, 30);
+    let report = model.run();
+    assert!(report.tables[0].blocked > 0, "{report:?}");
+    // Nothing tells of the source that this happened.
+    model.with(|state| {
+        state.tables[1].local.get_mut(&30).expect("a row").parent = None;
+        state.tables[1].remote.get_mut(&30).expect("a row").parent = None;
+    });
+    let report = model.run();
+    assert_eq!(report.tables[0].deleted, 1, "{report:?}");
+    assert!(model.is_equal(0));
+}

@@ -94,7 +94,10 @@ impl Table {
         let damaged = sums.is_some_and(|(then, now)| then != now);
         let differ = !close::counts_agree(self) && self.memory.swept_for != self.counts();
         let waits = self.input.shape.keyless && self.ledger.counts().1 > 0;
-        let changed = self.token.is_none() || last.token != self.token || damaged || differ || waits;
+        // What rows to be deleted were referred to by may be gone by now, on the target alone.
+        let may_be_free = self.memory.blocked;
+        let changed =
+            self.token.is_none() || last.token != self.token || damaged || differ || waits || may_be_free;
         changed && (last.took <= settings.max_snapshot || age >= last.took.saturating_mul(REST))
     }
 
