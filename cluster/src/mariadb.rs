@@ -65,6 +65,7 @@ impl MariaDb {
         };
         database.runner.make_directory(&database.home)?;
         database.runner.make_directory(&database.home.join("data"))?;
+        database.runner.make_directory(&database.temporary())?;
         database.watch()?;
         database.initialise()?;
         let mut outcome = Ok(());
@@ -196,11 +197,17 @@ impl MariaDb {
             .arg(format!("--user={}", self.runner.name()))
             .arg(format!("--datadir={}", self.home.join(data).display()))
             .arg(format!("--lc-messages-dir={}", share().display()))
+            .arg(format!("--tmpdir={}", self.temporary().display()))
             .args([
                 "--innodb-flush-method=nosync",
                 "--innodb-log-file-size=64M",
                 "--innodb-buffer-pool-size=64M",
             ]);
+    }
+
+    /// Where temporary tables are. A server that starts removes all that it finds there, of other servers too.
+    fn temporary(&self) -> PathBuf {
+        self.home.join("temporary")
     }
 
     fn watch(&mut self) -> Result<()> {

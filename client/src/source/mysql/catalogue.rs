@@ -146,13 +146,16 @@ impl Index {
 /// The indexes of a table. One over the first characters of a column alone makes the column neither unique nor ordered: it
 /// ends before that column.
 pub fn read_indexes(session: &mut Session, table: &str) -> Outcome<Vec<Index>> {
-    const SQL: &str = "SELECT index_name, column_name, non_unique, sub_part, index_type, collation, engine
-         FROM information_schema.statistics
-         JOIN information_schema.tables USING (table_schema, table_name)
-         WHERE table_schema = DATABASE() AND table_name = ? ORDER BY index_name = 'PRIMARY' DESC, index_name, seq_in_index";
+    // Each of the two is told the table's name: by a comparison of both, all tables would be opened to find one.
+    const SQL: &str =
+        "SELECT s.index_name, s.column_name, s.non_unique, s.sub_part, s.index_type, s.collation, t.engine
+         FROM information_schema.statistics s
+         JOIN information_schema.tables t ON t.table_schema = DATABASE() AND t.table_name = ?
+         WHERE s.table_schema = DATABASE() AND s.table_name = ?
+         ORDER BY s.index_name = 'PRIMARY' DESC, s.index_name, s.seq_in_index";
     let mut indexes: Vec<Index> = Vec::new();
     let (mut cut, mut is_clustered) = (false, false);
-    for row in session.rows(SQL, &[table])? {
+    for row in session.rows(SQL, &[table, table])? {
         let (name, column, kind) = (text(&row, 0), text(&row, 1), text(&row, 4));
         if !matches!(kind.as_str(), "BTREE" | "HASH") {
             continue;
