@@ -162,8 +162,8 @@ impl<'a> Parts<'a> {
         bad(what, self.text)
     }
 
-    /// An element of an array, and whether it was quoted: all of it, or none.
-    fn element(&mut self) -> Result<(String, bool)> {
+    /// An element of an array, and whether it was quoted: all of it, or none. `delimiter` stands between two.
+    fn element(&mut self, delimiter: char) -> Result<(String, bool)> {
         let in_quotes = self.eat('"');
         let (mut item, mut escaped, mut blanks) = (String::new(), false, 0);
         let mut characters = self.rest.char_indices();
@@ -181,7 +181,7 @@ impl<'a> Parts<'a> {
                     self.rest = &self.rest[at + 1..];
                     return Ok((item, true));
                 }
-                ',' | '}' if !in_quotes => {
+                end if !in_quotes && (end == delimiter || end == '}') => {
                     self.rest = &self.rest[at..];
                     item.truncate(item.len() - blanks);
                     return Ok((item, escaped));
@@ -215,7 +215,13 @@ fn array(out: &mut Vec<u8>, text: &str, element: &ColumnType) -> Result<()> {
         return bad("array", text);
     }
     let mut elements = Vec::new();
-    let mut reader = ArrayReader { element, elements: &mut elements, lengths: Vec::new(), count: 0 };
+    let mut reader = ArrayReader {
+        element,
+        delimiter: delimiter(element),
+        elements: &mut elements,
+        lengths: Vec::new(),
+        count: 0,
+    };
     reader.level(&mut parts, 0)?;
     let (lengths, count) = (reader.lengths, reader.count);
     parts.blanks();
@@ -240,9 +246,18 @@ fn array(out: &mut Vec<u8>, text: &str, element: &ColumnType) -> Result<()> {
     Ok(())
 }
 
+/// What stands between two elements of an array: a semicolon between boxes, a comma between all others.
+fn delimiter(element: &ColumnType) -> char {
+    match element {
+        ColumnType::Other(name) if matches!(name.as_str(), "box" | "pg_catalog.box") => ';',
+        _ => ',',
+    }
+}
+
 /// Reads the elements of an array, brace by brace.
 struct ArrayReader<'r> {
     element: &'r ColumnType,
+    delimiter: char,
     elements: &'r mut Vec<u8>,
     /// Of each dimension, as far as they are known.
     lengths: Vec<u32>,
@@ -267,7 +282,7 @@ impl ArrayReader<'_> {
         let mut length = 0u32;
         parts.blanks();
         while !parts.eat('}') {
-            if length > 0 && !parts.eat(',') {
+            if length > 0 && !parts.eat(self.delimiter) {
                 return bad("array", parts.text);
             }
             parts.blanks();
@@ -289,7 +304,7 @@ impl ArrayReader<'_> {
 
     fn item(&mut self, parts: &mut Parts<'_>) -> Result<()> {
         self.count += 1;
-        let (item, quoted) = parts.element()?;
+        let (item, quoted) = parts.element(self.delimiter)?;
         match item.as_str() {
             null if !quoted && null.eq_ignore_ascii_case("null") => {
                 put_tagged(self.elements, None);

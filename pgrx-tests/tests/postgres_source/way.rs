@@ -82,25 +82,29 @@ const ODD: &str = "
         name varchar(20), code char(5), pad bpchar, id uuid, data bytea, day date, at time(3), atz timetz,
         stamp timestamp(3), stampz timestamptz, span interval, doc json, docb jsonb, ok bool, host inet, net cidr,
         mac macaddr, flags bit(3), flagsv varbit, lsn pg_lsn, words tsvector, numbers int[], grid numeric[][],
-        moods mood[], hosts inet[], tables oid, cash money, \"select\" text,
+        moods mood[], hosts inet[], tables oid, cash money, boxes box[], amounts money[], few int2vector, objects regclass[],
+        \"select\" text,
         PRIMARY KEY (\"Branch No\", number));
     CREATE INDEX ON \"Odd.Shop\".\"Order \"\"Lines\"\"\" (version, \"Branch No\", number);
     GRANT USAGE ON SCHEMA \"Odd.Shop\" TO PUBLIC;
     INSERT INTO \"Odd.Shop\".\"Order \"\"Lines\"\"\" (\"Branch No\", number, version, amount, mood, tag, small, large, exact,
         single, double, name, code, pad, id, data, day, at, atz, stamp, stampz, span, doc, docb, ok, host, net, mac, flags,
-        flagsv, lsn, words, numbers, grid, moods, hosts, tables, cash, \"select\")
+        flagsv, lsn, words, numbers, grid, moods, hosts, tables, cash, boxes, amounts, few, objects, \"select\")
     SELECT 'b' || i % 7, i, i / 3, i * 1.5, (CASE i % 3 WHEN 0 THEN 'sad' WHEN 1 THEN 'it''s ok' END)::mood, 'Tag' || i, i, i::text::xid8,
         i * 1e-7, i / 3.0, i / 7.0, 'näme ' || i, 'c' || i % 9, 'x  ', md5(i::text)::uuid, sha256(i::text::bytea),
         DATE '2000-01-01' - i * 1000, TIME '00:00' + i * INTERVAL '1.001 s', '10:00:00+05:30', '1999-12-31 23:59:59.999',
         TIMESTAMPTZ '1850-01-01 00:00:00+00' + i * INTERVAL '1.000001 s', i * INTERVAL '1 month -1 day 0.5 s',
         '{\"b\":1, \"a\": 2}', '{\"b\":1.50, \"a\": [2, null]}', i % 2 = 0, ('10.0.0.' || i % 250)::inet, '10.0.0.0/8',
         '08:00:2b:01:02:03', B'101', B'10', '16/B374D848', 'fat:2 cat:3', ARRAY[i, NULL, -i], ARRAY[[1.50, 2], [NULL, 4]],
-        ARRAY['sad']::mood[], ARRAY['10.0.0.1', '::1/64', NULL]::inet[], 4294967295, i * 1.25, 'reserved'
+        ARRAY['sad']::mood[], ARRAY['10.0.0.1', '::1/64', NULL]::inet[], 4294967295, i * 1.25,
+        ARRAY[box '((1,1),(0,0))', NULL, box(point(i, 0.1), point(-1, -2))], ARRAY[i * 1.25, NULL]::money[], '3 -4'::int2vector,
+        ARRAY['pg_class']::regclass[], 'reserved'
     FROM generate_series(1, 500) i";
 
 const ODD_COLUMNS: &str = "\"Branch No\", number, version, identity, doubled, amount, mood::text, tag::text, small, large, exact,
     single, double, name, code, rtrim(pad::text), id, data, day, at, atz, stamp, stampz, span, doc, docb, ok, host, net, mac,
-    flags, flagsv, lsn, words, numbers, grid, moods::text, hosts, tables::int8, cash::numeric, \"select\"";
+    flags, flagsv, lsn, words, numbers, grid, moods::text, hosts, tables::int8, cash::numeric, boxes::text,
+    amounts::numeric[], few::int2[], objects::text[], \"select\"";
 
 #[test]
 fn a_table_of_every_type_under_odd_names_is_level_and_stays_it() {

@@ -42,12 +42,6 @@ pub fn fits(shape: &Shape, to: &ColumnType) -> bool {
     use ColumnType as T;
     let is_text = |to: &ColumnType| matches!(to, T::Text | T::Varchar(_) | T::Citext);
     match (shape, to) {
-        // The text of an amount has a currency sign.
-        (Shape::Array(part) | Shape::Range(part) | Shape::Multirange(part), _) if **part == Shape::Money => {
-            is_text(to)
-        }
-        // A semicolon stands between boxes.
-        (Shape::Array(part), T::Array(_)) if **part == Shape::Written("box".to_owned()) => false,
         (Shape::Array(part), T::Array(to))
         | (Shape::Range(part), T::Range(to))
         | (Shape::Multirange(part), T::Multirange(to)) => fits(part, to),

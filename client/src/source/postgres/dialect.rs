@@ -31,6 +31,15 @@ fn written(name: &str) -> String {
     format!("CASE WHEN {name} IS DISTINCT FROM NULL THEN format('%s', {name}) END")
 }
 
+/// The text of a column whose values come as text. That of an amount would have a currency sign.
+fn text_of(shape: &Shape, name: &str) -> String {
+    match shape {
+        Shape::Money => format!("{name}::numeric::text"),
+        Shape::Array(element) if **element == Shape::Money => format!("{name}::numeric[]::text"),
+        _ => written(name),
+    }
+}
+
 impl Dialect for ReadTable {
     fn quoted(&self, name: &str) -> String {
         quoted(name)
@@ -71,8 +80,7 @@ impl Dialect for ReadTable {
     fn selected(&self, plan: &TablePlan, place: usize) -> String {
         let name = quoted(&plan.columns[place].name);
         match self.shape(place) {
-            Shape::Money => format!("{name}::numeric::text"),
-            shape if shape.is_written() => written(&name),
+            shape if shape.is_written() => text_of(shape, &name),
             _ => name,
         }
     }
@@ -80,10 +88,9 @@ impl Dialect for ReadTable {
     fn ordered(&self, plan: &TablePlan, place: usize) -> String {
         match plan.columns.get(place) {
             None => plan.row_id.clone().unwrap_or_default(),
-            Some(column) if self.is_compared_as_text(plan, place) => match self.shape(place) {
-                Shape::Money => format!("({}) COLLATE \"C\"", self.selected(plan, place)),
-                _ => format!("({}) COLLATE \"C\"", written(&quoted(&column.name))),
-            },
+            Some(column) if self.is_compared_as_text(plan, place) => {
+                format!("({}) COLLATE \"C\"", text_of(self.shape(place), &quoted(&column.name)))
+            }
             Some(column) => quoted(&column.name),
         }
     }

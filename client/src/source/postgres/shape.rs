@@ -260,6 +260,8 @@ pub fn proposed(shape: &Shape, declared: &str) -> String {
         Shape::Array(element) => match **element {
             Shape::Enum | Shape::Money | Shape::Oid => format!("{}[]", proposed(element, "")),
             Shape::Text if declared == "name[]" => "text[]".to_owned(),
+            Shape::Int2 if declared == "int2vector" => "smallint[]".to_owned(),
+            Shape::Written(ref name) if is_ours_alone(name) => "text[]".to_owned(),
             _ => declared.to_owned(),
         },
         Shape::Written(name) if is_ours_alone(name) => "text".to_owned(),
@@ -288,6 +290,21 @@ mod tests {
             ("\"Odd.Schema\".\"Odd.Type\"", "Odd.Type"),
         ] {
             assert_eq!(bare(name), expected);
+        }
+    }
+
+    #[test]
+    fn what_a_managed_column_cannot_be_is_proposed_as_what_it_can() {
+        let written = |name: &str| Shape::Written(name.to_owned());
+        for (element, declared, expected) in [
+            (written("regclass"), "regclass[]", "text[]"),
+            (written("xid"), "xid[]", "text[]"),
+            (written("box"), "box[]", "box[]"),
+            (Shape::Money, "money[]", "numeric[]"),
+            (Shape::Int2, "int2vector", "smallint[]"),
+            (Shape::Int2, "smallint[]", "smallint[]"),
+        ] {
+            assert_eq!(proposed(&Shape::Array(Box::new(element)), declared), expected);
         }
     }
 

@@ -43,6 +43,7 @@ fn other_spellings_stand_for_the_same() {
         ("interval", "1 week 90 minutes", "7 days 01:30:00"),
         ("interval", "100:00:00", "100:00:00"),
         ("range(float8)", "[NaN,Infinity]", "[NaN,Infinity]"),
+        ("array(other('pg_catalog.box'))", "{(1,1),(0,0);NULL}", r#"{"(1,1),(0,0)",NULL}"#),
     ] {
         assert_eq!(read(column_type, text), Ok(written.to_owned()), "{text}");
     }
