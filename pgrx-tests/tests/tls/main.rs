@@ -3,6 +3,7 @@
 
 mod certificates;
 mod fake;
+mod sources;
 
 use std::sync::OnceLock;
 

@@ -24,8 +24,8 @@ pub fn failure(error: &Error) -> Failure {
         }
         error => {
             let message = format!("the connection to the local database: {error}");
-            return told(FailureKind::Passing, message)
-                .advise("check that the server runs, and host and port of mysql = \"..\" under [source]");
+            let advice = on_the_way(&message);
+            return told(FailureKind::Passing, message).advise(advice);
         }
     };
     let code = server.code;
@@ -50,6 +50,23 @@ pub fn failure(error: &Error) -> Failure {
         }
         1038 => failure.advise("raise sort_buffer_size, or make the index that the client proposes"),
         _ => failure,
+    }
+}
+
+/// What helps where the server was not reached, or TLS not agreed upon.
+fn on_the_way(message: &str) -> &'static str {
+    let says = |words: &str| message.contains(words);
+    if says("certificate verify failed") && (says("address mismatch") || says("hostname mismatch")) {
+        "the certificate is not made for this host: name the one that it is made for in the source's url, or set \
+         ssl-mode=verify_ca"
+    } else if says("certificate verify failed") {
+        "name the authority that signed the server's certificate: ssl-ca=FILE behind the source's url"
+    } else if says("does not have this capability") {
+        "the server offers no TLS, which the source's url asks for: have it switched on there, or set ssl-mode=disabled"
+    } else if says("No such file or directory") {
+        "check the files of ssl-ca and socket in the source's url"
+    } else {
+        "check that the server runs, and host and port of mysql = \"..\" under [source]"
     }
 }
 

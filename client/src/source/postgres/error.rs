@@ -28,6 +28,11 @@ pub fn failure(error: &Error, role: &str, relation: Option<&str>) -> Failure {
         "22021" | "22P05" => {
             Some("it holds text that is none in its own encoding, or has no UTF-8".to_owned())
         }
+        "40001" if message.contains("conflict with recovery") => Some(
+            "the source is a standby, where what was cleaned up on the primary ends reading: set hot_standby_feedback = on \
+             there, or raise max_standby_streaming_delay"
+                .to_owned(),
+        ),
         "55P03" => Some("another session has the table locked; it is tried again".to_owned()),
         _ => server.hint().map(str::to_owned),
     };
