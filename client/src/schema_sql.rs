@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use plimsoll_core::store::{Failure, Outcome};
+use plimsoll_core::store::{Failure, FailureKind, Outcome};
 use plimsoll_core::value::adapt::Conversion;
 
 use crate::cli::SchemaArgs;
@@ -35,11 +35,28 @@ pub fn schema_sql(config: Option<&Config>, arguments: &SchemaArgs) -> Outcome<St
         let schema = identifier(&schema);
         let _ = writeln!(sql, "CREATE SCHEMA IF NOT EXISTS {schema}{};", owner.unwrap_or_default());
     }
+    let mut refusals = Vec::new();
     for table in tables {
         let found = local.table(&table.name)?;
-        sql.push_str(&table_sql(local, &found, &table, arguments)?);
+        match table_sql(local, &found, &table, arguments) {
+            Ok(of_table) => sql.push_str(&of_table),
+            Err(failure) if failure.kind == FailureKind::Table => refusals.push(failure),
+            Err(failure) => return Err(failure),
+        }
     }
-    Ok(sql)
+    all_at_once(refusals).map_or(Ok(sql), Err)
+}
+
+/// What stands in the way of several tables, told together.
+fn all_at_once(refusals: Vec<Failure>) -> Option<Failure> {
+    refusals.into_iter().reduce(|before, next| Failure {
+        message: format!("{}\n{}", before.message, next.message),
+        hint: match (before.hint, next.hint) {
+            (Some(before), Some(next)) if before != next => Some(format!("{before}\n{next}")),
+            (before, next) => before.or(next),
+        },
+        ..before
+    })
 }
 
 fn chosen(

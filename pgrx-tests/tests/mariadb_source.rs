@@ -155,6 +155,19 @@ fn what_is_wrong_is_told_and_changes_nothing() {
     let run = agent.sync().expect_code(1);
     assert!(run.stdout.contains("no table \\\"old\\\""), "{}", run.stdout);
     assert_eq!(table_of(&run.json(), "t")["inserted"], 1);
+    // Columns that no managed one takes: all tables are told of at once.
+    local.run("CREATE TABLE p (id INT PRIMARY KEY, place POINT); CREATE TABLE q (id INT PRIMARY KEY, area POLYGON)").expect("tables");
+    configure(
+        &site,
+        &mut agent,
+        "wrong",
+        "[[table]]\nname = \"p\"\n[[table]]\nname = \"q\"\n[[table]]\nname = \"t\"\n",
+    );
+    let told = agent.home.run(["schema"]).expect_code(2).stderr;
+    for column in ["place", "area"] {
+        assert!(told.contains(&format!("\"{column}\" of")), "{told}");
+        assert!(told.contains(&format!("leave_out = [\"{column}\"]")), "{told}");
+    }
     configure(&site, &mut agent, "absent", "[[table]]\nname = \"t\"\n");
     let run = agent.sync().expect_code(2);
     assert!(run.stderr.contains("absent") && run.stderr.contains("[source]"), "{}", run.stderr);

@@ -114,7 +114,7 @@ fn stored_type(classes: &[String]) -> &'static str {
 /// A version column's type must have a position.
 fn version_type(column_type: &str) -> String {
     match column_type {
-        "bigint" | "timestamp" | "timestamptz" => column_type.to_owned(),
+        "bigint" | "timestamp" | "timestamptz" | "bytea" => column_type.to_owned(),
         _ => "bigint".to_owned(),
     }
 }
@@ -128,7 +128,7 @@ fn stamp_type(zoned: Option<bool>) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::postgres_type;
+    use super::{postgres_type, version_type};
 
     #[test]
     fn declared_types_become_postgres_types() {
@@ -157,5 +157,7 @@ mod tests {
             assert_eq!(postgres_type(declared).as_deref(), Some(expected), "{declared}");
         }
         assert_eq!(postgres_type(""), None);
+        // A version of eight bytes stays what it is.
+        assert_eq!((version_type("bytea").as_str(), version_type("numeric").as_str()), ("bytea", "bigint"));
     }
 }

@@ -183,3 +183,41 @@ fn what_the_corpus_refuses_is_refused_with_its_code() {
     }
     assert!(refused > 20, "only {refused} values were refused");
 }
+
+#[test]
+fn pairs_have_the_digests_that_the_list_says() {
+    let mut fixture = Fixture::new(
+        "SET NAMES utf8mb4; SET sql_mode = '', character_set_connection = utf8mb4, time_zone = '+00:00'",
+    );
+    let pairs = corpus::pairs();
+    let mut compared = 0;
+    for (number, pair) in pairs.iter().filter(|pair| pair.database == "MariaDB").enumerate() {
+        let corpus::Pair { declared, one, other, .. } = pair;
+        let table = format!("pair_{number}");
+        fixture.run(&format!(
+            "CREATE TABLE {table} (id INT PRIMARY KEY, v INT, value {declared}) CHARACTER SET utf8mb4;
+             INSERT INTO {table} VALUES (1, 1, {one}), (2, 2, {other})"
+        ));
+        let compare =
+            format!("SELECT a.value = b.value FROM {table} a, {table} b WHERE a.id = 1 AND b.id = 2");
+        let answer = fixture.writer.rows(&compare).expect("an answer");
+        let equal = answer[0][0] == Local::Int(1);
+        assert_eq!(if equal { "equal" } else { "different" }, pair.says, "{pair:?}");
+        let column_type = pair.column_type.to_string();
+        let columns = [("id", "int8*"), ("v", "int8!"), ("value", column_type.as_str())];
+        let mut source = fixture.source(&table, &columns, Some("v"));
+        let forms: Vec<Vec<u8>> = read_all(&mut source, 10)
+            .iter()
+            .map(|record| {
+                let SourceRecord::Row(row) = record else { panic!("{pair:?}: {record:?}") };
+                let field = plimsoll_core::row::Fields::new(&row.row).last().expect("three fields");
+                let mut form = Vec::new();
+                plimsoll_core::row::put_field(&mut form, &field.expect("a field")).expect("a digest form");
+                form
+            })
+            .collect();
+        assert_eq!(forms[0] == forms[1], pair.same, "{pair:?}");
+        compared += 1;
+    }
+    assert!(compared > 25, "only {compared} pairs were compared");
+}
