@@ -370,6 +370,9 @@ pub fn plan(
     for (sent, managed) in columns.filter(|(sent, _)| sent.is_local() && sent.conversion().is_none()) {
         local.fits(&found, &sent.name, &managed.column_type)?;
     }
+    if let Some(statement) = plan.condition_alone() {
+        local.understands(&statement).map_err(|failure| plan.explained(failure))?;
+    }
     Ok(plan)
 }
 

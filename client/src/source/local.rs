@@ -161,6 +161,12 @@ pub trait LocalDatabase: Send {
         Ok(())
     }
 
+    /// Whether the database understands a statement; nothing is read.
+    ///
+    /// # Errors
+    /// What it says of it.
+    fn understands(&mut self, statement: &str) -> Outcome<()>;
+
     /// The highest position of a table whose rows stand at their version, for the server to notice a restored backup;
     /// `None` where it has no rows, or they stand elsewhere.
     ///

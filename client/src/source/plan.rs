@@ -175,6 +175,13 @@ impl TablePlan {
         self.filter.as_deref().is_some_and(filter::may_move)
     }
 
+    /// A statement that the database takes only where the condition is one by itself: in the place of an operand, a bracket
+    /// of its own cannot close the one that every other statement puts around it.
+    pub fn condition_alone(&self) -> Option<String> {
+        let filter = self.filter.as_ref()?;
+        Some(format!("SELECT CASE WHEN {filter}\nTHEN 1 END FROM {} WHERE 1 = 0", self.relation))
+    }
+
     /// The same behind `FROM`: with ` WHERE ` in front; nothing where all rows are taken.
     pub fn where_clause(&self) -> String {
         self.condition().map(|condition| format!(" WHERE {condition}")).unwrap_or_default()
@@ -189,11 +196,14 @@ impl TablePlan {
     /// A failure of a statement on the table: where a condition of the configuration is part of it, that is said.
     pub fn explained(&self, failure: Failure) -> Failure {
         match &self.filter {
-            Some(filter) if failure.kind == FailureKind::Table && failure.hint.is_none() => Failure {
-                message: format!("\"{}\" where {filter}: {}", self.table, failure.message),
-                ..failure
+            // A hint of the database's own, such as a name that is much like the one it does not know, stays.
+            Some(filter) if failure.kind == FailureKind::Table && is_of_statement(&failure) => {
+                let message = format!("\"{}\" where {filter}: {}", self.table, failure.message);
+                let sound =
+                    "the condition where = \"..\" of the table is part of each statement: is it sound?";
+                let hint = failure.hint.or_else(|| Some(sound.to_owned()));
+                Failure { message, hint, ..failure }
             }
-            .advise("the condition where = \"..\" of the table is part of each statement: is it sound?"),
             _ => failure,
         }
     }
@@ -240,4 +250,10 @@ fn own_order(local: &LocalTable, columns: &[SentColumn]) -> Option<Vec<usize>> {
     let place =
         |column: &&LocalColumn| columns.iter().position(|sent| sent.is_local() && sent.name == column.name);
     key.iter().map(place).collect::<Option<Vec<_>>>().filter(|places| !places.is_empty())
+}
+
+/// Whether a failure may be that of a condition: nothing else is known of it, or the statement was not understood.
+fn is_of_statement(failure: &Failure) -> bool {
+    let not_understood = ["42601", "42703", "42804", "42883"];
+    failure.hint.is_none() || failure.sqlstate.as_deref().is_some_and(|code| not_understood.contains(&code))
 }

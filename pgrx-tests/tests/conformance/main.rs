@@ -7,6 +7,7 @@
 mod contract;
 mod kind;
 mod large;
+mod mapped;
 mod mariadb;
 mod meanwhile;
 mod model;
@@ -14,6 +15,7 @@ mod postgres;
 mod shapes;
 mod shared_keys;
 mod sqlite;
+mod unique;
 mod whole_way;
 
 /// The suite for one kind.
@@ -70,6 +72,26 @@ macro_rules! conformance {
             #[test]
             fn a_key_that_changes_its_spelling_alone_is_spelled_so_after_one_run() {
                 shared_keys::a_key_that_changes_its_spelling_alone_is_spelled_so_after_one_run::<$kind>();
+            }
+
+            #[test]
+            fn rows_of_a_condition_are_made_level() {
+                mapped::rows_of_a_condition_are_level::<$kind>();
+            }
+
+            #[test]
+            fn what_is_no_condition_stops_its_table_alone() {
+                mapped::what_is_no_condition_stops_its_table::<$kind>();
+            }
+
+            #[test]
+            fn rows_that_a_conversion_makes_equal_are_counted() {
+                mapped::rows_that_a_conversion_makes_equal_are_counted::<$kind>();
+            }
+
+            #[test]
+            fn unique_values_that_change_places_arrive() {
+                unique::unique_values_change_places::<$kind>();
             }
 
             #[test]

@@ -254,6 +254,10 @@ impl LocalDatabase for Mysql {
         Err(refused(message).advise(advice))
     }
 
+    fn understands(&mut self, statement: &str) -> Outcome<()> {
+        self.session.rows(statement, &[]).map(drop)
+    }
+
     fn highest_position(&mut self, plan: &TablePlan) -> Outcome<Option<i64>> {
         let Some(version) = plan.version_place().and_then(|_| plan.schema.version()) else { return Ok(None) };
         let query = Query {

@@ -221,6 +221,10 @@ impl LocalDatabase for Postgres {
         Err(refused(message).advise(hint))
     }
 
+    fn understands(&mut self, statement: &str) -> Outcome<()> {
+        self.session.catalogue(async |client| client.prepare(statement).await.map(drop))
+    }
+
     fn highest_position(&mut self, plan: &TablePlan) -> Outcome<Option<i64>> {
         let Some(place) = plan.version_place() else { return Ok(None) };
         let table = self.read_table(plan);

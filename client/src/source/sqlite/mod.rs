@@ -155,6 +155,10 @@ impl LocalDatabase for Sqlite {
         types::proposed(&self.connection, table, column, part).map_err(|error| failure(&error))
     }
 
+    fn understands(&mut self, statement: &str) -> Outcome<()> {
+        self.connection.prepare(statement).map(drop).map_err(|error| failure(&error))
+    }
+
     fn highest_position(&mut self, plan: &TablePlan) -> Outcome<Option<i64>> {
         let Some(place) = plan.version_place() else { return Ok(None) };
         let kind = VersionKind::of(&plan.schema.columns()[place].column_type);
