@@ -69,7 +69,7 @@ pub struct Pair {
     pub database: &'static str,
     /// The type as declared there.
     pub declared: &'static str,
-    /// One value, as text or, for SQLite, as SQL.
+    /// One value: of Postgres as text, of others as SQL.
     pub one: &'static str,
     /// The other.
     pub other: &'static str,

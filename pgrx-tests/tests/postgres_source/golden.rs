@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use corpus::{Entry, entries};
 use plimsoll_core::digest::{Digester, FingerprintKey};
-use plimsoll_core::row::{RowWriter, put_varint};
+use plimsoll_core::row::{Fields, RowWriter, put_field, put_varint};
 use plimsoll_core::store::SourceRecord;
 use plimsoll_core::value::{ColumnType, Value};
 use plimsoll_tests::shared;
@@ -205,4 +205,34 @@ fn what_a_managed_column_would_change_is_refused_with_the_code_of_the_corpus() {
     }
     println!("{refused} refused; not to be had in Postgres: {unheld:?}");
     assert!(refused >= 15, "only {refused} values were refused");
+}
+
+#[test]
+fn pairs_have_the_digests_that_the_list_says() {
+    let mut local = new_local();
+    let types =
+        "CREATE TYPE public.priced AS (price numeric); CREATE TYPE public.named AS (name public.citext)";
+    local.writer.batch_execute(types).expect("types");
+    // A collation is a matter of comparing, and no value is read otherwise because of it.
+    let pairs = corpus::pairs();
+    let of_types =
+        pairs.iter().filter(|pair| pair.database == "Postgres" && !pair.declared.contains("COLLATE"));
+    let mut compared = 0;
+    for pair in of_types {
+        let texts = [pair.one, pair.other].map(|text| Some(text.to_owned()));
+        let records = encoded(&mut local, pair.declared, &pair.column_type, &texts);
+        let forms: Vec<Vec<u8>> = records
+            .iter()
+            .map(|record| {
+                let SourceRecord::Row(row) = record else { panic!("{pair:?}: {record:?}") };
+                let field = Fields::new(&row.row).last().expect("three fields").expect("a field");
+                let mut form = Vec::new();
+                put_field(&mut form, &field).expect("a digest form");
+                form
+            })
+            .collect();
+        assert_eq!(forms[0] == forms[1], pair.same, "{pair:?}");
+        compared += 1;
+    }
+    assert!(compared > 35, "only {compared} pairs were compared");
 }
