@@ -222,7 +222,8 @@ fn notes_of(site: &Site<'_>, row: &str, rows: i64) -> Agent {
          WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})
             INSERT INTO notes SELECT {row} FROM n;"
     );
-    let agent = site.agent("client", &tables, &["notes"], "");
+    // A pass over a large table is made in each run.
+    let agent = site.agent("client", &tables, &["notes"], "[sync]\nsweep_interval = \"1m\"\n");
     let managed = MANAGED_TABLES.replace("{owner}", &site.owner);
     site.superuser().batch_execute(&managed).expect("managed tables");
     let report = agent.sync().expect_code(0).json();
