@@ -290,6 +290,23 @@ fn a_version_of_its_own_in_each_row_is_no_cursor() {
 }
 
 #[test]
+fn what_a_hold_kept_is_deleted_in_the_run_after_its_release() {
+    for shape in [HASHED, KEYLESS] {
+        for scanned in [false, true] {
+            let model = level(shape, scanned, 500);
+            (0..300).for_each(|id| model.delete_local(0, id));
+            model.with(|state| state.tables[0].hold = true);
+            assert!(model.run().tables[0].held > 0);
+            // Nothing changes on either side meanwhile.
+            (0..3).for_each(|_| assert_eq!(model.run().tables[0].status, Status::Different));
+            model.with(|state| state.tables[0].hold = false);
+            let report = model.run();
+            assert!(model.is_equal(0), "{shape:?} {scanned}: {report:?}");
+        }
+    }
+}
+
+#[test]
 fn a_late_commit_is_found_by_the_next_run_where_the_source_says_what_is_settled() {
     for settles in [true, false] {
         let model = model(TableShape::default(), false, 1_000);

@@ -59,6 +59,7 @@ pub(super) fn conclude(table: &mut Table, now: i64) {
     let counts = seen.local_rows.zip(seen.remote_rows);
     let swept = table.windows.swept_for == counts || table.windows.forced_sweep_is_done(memory);
     memory.blocked = table.ledger.report.blocked > 0 || (memory.blocked && !swept);
+    memory.held = table.ledger.report.held > 0 || (memory.held && (table.input.on_hold || !swept));
     if swept && !table.dropped && counts.is_some() {
         memory.swept_for = counts;
     }

@@ -44,6 +44,8 @@ pub struct TableMemory {
     /// Whether the last sweep found rows to delete that other rows still referred to: once the source has
     /// changed they may be free.
     pub blocked: bool,
+    /// Whether rows were held that a sweep would delete or set back: once the hold is released they are looked for.
+    pub held: bool,
     /// How long the windows of the sweep under way took so far, in microseconds.
     pub sweep_took: u64,
     /// The source's change token when the sweep under way began.

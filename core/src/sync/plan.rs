@@ -311,7 +311,12 @@ impl Table {
         let differ = !close::counts_agree(self) && (self.memory.swept_for != counts || freed);
         let sums = self.memory.seen.as_ref().and_then(|seen| seen.remote_sum).zip(self.input.version.sum);
         let changed = sums.is_some_and(|(then, now)| then != now);
-        (differ || changed) && !self.local_is_ahead() && !self.input.on_hold
+        (differ || changed || self.was_released()) && !self.local_is_ahead() && !self.input.on_hold
+    }
+
+    /// Whether rows were held at the last sweep, and no longer are.
+    pub(super) fn was_released(&self) -> bool {
+        self.memory.held && !self.input.on_hold
     }
 
     /// The row counts of both sides.
