@@ -307,6 +307,35 @@ fn what_a_hold_kept_is_deleted_in_the_run_after_its_release() {
 }
 
 #[test]
+fn what_others_put_on_the_target_while_it_is_mended_is_looked_for_in_the_next_run() {
+    for shape in [TableShape::default(), HASHED, KEYLESS] {
+        for scanned in [false, true] {
+            for altered in [false, true] {
+                let model = level(shape, scanned, 500);
+                model.with(|state| {
+                    state.tables[0].remote.insert(9_000, copy().stored());
+                    let mut id = 9_000;
+                    state.hook = Some(Box::new(move |state, operation| {
+                        if operation == "delete" && altered {
+                            state.tables[0].remote.get_mut(&3).expect("a row").value += 1;
+                        } else if operation == "delete" {
+                            id += 1;
+                            state.tables[0].remote.insert(id, copy().stored());
+                        }
+                    }));
+                });
+                let report = model.run();
+                let context = format!("{shape:?} {scanned} {altered}: {report:?}");
+                assert!(model.with(|state| state.hook.take()).is_some());
+                assert!(!model.is_equal(0) && report.tables[0].status != Status::Level, "{context}");
+                let report = model.run();
+                assert!(model.is_equal(0), "{context} {report:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_late_commit_is_found_by_the_next_run_where_the_source_says_what_is_settled() {
     for settles in [true, false] {
         let model = model(TableShape::default(), false, 1_000);

@@ -25,7 +25,7 @@ pub(super) fn counts_agree(table: &Table) -> bool {
 /// Concludes the run for a table: its report, and what is remembered of it.
 pub(super) fn conclude(table: &mut Table, now: i64) {
     let version = &table.version;
-    let seen = Seen {
+    let mut seen = Seen {
         token: table.token.clone(),
         local_rows: table.local_rows,
         local_max: table.local_max,
@@ -48,9 +48,17 @@ pub(super) fn conclude(table: &mut Table, now: i64) {
         memory.stale_known = ended.settled && table.ledger.kept_count() <= MOST_STALE;
         memory.proved_at = Some(ended.started);
         memory.proof = (ended.quiet && quiet && holds_the_whole != Some(false)).then(|| seen.clone());
-        // Rows moved while it was swept, on one side or the other: the next run looks again.
-        if let Some(last) = memory.last_sweep.as_mut().filter(|_| holds_the_whole == Some(false)) {
+    }
+    // Rows moved while it was swept, on one side or the other, or what differed could not be mended: the next run looks
+    // again. What is held is left until it is released.
+    let left = table.pending || table.dropped || holds_the_whole == Some(false);
+    if left && table.ledger.report.held == 0 {
+        if let Some(last) = &mut memory.last_sweep {
             last.token = None;
+        }
+        if holds_the_whole == Some(false) && quiet && table.token.is_some() {
+            // The source stood still, so others changed the target.
+            seen.remote_sum = table.whole.map(|whole| whole.sum());
         }
     }
     if table.ledger.report.windows > 0 {

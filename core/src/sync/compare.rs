@@ -34,7 +34,7 @@ pub(super) struct Piece {
     pub top: Option<i64>,
     /// Where it differs, few rows beside those that do.
     pub places: Vec<PositionRange>,
-    /// What the target would hold if it did not differ.
+    /// What the target holds in it once it does not differ.
     pub expected: Fingerprint,
 }
 
@@ -123,6 +123,7 @@ impl Compare {
             (State::Ask, Answer::Fingerprint(remote)) => {
                 let [range] = self.ranges[..] else { return false };
                 let expected = self.expected(ledger);
+                self.piece.expected = expected;
                 if remote == expected {
                     return true;
                 }
@@ -247,12 +248,12 @@ impl Compare {
         if found.end.is_some() {
             self.piece.range.to = found.end;
         }
-        if self.piece.is_equal() {
-            return;
-        }
         let covered = self.piece.closed_range();
         let expected = self.expected_items(ledger).filter(|item| covered.contains(item.position));
         self.piece.expected = expected.map(|item| item.digest).collect();
+        if self.piece.is_equal() {
+            return;
+        }
         self.piece.ranges = below(&self.ranges, covered.to);
         self.piece.places = places(&self.piece, &self.items);
     }

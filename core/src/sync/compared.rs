@@ -46,6 +46,7 @@ impl Table {
                     self.memory.sweep_took = self.memory.sweep_took.saturating_add(took);
                 }
                 self.windows.done(&piece, &mut self.memory, &settings, took, snapshot);
+                self.add_window(&piece);
                 if piece.range.to.is_none() {
                     self.remember_sweep(true, now);
                 }

@@ -55,6 +55,8 @@ pub(super) struct Table {
     pub passing_by: bool,
     /// All rows of the source, as the passes of the run found them.
     pub whole: Option<Fingerprint>,
+    /// What the windows of a sweep that began in this run hold so far.
+    pub windows_hold: Option<Fingerprint>,
     /// All rows of the target at the end of the run, where it had to be asked for them.
     pub all_at_last: Option<Fingerprint>,
     /// Rows of a keyless table that the target has, and were not yet met when reading in order.
@@ -130,6 +132,7 @@ impl Table {
             unread: false,
             passing_by: false,
             whole: None,
+            windows_hold: None,
             all_at_last: None,
             passed_by: HashMap::new(),
             cursor: None,

@@ -2,11 +2,13 @@
 //! beyond is compared, and what is new is not read behind a cursor: rows are read in an order of the source's own
 //! where the target lacks most of them, and else found by sweeps, which are made when something may have changed.
 
+use super::compare::Piece;
 use super::kept::root;
 use super::sweep::{Sweep, Swept};
 use super::table::Table;
 use super::task::{Purpose, Stage, Task};
 use super::{Event, LastSweep, Reading, close};
+use crate::fingerprint::Fingerprint;
 use crate::short::ShortItem;
 use crate::store::{SourceBatch, SourceRecord};
 
@@ -169,6 +171,9 @@ impl Table {
 
     /// Begins a window, at the bottom of the axis a sweep.
     pub(super) fn begin_sweep(&mut self, now: i64) -> crate::store::PositionRange {
+        if self.memory.window_from.is_none() {
+            self.windows_hold = Some(Fingerprint::default());
+        }
         if self.memory.window_from.is_none() && self.input.shape.hashed {
             (self.memory.sweep_token, self.memory.sweep_took) = (self.token.clone(), 0);
             self.memory.sweep_refused = 0;
@@ -176,18 +181,34 @@ impl Table {
         self.windows.begin(&mut self.memory, now)
     }
 
+    /// Takes note of what the rows of a window are; of all rows, where the window was the last one of a sweep.
+    pub(super) fn add_window(&mut self, piece: &Piece) {
+        if let Some(hold) = &mut self.windows_hold {
+            hold.combine(&piece.expected);
+        }
+        if piece.range.to.is_none() {
+            self.whole = self.windows_hold.take();
+        }
+    }
+
     /// Whether only a question, for which the target reads all its rows, tells whether it holds what the passes of the run
     /// found.
     pub(super) fn asks_for_whole(&self) -> bool {
-        self.whole.is_some() && self.windows.is_done() && root(&self.version).is_none() && !self.stop
+        self.scanned
+            && self.whole.is_some()
+            && self.windows.is_done()
+            && root(&self.version).is_none()
+            && !self.stop
     }
 
-    /// Whether the target's whole digest sum at the end of the run is that of all rows as the first pass found them: the
-    /// passes compared counts and short sums of ranges, and short sums alone prove nothing. `None` where it cannot be
-    /// said, because rows are not stored or no pass was made.
+    /// Whether the target's whole digest sum at the end of the run is that of all rows as a sweep of this run found them.
+    /// The passes compared counts and short sums of ranges, and short sums alone prove nothing; and others may have changed
+    /// the target behind a window. `None` where it cannot be said, because rows are not stored, no sweep was made, or the
+    /// target would read all its rows to tell what windows proved already.
     pub(super) fn holds_the_whole(&self) -> Option<bool> {
         let whole = self.whole.filter(|_| self.ledger.counts() == (0, 0))?;
-        Some(self.all_at_last.or(root(&self.version)) == Some(whole))
+        let held = self.all_at_last.or(root(&self.version));
+        (held.is_some() || self.scanned).then_some(held == Some(whole))
     }
 
     /// Takes what the passes found.
