@@ -98,6 +98,28 @@ fn tables_without_version_or_key_are_made_level() {
 }
 
 #[test]
+fn what_the_guard_held_is_deleted_in_the_run_after_its_release() {
+    let site = Site::new(shared());
+    let agent = site.agent("client", LOCAL_TABLES, &["plain", "notes"], "");
+    let managed = MANAGED_TABLES.replace("{owner}", &site.owner);
+    site.superuser().batch_execute(&managed).expect("managed tables");
+    agent.sync().expect_code(0);
+    let fewer = "DELETE FROM plain WHERE id > 150000; DELETE FROM notes WHERE rowid > 500";
+    agent.local().execute_batch(fewer).expect("fewer rows");
+    // Once they are held, nothing changes any more on either side.
+    for _ in 0..3 {
+        let report = agent.sync().expect_code(1).json();
+        for table in ["plain", "notes"] {
+            assert_eq!(table_of(&report, table)["status"], "different", "{report}");
+        }
+    }
+    let release =
+        "SELECT plimsoll.release_hold(database_id, relation) FROM plimsoll.replicas WHERE database_id = $1";
+    site.superuser().execute(release, &[&agent.registered.id]).expect("a release");
+    assert_level(&agent, &site, "released");
+}
+
+#[test]
 fn rejected_rows_longer_than_what_is_remembered_are_found_again() {
     let site = Site::new(shared());
     // No index takes such a key; no keyless row is found but by its content.
