@@ -89,7 +89,8 @@ impl Table {
         let Some(last) = self.memory.last_sweep.as_ref().filter(|_| !self.both_keep()) else { return true };
         let settings = &self.ledger.settings;
         let age = u64::try_from(now.saturating_sub(last.ended)).unwrap_or(0);
-        if age.saturating_add(settings.run_interval) >= settings.sweep_interval {
+        // Who releases a hold waits for what was held.
+        if age.saturating_add(settings.run_interval) >= settings.sweep_interval || self.was_released() {
             return true;
         }
         let sums = self.memory.seen.as_ref().and_then(|seen| seen.remote_sum).zip(self.input.version.sum);
@@ -97,7 +98,7 @@ impl Table {
         let differ = !close::counts_agree(self) && self.memory.swept_for != self.counts();
         let waits = self.input.shape.keyless && self.ledger.counts().1 > 0;
         // What rows to be deleted were referred to by may be gone by now, on the target alone.
-        let may_be_free = self.memory.blocked || self.was_released();
+        let may_be_free = self.memory.blocked;
         let changed =
             self.token.is_none() || last.token != self.token || damaged || differ || waits || may_be_free;
         changed && (last.took <= settings.max_snapshot || age >= last.took.saturating_mul(REST))
