@@ -15,6 +15,7 @@
 //! | [`reconcile`] | finds the rows in which two sides differ |
 //! | [`store`] | the traits through which the algorithm reaches data |
 //! | [`sync`] | the sync algorithm |
+//! | [`two_way`] | two-way sync: both sides may change |
 //! | [`batch`] | how large the next batch is |
 //! | [`token`] | login: what the token proves, what the server keeps of it |
 
@@ -35,6 +36,7 @@ pub mod sketch;
 pub mod store;
 pub mod sync;
 pub mod token;
+pub mod two_way;
 pub mod value;
 
 pub use error::{Error, ErrorKind, Result};

@@ -8,12 +8,19 @@ use std::fmt;
 
 mod source;
 mod summaries;
+mod two_way;
 
 pub use source::{
     BadRow, BatchLimit, Cursor, KeyId, ROW_ROOM, RangeHeld, Source, SourceBatch, SourceKey, SourceRecord,
     SourceRow, SourceWindow,
 };
 pub use summaries::Summaries;
+pub use two_way::{
+    Applied, Base, BaseInfo, Change, Choice, ColumnDigests, Conclusion, Fetched, LocalContent, LocalHeld,
+    LocalRow, LocalSide, LocalStates, MemoryEntry, MemoryKey, Open, OpenKind, Pending, Reason, Recollection,
+    Record, RemoteAct, RemoteMemory, RemoteRow, RemoteSide, Seen, SeenSum, Settle, Settled, ShortDigest,
+    Wanted,
+};
 
 use crate::digest::RowDigest;
 use crate::fingerprint::Fingerprint;

@@ -5,12 +5,22 @@ use crate::short::ShortItem;
 use crate::store::PositionRange;
 
 /// Which side is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
     /// The side that is near: asking it costs time alone.
     Local,
     /// The side beyond the network.
     Remote,
+}
+
+impl Side {
+    /// The other side.
+    pub fn other(self) -> Side {
+        match self {
+            Side::Local => Side::Remote,
+            Side::Remote => Side::Local,
+        }
+    }
 }
 
 /// What is asked of a side, as [`crate::store::Summaries`] has it.
