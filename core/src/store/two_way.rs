@@ -417,6 +417,14 @@ pub struct Conclusion {
     pub planned: u64,
 }
 
+impl Conclusion {
+    /// How many rows it deletes.
+    pub fn deletes(&self) -> u64 {
+        let is_delete = |(change, _): &&(Change, Settle)| matches!(change, Change::Delete { .. });
+        self.changes.iter().filter(is_delete).count() as u64
+    }
+}
+
 /// The local side: the rows, and the memory in the same database. Each call is one short snapshot, or one transaction.
 /// Called again after a failure in passing, each does what is left to do.
 pub trait LocalSide {
@@ -451,7 +459,8 @@ pub trait LocalSide {
     fn prepare(&mut self, table: TableId, pending: &Pending) -> Outcome<()>;
 
     /// Makes changes and remembers what came of them, in one transaction. Answers what became of each change. A change
-    /// that is refused undoes no other.
+    /// that is refused undoes no other. Keys whose records are to be closed are remembered until [`LocalSide::closed`], or
+    /// until they are left open again.
     fn conclude(&mut self, table: TableId, conclusion: &Conclusion) -> Outcome<Vec<Applied>>;
 
     /// Forgets that the records of these keys are to be closed.

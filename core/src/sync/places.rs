@@ -10,7 +10,7 @@ const NEAR_ROWS: usize = 16;
 const MOST_PLACES: usize = 1_024;
 
 /// A single position.
-pub(super) fn point(position: i64) -> PositionRange {
+pub(crate) fn point(position: i64) -> PositionRange {
     PositionRange { from: Some(position), to: position.checked_add(1) }
 }
 
@@ -39,7 +39,7 @@ pub(super) fn places(piece: &Piece, items: &[Item]) -> Vec<PositionRange> {
 }
 
 /// Ranges in order, those that meet joined.
-pub(super) fn joined(mut ranges: Vec<PositionRange>) -> Vec<PositionRange> {
+pub(crate) fn joined(mut ranges: Vec<PositionRange>) -> Vec<PositionRange> {
     ranges.sort_unstable_by_key(|range| range.from);
     let mut joined: Vec<PositionRange> = Vec::with_capacity(ranges.len());
     for range in ranges {

@@ -203,7 +203,7 @@ pub(super) fn expected(
 }
 
 /// A range in so many parts of equal length, fewer where it has not as many positions.
-fn divided(range: PositionRange, parts: usize) -> Vec<PositionRange> {
+pub(crate) fn divided(range: PositionRange, parts: usize) -> Vec<PositionRange> {
     let begin = i128::from(range.from.unwrap_or(i64::MIN));
     let end = range.to.map_or(i128::from(i64::MAX) + 1, i128::from);
     let parts = i128::try_from(parts).unwrap_or(1).clamp(1, (end - begin).max(1));

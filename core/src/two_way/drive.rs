@@ -1,0 +1,63 @@
+//! Carries the steps of a table's machine out.
+
+use super::decide::Rules;
+use super::report::{Memory, Report};
+use super::step::carry_out;
+use super::table::Machine;
+use super::{Clock, Revisions, Settings, Table};
+use crate::store::{Failure, FailureKind, LocalSide, RemoteSide};
+use crate::sync::Status;
+
+/// Microseconds from the Unix epoch to 2000-01-01 UTC, where stamps begin.
+const EPOCH: i64 = 946_684_800_000_000;
+
+/// Brings both sides of a table level, as far as the time goes. `memory` is what the last run left of it, or the
+/// default; what this run leaves is to be saved. Failures are in the report.
+pub fn run(
+    local: &mut dyn LocalSide,
+    remote: &mut dyn RemoteSide,
+    clock: &mut dyn Clock,
+    settings: &Settings,
+    table: &Table,
+    memory: &mut Memory,
+) -> Report {
+    let began = clock.now();
+    let until = began.saturating_add_unsigned(settings.budget);
+    let latest = match table.revisions {
+        Revisions::Numbers => None,
+        Revisions::Stamps => Some(began.saturating_sub(EPOCH).saturating_add_unsigned(settings.allowed_skew)),
+    };
+    let rules = Rules { policy: table.policy, latest };
+    let mut machine = Machine::new(table, settings, rules, memory.clone());
+    let mut tries = 1;
+    loop {
+        if machine.between() && (clock.stopping() || clock.now() >= until) {
+            machine.stop();
+        }
+        let Some(step) = machine.step() else { break };
+        let failure = match carry_out(local, remote, table.id, step) {
+            Ok(answer) => {
+                tries = 1;
+                if machine.tell(answer) {
+                    continue;
+                }
+                Failure::new(FailureKind::Table, "a step of two-way sync was answered with something else")
+            }
+            Err(failure) if failure.kind == FailureKind::Passing && tries < settings.max_tries => {
+                clock.pause(settings.retry_pause << (tries - 1).min(10));
+                tries += 1;
+                continue;
+            }
+            Err(failure) => failure,
+        };
+        *memory = Memory::default();
+        return Report {
+            status: Status::Unknown,
+            concluded: false,
+            failure: Some(failure),
+            ..machine.report
+        };
+    }
+    *memory = machine.memory;
+    machine.report
+}

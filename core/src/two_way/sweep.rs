@@ -1,0 +1,155 @@
+//! Finds the ranges in which a side is not as it is remembered. What is compared is each side with what was seen of it
+//! when its keys were last decided upon: so a key that is left open, as it was, is no difference, and one that both sides
+//! changed to the same is one.
+
+use super::step::{Answer, Step};
+use crate::fingerprint::Fingerprint;
+use crate::ranges::RangeSummary;
+use crate::reconcile::{Question, Reply};
+use crate::store::{LocalHeld, PositionRange, SeenSum};
+use crate::sync::divided;
+
+/// Ranges of one pass at most.
+const MOST_RANGES: usize = 16_384;
+/// Passes at most, each over all rows of a local side without an index on positions.
+const MOST_PASSES: u32 = 4;
+/// Ranges of so few rows are not divided.
+const FEW_ROWS: u64 = 64;
+/// Ranges are not made so small that they have fewer rows.
+const FEWEST_ROWS: u64 = 16;
+
+/// Whether the local side is as it was seen last.
+fn is_local_settled(held: &LocalHeld) -> bool {
+    let summary = RangeSummary::new(PositionRange::ALL, &held.rows.rows);
+    let seen = SeenSum { rows: summary.row_count, sum: summary.sum, unreadable: held.rows.bad };
+    seen == held.local
+}
+
+/// Whether the remote side is.
+fn is_remote_settled(held: &LocalHeld, remote: &RangeSummary) -> bool {
+    (remote.row_count, remote.sum) == (held.remote.rows, held.remote.sum)
+}
+
+/// What the passes found.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Swept {
+    /// All rows of the local side that can be encoded.
+    pub whole: Fingerprint,
+    /// Rows of the local side.
+    pub rows: u64,
+    /// Ranges that are not as they are remembered, each with the rows of the side that has most.
+    pub differing: Vec<(PositionRange, u64)>,
+    /// How many rows fewer than remembered each side has there, local first: about so many are to be deleted on the other.
+    pub gone: [u64; 2],
+}
+
+#[derive(Debug)]
+enum State {
+    Remote,
+    Local(Vec<RangeSummary>),
+    Done,
+}
+
+#[derive(Debug)]
+pub(super) struct Sweep {
+    ranges: Vec<PositionRange>,
+    /// Rows that may be read at once.
+    few: u64,
+    passes: u32,
+    state: State,
+    swept: Swept,
+}
+
+impl Sweep {
+    /// Sweeps a table of about `rows` rows in ranges of about `range_rows`.
+    pub fn new(rows: u64, range_rows: u64, few: u64) -> Self {
+        let parts = usize::try_from(rows / range_rows.max(1)).unwrap_or(MOST_RANGES).min(MOST_RANGES);
+        let ranges = divided(PositionRange::ALL, parts.next_power_of_two());
+        Sweep { ranges, few: few.max(1), passes: 0, state: State::Remote, swept: Swept::default() }
+    }
+
+    pub fn step(&self) -> Option<Step<'_>> {
+        match &self.state {
+            State::Remote => Some(Step::Ask(Question::Summaries(&self.ranges))),
+            State::Local(_) => Some(Step::Held(&self.ranges)),
+            State::Done => None,
+        }
+    }
+
+    /// Takes an answer; `false` where it is none to the step named.
+    pub fn tell(&mut self, answer: Answer) -> bool {
+        match (std::mem::replace(&mut self.state, State::Done), answer) {
+            (State::Remote, Answer::Reply(Reply::Summaries(remote))) => {
+                let fits = remote.iter().map(|part| part.range).eq(self.ranges.iter().copied());
+                self.state = State::Local(remote);
+                fits
+            }
+            (State::Local(remote), Answer::Held(local)) if local.len() == remote.len() => {
+                self.compare(&remote, &local);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// What was found, when no step is left.
+    pub fn finish(self) -> Swept {
+        self.swept
+    }
+
+    fn compare(&mut self, remote: &[RangeSummary], local: &[LocalHeld]) {
+        if self.passes == 0 {
+            local.iter().for_each(|held| self.swept.whole.combine(&held.rows.rows));
+            self.swept.rows = local.iter().map(|held| held.rows.rows.row_count() + held.rows.bad).sum();
+        }
+        self.passes += 1;
+        self.swept.differing.clear();
+        self.swept.gone = [0; 2];
+        for (remote, held) in remote.iter().zip(local) {
+            if is_local_settled(held) && is_remote_settled(held, remote) {
+                continue;
+            }
+            let ours = held.rows.rows.row_count() + held.rows.bad;
+            let [gone_here, gone_there] = &mut self.swept.gone;
+            *gone_here += (held.local.rows + held.local.unreadable).saturating_sub(ours);
+            *gone_there += held.remote.rows.saturating_sub(remote.row_count);
+            let remembered = held.local.rows.max(held.remote.rows);
+            self.swept.differing.push((remote.range, ours.max(remote.row_count).max(remembered)));
+        }
+        self.divide();
+    }
+
+    /// Divides what differs once more, where that is worth a pass.
+    fn divide(&mut self) {
+        let differing = &self.swept.differing;
+        let rows: u64 = differing.iter().map(|(_, rows)| rows).sum();
+        let largest = differing.iter().map(|(_, rows)| *rows).max().unwrap_or(0);
+        let ranges = differing.len().max(1);
+        let worthwhile = usize::try_from(rows / (ranges as u64 * FEWEST_ROWS)).unwrap_or(MOST_RANGES);
+        let parts = (MOST_RANGES / ranges).min(worthwhile).max(1);
+        let parts = parts.checked_ilog2().map_or(1, |bits| 1usize << bits);
+        let mostly = rows > self.swept.rows / 2 || rows <= FEW_ROWS.saturating_mul(ranges as u64);
+        let dense = mostly && largest <= self.few;
+        if rows > self.few && !dense && parts > 1 && self.passes < MOST_PASSES {
+            let differing = std::mem::take(&mut self.swept.differing);
+            self.ranges = differing.into_iter().flat_map(|(range, _)| divided(range, parts)).collect();
+            self.state = State::Remote;
+        }
+    }
+}
+
+/// Ranges in groups of about so many rows, one range at least.
+pub(super) fn groups(differing: Vec<(PositionRange, u64)>, rows: u64) -> Vec<Vec<PositionRange>> {
+    let (mut groups, mut held) = (Vec::<Vec<PositionRange>>::new(), 0u64);
+    for (range, own) in differing {
+        held = held.saturating_add(own);
+        match groups.last_mut().filter(|_| held <= rows) {
+            Some(group) => group.push(range),
+            None => {
+                held = own;
+                groups.push(vec![range]);
+            }
+        }
+    }
+    groups
+}

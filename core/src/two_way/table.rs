@@ -1,0 +1,520 @@
+//! The machine of one table in a run.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::batch::{Batch, Brought, Judge};
+use super::chunk::Chunk;
+use super::decide::Rules;
+use super::group::{Group, Unit};
+use super::report::{Memory, Report};
+use super::step::{Answer, Step};
+use super::sweep::{Sweep, Swept, groups};
+use super::{Settings, Table};
+use crate::reconcile::{Limits, Question, Reconcile, Reply, Side};
+use crate::store::{
+    Applied, BaseInfo, Choice, Conclusion, MemoryKey, Pending, PositionRange, Recollection, RemoteMemory,
+    Settled,
+};
+use crate::sync::{Status, joined, point};
+
+/// How often keys that changed while they were decided upon, and keys that waited, are looked at again in a run.
+const ROUNDS: u32 = 2;
+/// So many of them at most.
+const MOST_AGAIN: usize = 4_096;
+
+#[derive(Debug)]
+enum State {
+    Token,
+    Remembered,
+    Recall,
+    /// Whether the batch that was on its way was applied.
+    Settle(Pending),
+    /// What is remembered of it.
+    Settled(Conclusion),
+    Begin(BaseInfo),
+    Begun,
+    Sweep(Box<Sweep>),
+    States(Vec<PositionRange>),
+    Summaries(Box<Group>),
+    Reconcile(Box<Group>, Box<Reconcile>),
+    Fetch(Box<Chunk>),
+    Lookup(Box<Chunk>),
+    Prepare(Box<Batch>, Pending),
+    Apply(Box<Batch>, u64),
+    Conclude(Box<Batch>, Conclusion),
+    Close,
+    Closed,
+    Complete,
+    Done,
+}
+
+/// Brings both sides of a table level, as far as the time goes.
+#[derive(Debug)]
+pub(super) struct Machine<'a> {
+    table: &'a Table,
+    settings: &'a Settings,
+    rules: Rules,
+    state: State,
+    pub report: Report,
+    pub memory: Memory,
+    token: Option<Vec<u8>>,
+    remote: RemoteMemory,
+    recalled: Recollection,
+    /// The highest number of a batch so far.
+    number: u64,
+    lost: bool,
+    /// Whether the remote side is as it was before the base, or another one.
+    rewound: bool,
+    /// What is left to do.
+    groups: VecDeque<Vec<PositionRange>>,
+    units: VecDeque<Unit>,
+    /// Keys whose local rows there was no room for, with what was fetched for them.
+    later: Option<Chunk>,
+    records: Vec<Brought>,
+    forced: BTreeSet<MemoryKey>,
+    again: BTreeSet<MemoryKey>,
+    rounds: u32,
+    closing: BTreeSet<MemoryKey>,
+    closing_now: Vec<MemoryKey>,
+    swept: Swept,
+    /// Whether it is known what may be relied on: what was left by an earlier run is done.
+    begun: bool,
+    /// Whether the base changed by what the remote side knows nothing of.
+    unmarked: bool,
+    /// How many rows each side is to delete yet, about, local first.
+    planned: [u64; 2],
+    /// Whether part of the work was left.
+    left: bool,
+    stop: bool,
+}
+
+impl<'a> Machine<'a> {
+    pub fn new(table: &'a Table, settings: &'a Settings, rules: Rules, memory: Memory) -> Self {
+        Machine {
+            table,
+            settings,
+            rules,
+            state: State::Token,
+            report: Report::default(),
+            memory,
+            token: None,
+            remote: RemoteMemory::default(),
+            recalled: Recollection::default(),
+            number: 0,
+            lost: false,
+            rewound: false,
+            groups: VecDeque::new(),
+            units: VecDeque::new(),
+            later: None,
+            records: Vec::new(),
+            forced: BTreeSet::new(),
+            again: BTreeSet::new(),
+            rounds: 0,
+            closing: BTreeSet::new(),
+            closing_now: Vec::new(),
+            swept: Swept::default(),
+            begun: false,
+            unmarked: false,
+            planned: [0; 2],
+            left: false,
+            stop: false,
+        }
+    }
+
+    /// What is to be done next.
+    pub fn step(&self) -> Option<Step<'_>> {
+        let bytes = self.settings.batch_bytes;
+        Some(match &self.state {
+            State::Token => Step::Token,
+            State::Remembered => Step::Remembered,
+            State::Recall => Step::Recall,
+            State::Settle(pending) => Step::Settle(pending.number),
+            State::Settled(conclusion) => Step::Conclude(conclusion),
+            State::Begin(info) => Step::BeginBase(*info),
+            State::Begun => Step::BaseBegun,
+            State::Sweep(sweep) => return sweep.step(),
+            State::States(ranges) => Step::States(ranges),
+            State::Summaries(group) => Step::Ask(Question::Summaries(&group.ranges)),
+            State::Reconcile(_, machine) => Step::Ask(machine.step()?.1),
+            State::Fetch(chunk) => Step::Fetch { wanted: &chunk.wanted, bytes },
+            State::Lookup(chunk) => Step::Lookup { keys: &chunk.keys, bytes },
+            State::Prepare(_, pending) => Step::Prepare(pending),
+            State::Apply(batch, number) => Step::Apply {
+                number: *number,
+                acts: &batch.acts,
+                planned: self.planned[1].max(batch.deletes_there()),
+            },
+            State::Conclude(_, conclusion) => Step::Conclude(conclusion),
+            State::Close => Step::Close(&self.closing_now),
+            State::Closed => Step::Closed(&self.closing_now),
+            State::Complete => Step::CompleteBase,
+            State::Done => return None,
+        })
+    }
+
+    /// Takes up nothing new: what is on its way is brought to its end.
+    pub fn stop(&mut self) {
+        self.stop = true;
+        if let State::Sweep(_) | State::States(_) | State::Fetch(_) | State::Lookup(_) = self.state {
+            self.left = true;
+            self.next();
+        }
+    }
+
+    /// Whether a run may stop here: nothing is on its way.
+    pub fn between(&self) -> bool {
+        matches!(self.state, State::Sweep(_) | State::States(_) | State::Fetch(_) | State::Lookup(_))
+    }
+
+    /// Takes an answer; `false` where it is none to the step named.
+    pub fn tell(&mut self, answer: Answer) -> bool {
+        match (std::mem::replace(&mut self.state, State::Done), answer) {
+            (State::Token, Answer::Token(token)) => {
+                self.token = token;
+                self.state = State::Remembered;
+            }
+            (State::Remembered, Answer::Remembered(remote)) => {
+                self.remote = remote;
+                self.state = State::Recall;
+            }
+            (State::Recall, Answer::Recalled(recalled)) => {
+                self.recalled = recalled;
+                self.recall();
+            }
+            (State::Settle(pending), Answer::Settled(settled)) => return self.settle(pending, settled),
+            (State::Settled(_), Answer::Applied(_)) => self.close_old(),
+            (State::Begin(_), Answer::Done) => self.state = State::Begun,
+            (State::Begun, Answer::Done) => self.sweep(),
+            (State::Sweep(mut sweep), answer) => {
+                let understood = sweep.tell(answer);
+                match sweep.step() {
+                    Some(_) => self.state = State::Sweep(sweep),
+                    None => self.swept(sweep.finish()),
+                }
+                return understood;
+            }
+            (State::States(ranges), Answer::States(states)) => {
+                self.state = State::Summaries(Box::new(Group::new(ranges, states)));
+            }
+            (State::Summaries(group), Answer::Reply(Reply::Summaries(remote))) => {
+                if !remote.iter().map(|part| part.range).eq(group.ranges.iter().copied()) {
+                    return false;
+                }
+                let machine = Reconcile::of_rows(&group.guesses(), &remote, Limits::default());
+                return self.reconcile(group, Box::new(machine));
+            }
+            (State::Reconcile(group, mut machine), Answer::Reply(reply)) => {
+                return machine.tell(reply) && self.reconcile(group, machine);
+            }
+            (State::Fetch(mut chunk), Answer::Fetched(fetched)) => {
+                if !chunk.fetched(fetched, &mut self.units) {
+                    return false;
+                }
+                self.look_up(chunk);
+            }
+            (State::Lookup(mut chunk), Answer::Found(found)) => {
+                let Some(later) = chunk.found(found) else { return false };
+                self.later = (!later.is_empty()).then(|| Chunk::resume(later));
+                self.decide(*chunk);
+            }
+            (State::Prepare(batch, pending), Answer::Done) => {
+                self.state = State::Apply(batch, pending.number);
+            }
+            (State::Apply(batch, number), Answer::Applied(applied)) => {
+                let deletes = batch.deletes_there();
+                self.planned[1] = self.planned[1].saturating_sub(deletes);
+                return self.conclude(batch, Some(number), applied);
+            }
+            (State::Conclude(mut batch, conclusion), Answer::Applied(applied)) => {
+                if !batch.concluded(&conclusion, applied, &mut self.report) {
+                    return false;
+                }
+                self.planned[0] = self.planned[0].saturating_sub(conclusion.deletes());
+                self.done(*batch);
+                self.next();
+            }
+            (State::Close, Answer::Done) => self.state = State::Closed,
+            (State::Closed, Answer::Done) => {
+                self.closing_now.clear();
+                if self.begun { self.next() } else { self.begin() }
+            }
+            (State::Complete, Answer::Done) => self.finish(),
+            _ => return false,
+        }
+        true
+    }
+}
+
+impl Machine<'_> {
+    fn recall(&mut self) {
+        let old = self.recalled.pending.take();
+        self.number = self.recalled.base.map_or(0, |base| base.last).max(self.remote.last);
+        // Before the batch that is on its way, all others were applied or given up.
+        let known = old.as_ref().map_or(self.number_of_base(), |pending| pending.number.saturating_sub(1));
+        self.rewound = known > self.remote.last || (!self.remote.begun && self.recalled.entries > 0);
+        match old.filter(|_| !self.settings.dry_run) {
+            Some(pending) => {
+                self.number = self.number.max(pending.number);
+                self.state = State::Settle(pending);
+            }
+            None => self.close_old(),
+        }
+    }
+
+    fn number_of_base(&self) -> u64 {
+        self.recalled.base.map_or(0, |base| base.last)
+    }
+
+    fn settle(&mut self, pending: Pending, settled: Settled) -> bool {
+        let mut conclusion = Conclusion { number: Some(pending.number), ..Conclusion::default() };
+        if let Settled::Applied(done) = settled {
+            if done.len() != pending.settles.len() {
+                return false;
+            }
+            let settles = pending.settles.into_iter().zip(done);
+            conclusion.settled = settles.filter_map(|(settle, done)| done.then_some(settle)).collect();
+        }
+        let closed = conclusion.settled.iter().filter(|settle| settle.closes).map(|settle| settle.entry.key);
+        self.closing.extend(closed);
+        self.state = State::Settled(conclusion);
+        true
+    }
+
+    /// Records that an earlier run left open go first: what is recorded from here on is not closed with them.
+    fn close_old(&mut self) {
+        self.closing.extend(self.recalled.closing.drain(..));
+        if self.closing.is_empty() || self.settings.dry_run {
+            self.closing.clear();
+            return self.begin();
+        }
+        self.close();
+    }
+
+    fn close(&mut self) {
+        self.closing_now = std::mem::take(&mut self.closing).into_iter().collect();
+        self.state = State::Close;
+    }
+
+    /// What of the memory can be relied on.
+    fn begin(&mut self) {
+        self.begun = true;
+        let base = self.recalled.base.filter(|_| !self.rewound);
+        let forgotten = base.is_none() && (self.remote.begun || self.rewound);
+        self.lost = forgotten || base.is_some_and(|base| base.rebuilding);
+        self.report.memory_lost = self.lost;
+        self.report.open = if base.is_some() { self.recalled.open } else { 0 };
+        if self.settings.dry_run {
+            return self.sweep();
+        }
+        match base {
+            None => {
+                // A number that the remote side does not know yet would look like memory that it lost.
+                self.unmarked = true;
+                self.state = State::Begin(BaseInfo { last: self.number, rebuilding: self.lost });
+            }
+            Some(_) if !self.remote.begun => self.state = State::Begun,
+            Some(_) if self.is_quiet() => self.finish(),
+            Some(_) => self.sweep(),
+        }
+    }
+
+    /// Whether neither side says anything else of itself than when all was found settled.
+    fn is_quiet(&self) -> bool {
+        let remote = self.remote.version.row_count.zip(self.remote.version.sum);
+        let same = self.token.is_some() && self.token == self.memory.token;
+        let nothing_due = self.recalled.waiting.is_empty() && self.remote.choices.is_empty() && !self.lost;
+        same && remote.is_some() && remote == self.memory.remote && nothing_due
+    }
+
+    fn sweep(&mut self) {
+        self.memory = Memory::default();
+        let rows = self.remote.version.row_count.unwrap_or(0).max(self.recalled.entries);
+        let sweep = Sweep::new(rows, self.settings.range_rows, self.settings.group_rows);
+        self.state = State::Sweep(Box::new(sweep));
+    }
+
+    fn swept(&mut self, swept: Swept) {
+        self.report.compared = swept.rows;
+        let [gone_here, gone_there] = swept.gone;
+        self.planned = [gone_there, gone_here];
+        let waiting = std::mem::take(&mut self.recalled.waiting);
+        let chosen = self.remote.choices.iter().map(|choice: &Choice| choice.key);
+        self.forced = waiting.into_iter().chain(chosen).collect();
+        let differing = &swept.differing;
+        let is_covered = |key: &&MemoryKey| {
+            let beyond =
+                differing.partition_point(|(range, _)| range.to.is_some_and(|to| to <= key.position));
+            differing.get(beyond).is_some_and(|(range, _)| range.contains(key.position))
+        };
+        let apart: Vec<_> =
+            self.forced.iter().filter(|key| !is_covered(key)).map(|key| point(key.position)).collect();
+        self.groups = groups(differing.clone(), self.settings.group_rows).into();
+        self.groups.extend(places(apart));
+        self.swept = swept;
+        self.next();
+    }
+
+    fn reconcile(&mut self, group: Box<Group>, machine: Box<Reconcile>) -> bool {
+        match machine.step() {
+            Some((Side::Remote, _)) => self.state = State::Reconcile(group, machine),
+            Some((Side::Local, _)) => return false,
+            None => {
+                self.units = group.units(machine.finish(), &self.forced);
+                self.next();
+            }
+        }
+        true
+    }
+
+    /// Names what comes next when nothing is on its way.
+    fn next(&mut self) {
+        if self.stop {
+            self.left |= !(self.units.is_empty() && self.groups.is_empty() && self.later.is_none());
+            self.left |= !self.again.is_empty();
+            (self.later, self.rounds) = (None, ROUNDS);
+            self.units.clear();
+            self.groups.clear();
+        }
+        if let Some(chunk) = self.later.take() {
+            return self.look_up(Box::new(chunk));
+        }
+        if !self.units.is_empty() {
+            let chunk = Chunk::take(&mut self.units, self.settings.batch_rows);
+            if !chunk.wanted.is_empty() {
+                self.state = State::Fetch(Box::new(chunk));
+                return;
+            }
+            let mut chunk = chunk;
+            chunk.fetched(Default::default(), &mut self.units);
+            return self.look_up(Box::new(chunk));
+        }
+        if !self.records.is_empty() {
+            return self.send(Batch::default());
+        }
+        if let Some(ranges) = self.groups.pop_front() {
+            self.state = State::States(ranges);
+            return;
+        }
+        if !self.again.is_empty() && self.rounds < ROUNDS {
+            self.rounds += 1;
+            let again = std::mem::take(&mut self.again);
+            self.groups = places(again.iter().map(|key| point(key.position)).collect()).into();
+            return self.next();
+        }
+        if !self.closing.is_empty() {
+            return self.close();
+        }
+        if std::mem::take(&mut self.unmarked) {
+            self.number += 1;
+            let pending = Pending { number: self.number, settles: Vec::new() };
+            self.state = State::Prepare(Box::default(), pending);
+            return;
+        }
+        let all_seen = !self.left && self.again.is_empty();
+        if self.lost && all_seen && !self.settings.dry_run {
+            self.lost = false;
+            self.state = State::Complete;
+            return;
+        }
+        self.finish();
+    }
+
+    fn look_up(&mut self, chunk: Box<Chunk>) {
+        if chunk.keys.is_empty() { self.decide(*chunk) } else { self.state = State::Lookup(chunk) }
+    }
+
+    fn decide(&mut self, chunk: Chunk) {
+        let judge = Judge {
+            rules: self.rules,
+            merging: self.table.merging.as_ref(),
+            lost: self.report.memory_lost,
+            choices: &self.remote.choices,
+            held: [self.report.held_here > 0, self.report.held_there > 0],
+        };
+        let mut batch = Batch::default();
+        for ready in chunk.ready {
+            batch.add(ready, &judge, &mut self.report);
+        }
+        self.send(batch);
+    }
+
+    fn send(&mut self, mut batch: Batch) {
+        batch.bring(std::mem::take(&mut self.records));
+        if self.settings.dry_run {
+            batch.count(&mut self.report);
+        } else if !batch.acts.is_empty() {
+            self.number += 1;
+            let pending = Pending { number: self.number, settles: batch.settles.clone() };
+            self.state = State::Prepare(Box::new(batch), pending);
+            return;
+        } else if !batch.is_empty() {
+            self.conclude(Box::new(batch), None, Vec::new());
+            return;
+        }
+        self.done(batch);
+        self.next();
+    }
+
+    fn conclude(&mut self, mut batch: Box<Batch>, number: Option<u64>, applied: Vec<Applied>) -> bool {
+        let Some(mut conclusion) = batch.applied(number, applied, &mut self.report) else { return false };
+        self.unmarked |= number.is_none();
+        conclusion.planned = self.planned[0].max(conclusion.deletes());
+        self.state = State::Conclude(batch, conclusion);
+        true
+    }
+
+    fn done(&mut self, batch: Batch) {
+        for key in &batch.opened {
+            self.closing.remove(key);
+        }
+        self.closing.extend(batch.closing);
+        self.forced.extend(&batch.waiting);
+        let again = batch.moved.into_iter().chain(batch.waiting);
+        for key in again {
+            if self.again.len() < MOST_AGAIN {
+                self.again.insert(key);
+            } else {
+                self.left = true;
+            }
+        }
+        self.records.extend(batch.records);
+        self.report.open = (self.report.open + batch.opened_new).saturating_sub(batch.closed_old);
+    }
+
+    /// Says what came of it.
+    fn finish(&mut self) {
+        self.state = State::Done;
+        self.report.moved = self.again.len() as u64;
+        self.report.concluded = !self.left;
+        let report = &mut self.report;
+        let differs = self.left || report.moved + report.held_here + report.held_there > 0;
+        let remote = self.remote.version.row_count.zip(self.remote.version.sum);
+        let ours = (self.swept.whole.row_count(), self.swept.whole.sum());
+        // What was kept in mind is dropped where a sweep begins.
+        let is_quiet = self.memory.token.is_some();
+        let found_settled = report.changed() == 0 && self.swept.differing.is_empty();
+        let found_equal = found_settled && remote == Some(ours);
+        report.status = if differs {
+            Status::Different
+        } else if report.open > 0 {
+            Status::LevelExcept(report.open)
+        } else if is_quiet || found_equal {
+            Status::Level
+        } else {
+            Status::CountsAgree
+        };
+        if !differs
+            && !is_quiet
+            && found_settled
+            && (found_equal || report.open > 0)
+            && !self.settings.dry_run
+        {
+            self.memory = Memory { token: self.token.clone(), remote, open: report.open };
+        }
+    }
+}
+
+/// Single positions as groups of ranges that do not meet.
+fn places(points: Vec<PositionRange>) -> Vec<Vec<PositionRange>> {
+    joined(points).chunks(MOST_AGAIN / 4).map(<[PositionRange]>::to_vec).collect()
+}
