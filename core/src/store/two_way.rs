@@ -274,7 +274,7 @@ pub struct Pending {
 /// What the local side remembers of the base of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BaseInfo {
-    /// The highest number of a batch that was prepared; 0: none.
+    /// The highest number of a batch that is known to be applied; 0: none.
     pub last: u64,
     /// Whether memory was lost, and not all keys were looked at since.
     pub rebuilding: bool,
@@ -285,6 +285,8 @@ pub struct BaseInfo {
 pub struct Recollection {
     /// The base; `None`: there is none.
     pub base: Option<BaseInfo>,
+    /// The number of the last conclusion; 0: none.
+    pub concluded: u64,
     /// How many keys have an entry, about.
     pub entries: u64,
     /// How many of them are open.
@@ -317,7 +319,9 @@ pub struct RemoteMemory {
     pub version: TableVersion,
     /// Whether a base was begun with it.
     pub begun: bool,
-    /// The highest number of a batch that was applied or given up; 0: none.
+    /// The number of this run: higher than that of any before. Batches are numbered `run << 24 | n`.
+    pub run: u64,
+    /// The highest number of a batch that was applied; 0: none.
     pub last: u64,
     /// What persons decided, so much of it as may be carried out in a run.
     pub choices: Vec<Choice>,
@@ -328,7 +332,7 @@ pub struct RemoteMemory {
 pub enum Settled {
     /// It was: whether each of its acts was done, in their order.
     Applied(Vec<bool>),
-    /// It was not, and never will be.
+    /// It was not. It never will be, because a later run has begun.
     Never,
     /// It is too long ago.
     Forgotten,
@@ -407,8 +411,12 @@ pub enum Applied {
 /// What one transaction of the local side does.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Conclusion {
-    /// The pending batch that is now known, and pending no more.
+    /// Its own number, one more than the last one's: a conclusion whose answer was lost is made again with the same.
+    pub serial: u64,
+    /// The batch that is pending no more.
     pub number: Option<u64>,
+    /// Whether it was applied: it is the last one of the base then.
+    pub applied: bool,
     /// What to remember.
     pub settled: Vec<Settle>,
     /// Changes, each with what to remember where it is done.
@@ -458,7 +466,8 @@ pub trait LocalSide {
     /// Saves a batch before it is sent.
     fn prepare(&mut self, table: TableId, pending: &Pending) -> Outcome<()>;
 
-    /// Makes changes and remembers what came of them, in one transaction. Answers what became of each change. A change
+    /// Makes changes and remembers what came of them, and of the conclusion its number, in one transaction. One with the
+    /// number of the last is not made again, but answered from memory: what it changed may have changed since. Answers what became of each change. A change
     /// that is refused undoes no other. Keys whose records are to be closed are remembered until [`LocalSide::closed`], or
     /// until they are left open again.
     fn conclude(&mut self, table: TableId, conclusion: &Conclusion) -> Outcome<Vec<Applied>>;
@@ -469,22 +478,21 @@ pub trait LocalSide {
 
 /// The remote side. Each call is one short snapshot, or one transaction.
 pub trait RemoteSide: Summaries {
-    /// What is remembered of a table.
-    fn remembered(&mut self, table: TableId) -> Outcome<RemoteMemory>;
+    /// What is remembered of a table. Unless it is for a dry run, a run begins, with a number of its own: batches of earlier
+    /// runs that are not applied yet never will be, though the call of one be still under way.
+    fn remembered(&mut self, table: TableId, dry_run: bool) -> Outcome<RemoteMemory>;
 
-    /// Remembers that a base was begun.
+    /// Remembers that a base was begun, and closes all records: what they are about is decided anew.
     fn base_begun(&mut self, table: TableId) -> Outcome<()>;
 
-    /// Whether the batch with this number was applied. Where it was not it never will be, though its call be still under
-    /// way.
+    /// Whether the batch with this number, of an earlier run, was applied.
     fn settle(&mut self, table: TableId, number: u64) -> Outcome<Settled>;
 
     /// Rows, as they are now, as many as fit into so many bytes, those of one position at least.
     fn fetch(&mut self, table: TableId, wanted: &[Wanted], bytes: usize) -> Outcome<Fetched>;
 
     /// Carries a batch out in one transaction, and remembers its number and what became of each act. A number that was
-    /// applied before is answered from memory; one below others that were, or that was given up, is a failure. A refused
-    /// act undoes no other. `planned`: about how many rows of this side the run deletes from here on.
+    /// applied before is answered from memory; one of an earlier run is a failure. A refused act undoes no other. `planned`: about how many rows of this side the run deletes from here on.
     fn apply(
         &mut self,
         table: TableId,

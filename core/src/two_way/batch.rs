@@ -151,6 +151,11 @@ impl Batch {
     /// `None` where a row that is needed is not at hand: it changed meanwhile.
     fn judge(&mut self, ready: Ready, judge: &Judge<'_>, report: &mut Report) -> Option<()> {
         let (local, remote) = (ready.known.local_seen(), ready.theirs.seen());
+        let open = ready.known.entry.as_ref().and_then(|entry| entry.open);
+        if !ready.known.forced && open.is_some_and(|open| (open.local, open.remote) == (local, remote)) {
+            // It was left as it is, and came here with another key of its position.
+            return Some(());
+        }
         let base = ready.known.entry.as_ref().and_then(|entry| entry.base.clone());
         let base_digest = base.as_ref().map(|base| base.digest);
         let changed_both = Seen::from(base_digest) != local && Seen::from(base_digest) != remote;
@@ -191,7 +196,6 @@ impl Batch {
             (_, Some(row)) => Some(row.key.clone()),
             _ => None,
         };
-        let open = ready.known.entry.as_ref().and_then(|entry| entry.open);
         let key = ready.known.key;
         let ours = local.digest().map(|digest| Base { digest, columns: our_columns() });
         let origin = Origin { key, encoded_key, local, remote, base, open, decision };

@@ -1,6 +1,6 @@
 //! Some keys on their way to a decision: the rows that it needs are brought from both sides.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use super::group::{Known, Unit};
 use crate::short::ShortItem;
@@ -41,8 +41,6 @@ pub(super) struct Ready {
     pub ours: Option<SourceRow>,
     /// Whether a row changed since it was listed: nothing is decided.
     pub moved: bool,
-    /// Its unit's place in the chunk.
-    unit: usize,
 }
 
 /// Some units.
@@ -93,18 +91,20 @@ impl Chunk {
         // The first unit whose rows were not looked for.
         let end = self.wanted_of.get(fetched.looked_for).copied().unwrap_or(self.units.len()).max(1);
         self.return_from(end, back);
-        for (at, unit) in std::mem::take(&mut self.units).into_iter().enumerate() {
-            let position = unit.position();
-            let mut rows: Vec<RemoteRow> = Vec::new();
-            rows.extend(fetched.rows.iter().filter(|row| Some(row.item.position) == position).cloned());
+        let mut answered: HashMap<i64, Vec<RemoteRow>> = HashMap::new();
+        for row in fetched.rows {
+            answered.entry(row.item.position).or_default().push(row);
+        }
+        for unit in std::mem::take(&mut self.units) {
+            let rows = unit.position().and_then(|position| answered.remove(&position)).unwrap_or_default();
             let has = |item: &ShortItem| rows.iter().any(|row| ShortItem::from(&row.item) == *item);
             let moved = !unit.strays.iter().all(has);
             let mut ready: Vec<Ready> =
-                unit.known.into_iter().map(|known| Ready::new(known, moved, at)).collect();
+                unit.known.into_iter().map(|known| Ready::new(known, moved)).collect();
             for row in rows {
                 let key = MemoryKey::new(row.item.position, &SourceKey::Encoded(row.key.clone()));
                 let place = ready.iter().position(|ready| ready.known.key == key).unwrap_or_else(|| {
-                    ready.push(Ready::new(Known::new(key), moved, at));
+                    ready.push(Ready::new(Known::new(key), moved));
                     ready.len() - 1
                 });
                 ready[place].theirs = Theirs::Row(Box::new(row));
@@ -141,7 +141,7 @@ impl Chunk {
         if found.len() > self.keys.len() || (found.is_empty() && !self.keys.is_empty()) {
             return None;
         }
-        let end = self.keys_of.get(found.len()).map_or(usize::MAX, |at| self.ready[*at].unit);
+        let later = self.keys_of.get(found.len()).copied();
         for (at, record) in self.keys_of.iter().zip(found) {
             let ready = &mut self.ready[*at];
             match record {
@@ -153,11 +153,7 @@ impl Chunk {
                 _ => ready.moved = true,
             }
         }
-        let at = self.ready.iter().position(|ready| ready.unit >= end && ready.unit > 0);
-        let later = at.map_or_else(Vec::new, |at| self.ready.split_off(at));
-        // What is left of the first unit came without its row.
-        self.ready.iter_mut().filter(|ready| ready.unit >= end).for_each(|ready| ready.moved = true);
-        Some(later)
+        Some(later.map_or_else(Vec::new, |at| self.ready.split_off(at)))
     }
 
     /// Goes on with keys whose local rows there was no room for.
@@ -170,8 +166,6 @@ impl Chunk {
             keys: Vec::new(),
             keys_of: Vec::new(),
         };
-        let first = chunk.ready.first().map_or(0, |ready| ready.unit);
-        chunk.ready.iter_mut().for_each(|ready| ready.unit -= first);
         chunk.plan_lookup();
         chunk
     }
@@ -191,9 +185,9 @@ fn wanted(known: &Known) -> Option<Wanted> {
 }
 
 impl Ready {
-    fn new(known: Known, moved: bool, unit: usize) -> Self {
+    fn new(known: Known, moved: bool) -> Self {
         let theirs = known.remote.map_or(Theirs::Absent, Theirs::Known);
-        Ready { known, theirs, ours: None, moved, unit }
+        Ready { known, theirs, ours: None, moved }
     }
 
     /// The revision of the local row.

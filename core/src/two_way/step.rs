@@ -36,8 +36,11 @@ pub(super) enum Step<'a> {
     Conclude(&'a Conclusion),
     /// Local: records were closed.
     Closed(&'a [MemoryKey]),
-    /// Remote: what is remembered.
-    Remembered,
+    /// Remote: what is remembered; a run begins.
+    Remembered {
+        /// Whether it changes nothing.
+        dry_run: bool,
+    },
     /// Remote: a base was begun.
     BaseBegun,
     /// Remote: whether a batch was applied.
@@ -99,7 +102,7 @@ pub(super) fn carry_out(
         Step::Prepare(pending) => local.prepare(table, pending).map(done),
         Step::Conclude(conclusion) => local.conclude(table, conclusion).map(Answer::Applied),
         Step::Closed(keys) => local.closed(table, keys).map(done),
-        Step::Remembered => remote.remembered(table).map(Answer::Remembered),
+        Step::Remembered { dry_run } => remote.remembered(table, dry_run).map(Answer::Remembered),
         Step::BaseBegun => remote.base_begun(table).map(done),
         Step::Settle(number) => remote.settle(table, number).map(Answer::Settled),
         Step::Ask(question) => reconcile::ask(remote, table, question).map(Answer::Reply),

@@ -17,6 +17,8 @@ use crate::store::{
 };
 use crate::sync::{Status, joined, point};
 
+/// Batches of a run are numbered below its own number.
+const RUN_BITS: u32 = 24;
 /// How often keys that changed while they were decided upon, and keys that waited, are looked at again in a run.
 const ROUNDS: u32 = 2;
 /// So many of them at most.
@@ -32,7 +34,7 @@ enum State {
     /// What is remembered of it.
     Settled(Conclusion),
     Begin(BaseInfo),
-    Begun,
+    Begun(Option<BaseInfo>),
     Sweep(Box<Sweep>),
     States(Vec<PositionRange>),
     Summaries(Box<Group>),
@@ -60,7 +62,7 @@ pub(super) struct Machine<'a> {
     token: Option<Vec<u8>>,
     remote: RemoteMemory,
     recalled: Recollection,
-    /// The highest number of a batch so far.
+    /// The number of the last batch.
     number: u64,
     lost: bool,
     /// Whether the remote side is as it was before the base, or another one.
@@ -79,8 +81,9 @@ pub(super) struct Machine<'a> {
     swept: Swept,
     /// Whether it is known what may be relied on: what was left by an earlier run is done.
     begun: bool,
-    /// Whether the base changed by what the remote side knows nothing of.
-    unmarked: bool,
+    /// Whether the remote side knows a number of this run: without it, a remote side that was set back to before the run
+    /// would not be noticed by the next one.
+    marked: bool,
     /// How many rows each side is to delete yet, about, local first.
     planned: [u64; 2],
     /// Whether part of the work was left.
@@ -114,7 +117,7 @@ impl<'a> Machine<'a> {
             closing_now: Vec::new(),
             swept: Swept::default(),
             begun: false,
-            unmarked: false,
+            marked: false,
             planned: [0; 2],
             left: false,
             stop: false,
@@ -126,12 +129,12 @@ impl<'a> Machine<'a> {
         let bytes = self.settings.batch_bytes;
         Some(match &self.state {
             State::Token => Step::Token,
-            State::Remembered => Step::Remembered,
+            State::Remembered => Step::Remembered { dry_run: self.settings.dry_run },
             State::Recall => Step::Recall,
             State::Settle(pending) => Step::Settle(pending.number),
             State::Settled(conclusion) => Step::Conclude(conclusion),
             State::Begin(info) => Step::BeginBase(*info),
-            State::Begun => Step::BaseBegun,
+            State::Begun(_) => Step::BaseBegun,
             State::Sweep(sweep) => return sweep.step(),
             State::States(ranges) => Step::States(ranges),
             State::Summaries(group) => Step::Ask(Question::Summaries(&group.ranges)),
@@ -183,8 +186,9 @@ impl<'a> Machine<'a> {
             }
             (State::Settle(pending), Answer::Settled(settled)) => return self.settle(pending, settled),
             (State::Settled(_), Answer::Applied(_)) => self.close_old(),
-            (State::Begin(_), Answer::Done) => self.state = State::Begun,
-            (State::Begun, Answer::Done) => self.sweep(),
+            (State::Begin(_), Answer::Done) if !self.remote.begun => self.state = State::Begun(None),
+            (State::Begun(Some(info)), Answer::Done) => self.state = State::Begin(info),
+            (State::Begin(_) | State::Begun(None), Answer::Done) => self.sweep(),
             (State::Sweep(mut sweep), answer) => {
                 let understood = sweep.tell(answer);
                 match sweep.step() {
@@ -247,31 +251,24 @@ impl<'a> Machine<'a> {
 
 impl Machine<'_> {
     fn recall(&mut self) {
-        let old = self.recalled.pending.take();
-        self.number = self.recalled.base.map_or(0, |base| base.last).max(self.remote.last);
-        // Before the batch that is on its way, all others were applied or given up.
-        let known = old.as_ref().map_or(self.number_of_base(), |pending| pending.number.saturating_sub(1));
-        self.rewound = known > self.remote.last || (!self.remote.begun && self.recalled.entries > 0);
-        match old.filter(|_| !self.settings.dry_run) {
-            Some(pending) => {
-                self.number = self.number.max(pending.number);
-                self.state = State::Settle(pending);
-            }
+        self.number = self.remote.run << RUN_BITS;
+        let base = self.recalled.base.unwrap_or_default();
+        self.rewound = base.last > self.remote.last || (!self.remote.begun && self.recalled.entries > 0);
+        match self.recalled.pending.take().filter(|_| !self.settings.dry_run) {
+            Some(pending) => self.state = State::Settle(pending),
             None => self.close_old(),
         }
     }
 
-    fn number_of_base(&self) -> u64 {
-        self.recalled.base.map_or(0, |base| base.last)
-    }
-
     fn settle(&mut self, pending: Pending, settled: Settled) -> bool {
-        let mut conclusion = Conclusion { number: Some(pending.number), ..Conclusion::default() };
+        let serial = self.next_serial();
+        let mut conclusion = Conclusion { serial, number: Some(pending.number), ..Conclusion::default() };
         if let Settled::Applied(done) = settled {
             if done.len() != pending.settles.len() {
                 return false;
             }
             let settles = pending.settles.into_iter().zip(done);
+            conclusion.applied = true;
             conclusion.settled = settles.filter_map(|(settle, done)| done.then_some(settle)).collect();
         }
         let closed = conclusion.settled.iter().filter(|settle| settle.closes).map(|settle| settle.entry.key);
@@ -291,6 +288,8 @@ impl Machine<'_> {
     }
 
     fn close(&mut self) {
+        // What was chosen of them is done.
+        self.remote.choices.retain(|choice| !self.closing.contains(&choice.key));
         self.closing_now = std::mem::take(&mut self.closing).into_iter().collect();
         self.state = State::Close;
     }
@@ -298,9 +297,10 @@ impl Machine<'_> {
     /// What of the memory can be relied on.
     fn begin(&mut self) {
         self.begun = true;
-        let base = self.recalled.base.filter(|_| !self.rewound);
-        let forgotten = base.is_none() && (self.remote.begun || self.rewound);
-        self.lost = forgotten || base.is_some_and(|base| base.rebuilding);
+        let base = self.recalled.base.filter(|_| !self.rewound && self.remote.begun);
+        let was_lost = self.recalled.base.is_some_and(|base| base.rebuilding);
+        let forgotten = base.is_none() && (self.remote.begun || self.recalled.entries > 0);
+        self.lost = forgotten || was_lost;
         self.report.memory_lost = self.lost;
         self.report.open = if base.is_some() { self.recalled.open } else { 0 };
         if self.settings.dry_run {
@@ -308,11 +308,15 @@ impl Machine<'_> {
         }
         match base {
             None => {
-                // A number that the remote side does not know yet would look like memory that it lost.
-                self.unmarked = true;
-                self.state = State::Begin(BaseInfo { last: self.number, rebuilding: self.lost });
+                self.recalled = Recollection::default();
+                let info = BaseInfo { last: 0, rebuilding: self.lost };
+                // A remote side that alone knows of a base says that memory was lost: a first one begins here. Else records
+                // of the lost one are closed first, because nobody would know of them any more.
+                self.state = match self.remote.begun {
+                    true => State::Begun(Some(info)),
+                    false => State::Begin(info),
+                };
             }
-            Some(_) if !self.remote.begun => self.state = State::Begun,
             Some(_) if self.is_quiet() => self.finish(),
             Some(_) => self.sweep(),
         }
@@ -404,12 +408,6 @@ impl Machine<'_> {
         if !self.closing.is_empty() {
             return self.close();
         }
-        if std::mem::take(&mut self.unmarked) {
-            self.number += 1;
-            let pending = Pending { number: self.number, settles: Vec::new() };
-            self.state = State::Prepare(Box::default(), pending);
-            return;
-        }
         let all_seen = !self.left && self.again.is_empty();
         if self.lost && all_seen && !self.settings.dry_run {
             self.lost = false;
@@ -442,11 +440,8 @@ impl Machine<'_> {
         batch.bring(std::mem::take(&mut self.records));
         if self.settings.dry_run {
             batch.count(&mut self.report);
-        } else if !batch.acts.is_empty() {
-            self.number += 1;
-            let pending = Pending { number: self.number, settles: batch.settles.clone() };
-            self.state = State::Prepare(Box::new(batch), pending);
-            return;
+        } else if !batch.acts.is_empty() || !(batch.is_empty() || self.marked) {
+            return self.prepare(batch);
         } else if !batch.is_empty() {
             self.conclude(Box::new(batch), None, Vec::new());
             return;
@@ -455,9 +450,22 @@ impl Machine<'_> {
         self.next();
     }
 
+    fn next_serial(&mut self) -> u64 {
+        self.recalled.concluded += 1;
+        self.recalled.concluded
+    }
+
+    fn prepare(&mut self, batch: Batch) {
+        self.number += 1;
+        self.marked = true;
+        let pending = Pending { number: self.number, settles: batch.settles.clone() };
+        self.state = State::Prepare(Box::new(batch), pending);
+    }
+
     fn conclude(&mut self, mut batch: Box<Batch>, number: Option<u64>, applied: Vec<Applied>) -> bool {
         let Some(mut conclusion) = batch.applied(number, applied, &mut self.report) else { return false };
-        self.unmarked |= number.is_none();
+        conclusion.applied = number.is_some();
+        conclusion.serial = self.next_serial();
         conclusion.planned = self.planned[0].max(conclusion.deletes());
         self.state = State::Conclude(batch, conclusion);
         true
@@ -467,6 +475,7 @@ impl Machine<'_> {
         for key in &batch.opened {
             self.closing.remove(key);
         }
+        self.remote.choices.retain(|choice| !batch.closing.contains(&choice.key));
         self.closing.extend(batch.closing);
         self.forced.extend(&batch.waiting);
         let again = batch.moved.into_iter().chain(batch.waiting);

@@ -1,0 +1,737 @@
+//! Both sides of a two-way table, the memory inside the local one, faults, and a journal of who changed what knowing what.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
+
+use plimsoll_core::digest::RowDigest;
+use plimsoll_core::dyadic::Dyadic;
+use plimsoll_core::fingerprint::Fingerprint;
+use plimsoll_core::manifest::Item;
+use plimsoll_core::ranges::{RangeSummary, choose};
+use plimsoll_core::reconcile::Side;
+use plimsoll_core::short::ShortItem;
+use plimsoll_core::sketch::Sketch;
+use plimsoll_core::store::{
+    Applied, BaseInfo, Change, Choice, Conclusion, Failure, FailureKind, Fetched, LocalContent, LocalHeld,
+    LocalRow, LocalSide, LocalStates, MemoryEntry, MemoryKey, OpenKind, Outcome, Pending, PositionRange,
+    RangeHeld, Reason, Recollection, Record, RemoteAct, RemoteMemory, RemoteRow, RemoteSide, Seen, SeenSum,
+    Settled, ShortDigest, SourceKey, SourceRecord, SourceRow, Summaries, TableId, TableVersion, Wanted,
+};
+use plimsoll_core::two_way::{Clock, Memory, Report, Settings, Table, run};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+/// What an application did to a row: its place in the journal.
+pub type Edit = usize;
+
+/// A row is its key, its revision, and the edit that made it so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    pub revision: i64,
+    pub edit: Edit,
+}
+
+#[derive(Debug, Clone)]
+pub struct Journalled {
+    pub key: u64,
+    /// Who made it; `None`: agreement, of both.
+    pub side: Option<Side>,
+    pub parents: Vec<Edit>,
+    /// The revision; `None` of a delete.
+    pub revision: Option<i64>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Rows {
+    pub rows: BTreeMap<u64, Row>,
+    /// Of each key the edit that made it what it is, deletes too.
+    pub made_by: BTreeMap<u64, Edit>,
+    /// The same when it was last read.
+    pub read: BTreeMap<u64, Edit>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Local {
+    pub rows: Rows,
+    pub base: Option<BaseInfo>,
+    pub entries: BTreeMap<MemoryKey, MemoryEntry>,
+    pub pending: Option<Pending>,
+    pub closing: BTreeSet<MemoryKey>,
+    /// The number of the last conclusion, and what it answered.
+    pub concluded: (u64, Vec<Applied>),
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Remote {
+    pub rows: Rows,
+    pub begun: bool,
+    pub run: u64,
+    pub last: u64,
+    pub outcomes: BTreeMap<u64, Vec<Applied>>,
+    pub records: BTreeMap<MemoryKey, Record>,
+    pub choices: Vec<Choice>,
+}
+
+/// Something that an application, an accident or a person does between two steps.
+pub type Hook = Box<dyn FnMut(&mut State)>;
+
+pub struct State {
+    pub local: Local,
+    pub remote: Remote,
+    pub journal: Vec<Journalled>,
+    /// Edits that an accident took, or a person decided against.
+    pub forgiven: BTreeSet<Edit>,
+    /// Every conflict that was ever recorded.
+    pub recorded: Vec<(Edit, Edit)>,
+    pub token: u64,
+    pub clock: i64,
+    pub calls: u64,
+    pub log: Vec<&'static str>,
+    pub rows_read: usize,
+    pub rng: StdRng,
+    /// One call in so many fails in passing; 0: none.
+    pub passing: u32,
+    pub kill_at: Option<u64>,
+    pub hook: Option<Hook>,
+    /// A batch that is still under way though its caller gave up.
+    late: Option<(u64, Vec<RemoteAct>)>,
+    /// What a side refuses, and whether for the time being.
+    pub refuses: fn(Side, Edit) -> Option<bool>,
+    pub quiet: bool,
+    /// Rows that a side's guard lets a run delete.
+    pub guard: u64,
+}
+
+pub fn key_bytes(key: u64) -> Vec<u8> {
+    key.to_be_bytes().to_vec()
+}
+
+fn key_of(bytes: &[u8]) -> u64 {
+    u64::from_be_bytes(bytes.try_into().unwrap())
+}
+
+fn hash(parts: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    parts.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Some keys share a position.
+pub fn position(key: u64) -> i64 {
+    let of = if key % 10 < 2 { key / 10 * 10 } else { key };
+    hash(of) as i64
+}
+
+pub fn item(key: u64, row: &Row) -> Item {
+    let mut digest = [0; 32];
+    for (salt, part) in digest.chunks_mut(8).enumerate() {
+        part.copy_from_slice(&hash((salt, key, row.revision, row.edit)).to_le_bytes());
+    }
+    Item { position: position(key), digest: RowDigest(digest) }
+}
+
+pub fn digest(key: u64, row: &Row) -> ShortDigest {
+    ShortItem::from(&item(key, row)).digest
+}
+
+pub fn memory_key(key: u64) -> MemoryKey {
+    MemoryKey::new(position(key), &SourceKey::Encoded(key_bytes(key)))
+}
+
+fn source_row(key: u64, row: &Row) -> SourceRow {
+    let mut bytes = row.revision.to_be_bytes().to_vec();
+    bytes.extend((row.edit as u64).to_be_bytes());
+    SourceRow { item: item(key, row), key: key_bytes(key), row: bytes }
+}
+
+fn row_of(row: &SourceRow) -> Row {
+    let long = |at: usize| u64::from_be_bytes(row.row[at..at + 8].try_into().unwrap());
+    Row { revision: long(0) as i64, edit: long(8) as usize }
+}
+
+impl Rows {
+    pub fn seen(&self, key: u64) -> Seen {
+        self.rows.get(&key).map(|row| digest(key, row)).into()
+    }
+
+    fn items(&self, ranges: &[PositionRange]) -> Vec<(PositionRange, Vec<Item>)> {
+        let held = |range: &PositionRange| {
+            let all = self.rows.iter().map(|(key, row)| item(*key, row));
+            let mut items: Vec<Item> = all.filter(|item| range.contains(item.position)).collect();
+            items.sort_unstable();
+            (*range, items)
+        };
+        ranges.iter().map(held).collect()
+    }
+
+    fn look(&mut self, ranges: &[PositionRange]) {
+        let made_by = self.made_by.iter().map(|(key, edit)| (*key, *edit));
+        let inside = |key: u64| ranges.iter().any(|range| range.contains(position(key)));
+        self.read.extend(made_by.filter(|(key, _)| inside(*key)));
+    }
+}
+
+impl State {
+    pub fn new(seed: u64) -> Self {
+        State {
+            local: Local::default(),
+            remote: Remote::default(),
+            journal: Vec::new(),
+            forgiven: BTreeSet::new(),
+            recorded: Vec::new(),
+            token: 0,
+            clock: 1_700_000_000_000_000,
+            calls: 0,
+            log: Vec::new(),
+            rows_read: 0,
+            rng: StdRng::seed_from_u64(seed),
+            passing: 0,
+            kill_at: None,
+            hook: None,
+            late: None,
+            refuses: |_, _| None,
+            quiet: false,
+            guard: u64::MAX,
+        }
+    }
+
+    pub fn rows(&mut self, side: Side) -> &mut Rows {
+        match side {
+            Side::Local => &mut self.local.rows,
+            Side::Remote => &mut self.remote.rows,
+        }
+    }
+
+    /// An application writes a row, knowing what is there.
+    pub fn write(&mut self, side: Side, key: u64, ahead: i64) -> Edit {
+        let parent = self.rows(side).made_by.get(&key).copied();
+        let before = parent.map_or(0, |parent| self.highest(parent));
+        let revision = before + ahead;
+        let edit = self.note(key, Some(side), parent.into_iter().collect(), Some(revision));
+        self.rows(side).rows.insert(key, Row { revision, edit });
+        self.changed(side, key, edit);
+        edit
+    }
+
+    /// An application deletes a row.
+    pub fn delete(&mut self, side: Side, key: u64) {
+        if self.rows(side).rows.remove(&key).is_some() {
+            let parent = self.rows(side).made_by[&key];
+            let edit = self.note(key, Some(side), vec![parent], None);
+            self.changed(side, key, edit);
+        }
+    }
+
+    fn changed(&mut self, side: Side, key: u64, edit: Edit) {
+        self.rows(side).made_by.insert(key, edit);
+        self.token += 1;
+    }
+
+    fn note(&mut self, key: u64, side: Option<Side>, parents: Vec<Edit>, revision: Option<i64>) -> Edit {
+        self.journal.push(Journalled { key, side, parents, revision });
+        self.journal.len() - 1
+    }
+
+    /// The highest revision that the maker of an edit knew of.
+    fn highest(&self, edit: Edit) -> i64 {
+        let known = self.known_to(edit);
+        known.iter().filter_map(|edit| self.journal[*edit].revision).max().unwrap_or(0)
+    }
+
+    /// An edit, and all that its maker knew of.
+    pub fn known_to(&self, edit: Edit) -> BTreeSet<Edit> {
+        let (mut known, mut left) = (BTreeSet::new(), vec![edit]);
+        while let Some(edit) = left.pop() {
+            if known.insert(edit) {
+                left.extend(&self.journal[edit].parents);
+            }
+        }
+        known
+    }
+
+    /// An accident: what only the lost state of a side had is nobody's fault.
+    pub fn forgive(&mut self) {
+        let made: Vec<Edit> =
+            self.local.rows.made_by.values().chain(self.remote.rows.made_by.values()).copied().collect();
+        let kept: BTreeSet<Edit> = made.into_iter().flat_map(|edit| self.known_to(edit)).collect();
+        self.forgiven.extend((0..self.journal.len()).filter(|edit| !kept.contains(edit)));
+        self.token += 1;
+    }
+
+    /// The remote side becomes what it was; what was under way there ends.
+    pub fn restore_remote(&mut self, backup: Remote) {
+        self.remote = backup;
+        self.late = None;
+        self.forgive();
+    }
+
+    /// Whether all that the local side has is agreed on.
+    pub fn is_level(&self) -> bool {
+        let expected = |key: &u64| {
+            self.local.entries.get(&memory_key(*key)).map_or(Seen::Absent, |e| e.seen(Side::Local))
+        };
+        let keys = self.local.rows.made_by.keys();
+        let open = self.local.entries.values().any(|entry| entry.open.is_some());
+        self.local.pending.is_none()
+            && !open
+            && keys.into_iter().all(|key| self.local.rows.seen(*key) == expected(key))
+    }
+
+    fn key(&self, of: MemoryKey) -> u64 {
+        let known = self.journal.iter().find(|edit| memory_key(edit.key) == of);
+        known.expect("a key that was there").key
+    }
+
+    fn before(&mut self, call: &'static str) -> Outcome<()> {
+        self.calls += 1;
+        assert!(self.calls < 200_000, "a run without an end: {:?}", &self.log[self.log.len() - 30..]);
+        self.clock += 1_000;
+        self.log.push(call);
+        if let Some(mut hook) = self.hook.take() {
+            hook(self);
+            self.hook = self.hook.take().or(Some(hook));
+        }
+        if self.late.is_some() && self.rng.random_bool(0.3) {
+            let (number, acts) = self.late.take().unwrap();
+            if number >> 24 == self.remote.run {
+                self.carry_out(number, &acts);
+            }
+        }
+        if self.kill_at.is_some_and(|at| self.calls >= at) {
+            return Err(Failure::new(FailureKind::Run, "killed"));
+        }
+        if self.passing > 0 && self.rng.random_ratio(1, self.passing) {
+            return Err(Failure::new(FailureKind::Passing, "lost before the effect"));
+        }
+        Ok(())
+    }
+
+    fn after(&mut self) -> Outcome<()> {
+        if self.passing > 0 && self.rng.random_ratio(1, self.passing) {
+            return Err(Failure::new(FailureKind::Passing, "lost after the effect"));
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, side: Side, change: &Change) -> Applied {
+        let (key, expected, to) = match change {
+            Change::Upsert { row, expected } => (key_of(&row.key), Seen::from(*expected), Some(row_of(row))),
+            Change::Delete { key, expected, .. } => (key_of(key), Seen::Row(*expected), None),
+        };
+        let now = self.rows(side).seen(key);
+        if now == to.map(|row| digest(key, &row)).into() {
+            // Both deleted it.
+            if let Some(made_by) = self.rows(side).made_by.get(&key).copied() {
+                self.rows(side).read.insert(key, made_by);
+            }
+            return Applied::Done;
+        }
+        if now != expected {
+            return Applied::Changed;
+        }
+        if self.remote.choices.iter().any(|choice| choice.key == memory_key(key))
+            && let Some(beaten) = self.rows(side).made_by.get(&key).copied()
+        {
+            self.forgiven.insert(beaten);
+        }
+        match to {
+            Some(row) => {
+                if let Some(waits) = (self.refuses)(side, row.edit).filter(|waits| !waits || !self.quiet) {
+                    let reason = Reason { message: format!("refused by {side:?}"), ..Reason::default() };
+                    return Applied::Refused { waits, reason: Box::new(reason) };
+                }
+                self.rows(side).rows.insert(key, row);
+                self.changed(side, key, row.edit);
+            }
+            None => {
+                if self.guard == 0 {
+                    return Applied::Held;
+                }
+                self.guard -= 1;
+                self.rows(side).rows.remove(&key);
+                let by = self.rows(side.other()).read.get(&key).copied().expect("the other side's delete");
+                self.changed(side, key, by);
+            }
+        }
+        Applied::Done
+    }
+
+    fn carry_out(&mut self, number: u64, acts: &[RemoteAct]) -> Vec<Applied> {
+        assert!(number > self.remote.last);
+        assert_eq!(number >> 24, self.remote.run);
+        self.remote.last = number;
+        let mut applied = Vec::new();
+        for act in acts {
+            applied.push(match act {
+                RemoteAct::Change(change) => self.change(Side::Remote, change),
+                RemoteAct::Record(record) => self.record(record),
+            });
+        }
+        self.remote.outcomes.insert(number, applied.clone());
+        applied
+    }
+
+    fn record(&mut self, record: &Record) -> Applied {
+        let key = self.key(record.key);
+        if self.remote.rows.seen(key) != record.remote {
+            return Applied::Changed;
+        }
+        if record.kind == OpenKind::Conflict {
+            let ours = match (&record.local_row, record.local) {
+                (Some(row), _) => row_of(row).edit,
+                (None, _) => self.local.rows.read[&key],
+            };
+            let theirs = self.remote.rows.made_by[&key];
+            assert!(!self.recorded.contains(&(ours, theirs)), "recorded twice: {record:?}");
+            self.recorded.push((ours, theirs));
+            assert!(
+                !self.known_to(ours).contains(&theirs) && !self.known_to(theirs).contains(&ours),
+                "a false conflict: {record:?} of {ours} and {theirs}"
+            );
+        }
+        self.remote.choices.retain(|choice| choice.key != record.key);
+        self.remote.records.insert(record.key, record.clone());
+        Applied::Done
+    }
+
+    /// Agreement that neither side has a row: both deleted it, and what either makes of it later knows of both.
+    fn agree_on_absence(&mut self, of: MemoryKey) {
+        let key = self.key(of);
+        let read = [&self.local.rows, &self.remote.rows].map(|rows| rows.read.get(&key).copied());
+        let [Some(ours), Some(theirs)] = read else { return };
+        let absent = |edit: Edit| self.journal[edit].revision.is_none();
+        let apart = !self.known_to(ours).contains(&theirs) && !self.known_to(theirs).contains(&ours);
+        if !(absent(ours) && absent(theirs) && apart) {
+            return;
+        }
+        let both = self.note(key, None, vec![ours, theirs], None);
+        for (side, read) in [(Side::Local, ours), (Side::Remote, theirs)] {
+            let now = self.rows(side).made_by[&key];
+            if now == read {
+                self.rows(side).made_by.insert(key, both);
+            } else {
+                self.journal[now].parents.push(both);
+            }
+        }
+    }
+
+    /// Remembers what was agreed on, as the local database does.
+    fn remember(&mut self, settle: &plimsoll_core::store::Settle) {
+        let entry = &settle.entry;
+        if entry.is_empty() {
+            self.local.entries.remove(&entry.key);
+            self.agree_on_absence(entry.key);
+        } else {
+            self.local.entries.insert(entry.key, entry.clone());
+        }
+        if settle.closes {
+            self.local.closing.insert(entry.key);
+        }
+        if entry.open.is_some() {
+            self.local.closing.remove(&entry.key);
+        }
+    }
+}
+
+/// The world of a test.
+#[derive(Clone)]
+pub struct World(pub Rc<RefCell<State>>);
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        World(Rc::new(RefCell::new(State::new(seed))))
+    }
+
+    pub fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        act(&mut self.0.borrow_mut())
+    }
+
+    pub fn run(&self, table: &Table, settings: &Settings, memory: &mut Memory) -> Report {
+        self.with(|state| (state.calls, state.rows_read, state.log) = (0, 0, Vec::new()));
+        let (mut local, mut remote, mut clock) = (self.clone(), self.clone(), self.clone());
+        run(&mut local, &mut remote, &mut clock, settings, table, memory)
+    }
+}
+
+impl Clock for World {
+    fn now(&mut self) -> i64 {
+        self.with(|state| state.clock)
+    }
+    fn pause(&mut self, micros: u64) {
+        self.with(|state| state.clock += micros as i64);
+    }
+    fn stopping(&mut self) -> bool {
+        false
+    }
+}
+
+impl LocalSide for World {
+    fn change_token(&mut self) -> Outcome<Option<Vec<u8>>> {
+        let mut state = self.0.borrow_mut();
+        state.before("token")?;
+        Ok(Some(state.token.to_le_bytes().to_vec()))
+    }
+    fn recall(&mut self, _: TableId) -> Outcome<Recollection> {
+        let mut state = self.0.borrow_mut();
+        state.before("recall")?;
+        let local = &state.local;
+        let open = || local.entries.values().filter_map(|entry| Some((entry.key, entry.open?)));
+        let waits = |kind: OpenKind| matches!(kind, OpenKind::Waiting(_));
+        Ok(Recollection {
+            base: local.base,
+            concluded: local.concluded.0,
+            entries: local.entries.len() as u64,
+            open: open().count() as u64,
+            pending: local.pending.clone(),
+            closing: local.closing.iter().copied().collect(),
+            waiting: open().filter(|(_, open)| waits(open.kind)).map(|(key, _)| key).collect(),
+        })
+    }
+    fn begin_base(&mut self, _: TableId, info: BaseInfo) -> Outcome<()> {
+        let mut state = self.0.borrow_mut();
+        state.before("begin_base")?;
+        let rows = std::mem::take(&mut state.local.rows);
+        state.local = Local { rows, base: Some(info), ..Local::default() };
+        state.token += 1;
+        state.after()
+    }
+    fn complete_base(&mut self, _: TableId) -> Outcome<()> {
+        let mut state = self.0.borrow_mut();
+        state.before("complete_base")?;
+        state.local.base.as_mut().unwrap().rebuilding = false;
+        state.token += 1;
+        state.after()
+    }
+    fn held(&mut self, _: TableId, ranges: &[PositionRange]) -> Outcome<Vec<LocalHeld>> {
+        let mut state = self.0.borrow_mut();
+        state.before("held")?;
+        let held = state.local.rows.items(ranges).into_iter().map(|(range, items)| {
+            let rows = items.iter().map(|item| item.digest).collect();
+            let (mut local, mut remote) = (SeenSum::default(), SeenSum::default());
+            for entry in state.local.entries.values().filter(|entry| range.contains(entry.key.position)) {
+                local.add(entry.seen(Side::Local));
+                remote.add(entry.seen(Side::Remote));
+            }
+            LocalHeld { rows: RangeHeld { rows, bad: 0 }, local, remote }
+        });
+        Ok(held.collect())
+    }
+    fn states(&mut self, _: TableId, ranges: &[PositionRange]) -> Outcome<LocalStates> {
+        let mut state = self.0.borrow_mut();
+        state.before("states")?;
+        state.local.rows.look(ranges);
+        let inside = |position: i64| ranges.iter().any(|range| range.contains(position));
+        let rows = state.local.rows.rows.iter().filter(|(key, _)| inside(position(**key)));
+        let rows: Vec<LocalRow> = rows
+            .map(|(key, row)| LocalRow {
+                position: Some(position(*key)),
+                key: SourceKey::Encoded(key_bytes(*key)),
+                content: LocalContent::Row {
+                    digest: digest(*key, row),
+                    revision: row.revision,
+                    columns: Vec::new(),
+                },
+            })
+            .collect();
+        state.rows_read += rows.len();
+        let entries = state.local.entries.values().filter(|entry| inside(entry.key.position)).cloned();
+        Ok(LocalStates { rows, entries: entries.collect() })
+    }
+    fn lookup(&mut self, _: TableId, keys: &[SourceKey], bytes: usize) -> Outcome<Vec<Option<SourceRecord>>> {
+        let mut state = self.0.borrow_mut();
+        state.before("lookup")?;
+        let found = keys.iter().take((bytes / 10).max(1)).map(|key| {
+            let SourceKey::Encoded(bytes) = key else { unreachable!() };
+            let key = key_of(bytes);
+            Some(SourceRecord::Row(source_row(key, state.local.rows.rows.get(&key)?)))
+        });
+        Ok(found.collect())
+    }
+    fn prepare(&mut self, _: TableId, pending: &Pending) -> Outcome<()> {
+        let mut state = self.0.borrow_mut();
+        state.before("prepare")?;
+        state.local.pending = Some(pending.clone());
+        state.token += 1;
+        state.after()
+    }
+    fn conclude(&mut self, _: TableId, conclusion: &Conclusion) -> Outcome<Vec<Applied>> {
+        let mut state = self.0.borrow_mut();
+        state.before("conclude")?;
+        if state.local.concluded.0 == conclusion.serial {
+            return Ok(state.local.concluded.1.clone());
+        }
+        assert_eq!(state.local.concluded.0 + 1, conclusion.serial);
+        if state.local.pending.as_ref().map(|pending| pending.number) == conclusion.number {
+            state.local.pending = None;
+        }
+        if let Some(number) = conclusion.number.filter(|_| conclusion.applied) {
+            state.local.base.as_mut().unwrap().last = number;
+        }
+        for settle in &conclusion.settled {
+            state.remember(settle);
+        }
+        let mut applied = Vec::new();
+        for (change, settle) in &conclusion.changes {
+            applied.push(state.change(Side::Local, change));
+            if applied.last() == Some(&Applied::Done) {
+                state.remember(settle);
+            }
+        }
+        state.token += 1;
+        state.local.concluded = (conclusion.serial, applied.clone());
+        state.after()?;
+        Ok(applied)
+    }
+    fn closed(&mut self, _: TableId, keys: &[MemoryKey]) -> Outcome<()> {
+        let mut state = self.0.borrow_mut();
+        state.before("closed")?;
+        keys.iter().for_each(|key| {
+            state.local.closing.remove(key);
+        });
+        state.after()
+    }
+}
+
+impl World {
+    fn remote_items(
+        &mut self,
+        call: &'static str,
+        ranges: &[PositionRange],
+    ) -> Outcome<Vec<(PositionRange, Vec<Item>)>> {
+        let mut state = self.0.borrow_mut();
+        state.before(call)?;
+        state.remote.rows.look(ranges);
+        Ok(state.remote.rows.items(ranges))
+    }
+}
+
+fn summary(range: PositionRange, items: &[Item]) -> RangeSummary {
+    let inside = items.iter().filter(|item| range.contains(item.position));
+    RangeSummary::new(range, &inside.map(|item| item.digest).collect())
+}
+
+impl Summaries for World {
+    fn range_manifest(
+        &mut self,
+        _: TableId,
+        ranges: &[PositionRange],
+        most: u32,
+    ) -> Outcome<Vec<RangeSummary>> {
+        let mut parts = Vec::new();
+        for (range, items) in self.remote_items("range_manifest", ranges)? {
+            let mut points: Vec<(Dyadic, Fingerprint)> = Vec::new();
+            for item in &items {
+                match points.last_mut().filter(|(point, _)| point.contains(item.position)) {
+                    Some((_, held)) => held.insert(&item.digest),
+                    None => points.push((Dyadic::point(item.position), [item.digest].into_iter().collect())),
+                }
+            }
+            let chosen = choose(&points, range, most as usize);
+            parts.extend(chosen.into_iter().map(|part| summary(part, &items)));
+        }
+        Ok(parts)
+    }
+    fn summaries(&mut self, _: TableId, ranges: &[PositionRange]) -> Outcome<Vec<RangeSummary>> {
+        let held = self.remote_items("summaries", ranges)?;
+        Ok(held.iter().map(|(range, items)| summary(*range, items)).collect())
+    }
+    fn sketch(&mut self, _: TableId, ranges: &[PositionRange], first: u32, symbols: u32) -> Outcome<Vec<u8>> {
+        let mut sketch = Sketch::new(ranges, first, symbols).expect("a sketch");
+        let held = self.remote_items("sketch", ranges)?;
+        held.iter().flat_map(|(_, items)| items).for_each(|item| sketch.add(&item.into()));
+        Ok(sketch.pack())
+    }
+    fn items(&mut self, _: TableId, ranges: &[PositionRange]) -> Outcome<Vec<ShortItem>> {
+        let held = self.remote_items("items", ranges)?;
+        Ok(held.iter().flat_map(|(_, items)| items).map(ShortItem::from).collect())
+    }
+}
+
+impl RemoteSide for World {
+    fn remembered(&mut self, _: TableId, dry_run: bool) -> Outcome<RemoteMemory> {
+        let mut state = self.0.borrow_mut();
+        state.before("remembered")?;
+        state.remote.run += u64::from(!dry_run);
+        let remote = &state.remote;
+        let whole: Fingerprint = remote.rows.rows.iter().map(|(key, row)| item(*key, row).digest).collect();
+        let version = TableVersion {
+            row_count: Some(whole.row_count()),
+            sum: Some(whole.sum()),
+            ..TableVersion::default()
+        };
+        Ok(RemoteMemory {
+            version,
+            begun: remote.begun,
+            run: remote.run,
+            last: remote.last,
+            choices: remote.choices.clone(),
+        })
+    }
+    fn base_begun(&mut self, _: TableId) -> Outcome<()> {
+        let mut state = self.0.borrow_mut();
+        state.before("base_begun")?;
+        state.remote.begun = true;
+        state.remote.records.clear();
+        state.remote.choices.clear();
+        state.after()
+    }
+    fn settle(&mut self, _: TableId, number: u64) -> Outcome<Settled> {
+        let mut state = self.0.borrow_mut();
+        state.before("settle")?;
+        let settled = match state.remote.outcomes.get(&number) {
+            Some(applied) => Settled::Applied(applied.iter().map(|one| *one == Applied::Done).collect()),
+            None => Settled::Never,
+        };
+        Ok(settled)
+    }
+    fn fetch(&mut self, _: TableId, wanted: &[Wanted], bytes: usize) -> Outcome<Fetched> {
+        let mut state = self.0.borrow_mut();
+        state.before("fetch")?;
+        let mut looked_for = wanted.len().min((bytes / 10).max(1));
+        while wanted
+            .get(looked_for)
+            .is_some_and(|next| next.item.position == wanted[looked_for - 1].item.position)
+        {
+            looked_for += 1;
+        }
+        let rows = wanted[..looked_for].iter().filter_map(|wanted| {
+            let mut rows = state.remote.rows.rows.iter();
+            let (key, row) = rows.find(|(key, row)| ShortItem::from(&item(**key, row)) == wanted.item)?;
+            let content = source_row(*key, row);
+            Some(RemoteRow {
+                item: content.item,
+                key: content.key,
+                revision: row.revision,
+                row: wanted.content.then_some(content.row),
+            })
+        });
+        Ok(Fetched { rows: rows.collect(), looked_for })
+    }
+    fn apply(&mut self, _: TableId, number: u64, acts: &[RemoteAct], _: u64) -> Outcome<Vec<Applied>> {
+        let mut state = self.0.borrow_mut();
+        state.before("apply")?;
+        if let Some(applied) = state.remote.outcomes.get(&number) {
+            return Ok(applied.clone());
+        }
+        if number >> 24 != state.remote.run {
+            return Err(Failure::new(FailureKind::Table, "a batch that was given up"));
+        }
+        if state.passing > 0 && state.rng.random_bool(0.1) {
+            state.late = Some((number, acts.to_vec()));
+            return Err(Failure::new(FailureKind::Run, "the connection is lost, the batch under way"));
+        }
+        let applied = state.carry_out(number, acts);
+        state.after()?;
+        Ok(applied)
+    }
+    fn close(&mut self, _: TableId, keys: &[MemoryKey]) -> Outcome<()> {
+        let mut state = self.0.borrow_mut();
+        state.before("close")?;
+        for key in keys {
+            state.remote.records.remove(key);
+            state.remote.choices.retain(|choice| choice.key != *key);
+        }
+        state.after()
+    }
+}
