@@ -238,7 +238,7 @@ fn beats(state: &State, left: Edit, lost: Edit, policy: Policy, accidents: Accid
     let lost_by = |side: Side| by(lost, side) && !accidents.local_restored;
     let row = |edit: Edit| {
         let revision = state.journal[edit].revision?;
-        Some((revision, digest(state.journal[edit].key, &crate::model::Row { revision, edit })))
+        Some((revision, digest(state.journal[edit].key, &crate::model::Row { revision, edit, second: 0 })))
     };
     state.known_to(left).into_iter().filter(|edit| !known_to_lost.contains(edit)).any(|edit| match policy {
         Policy::Newest => row(edit) > row(lost),
@@ -303,6 +303,6 @@ fn what_a_person_decides_is_carried_out() {
 
 #[test]
 fn seen_states_tell_rows_apart() {
-    let row = |edit| crate::model::Row { revision: 1, edit };
+    let row = |edit| crate::model::Row { revision: 1, edit, second: 0 };
     assert_ne!(Seen::Row(digest(1, &row(1))), Seen::Row(digest(1, &row(2))));
 }

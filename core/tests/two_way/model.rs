@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
-use plimsoll_core::digest::RowDigest;
+use plimsoll_core::digest::{Digester, FingerprintKey};
 use plimsoll_core::dyadic::Dyadic;
 use plimsoll_core::fingerprint::Fingerprint;
 use plimsoll_core::manifest::Item;
 use plimsoll_core::ranges::{RangeSummary, choose};
 use plimsoll_core::reconcile::Side;
+use plimsoll_core::row::{Fields, RowWriter};
 use plimsoll_core::short::ShortItem;
 use plimsoll_core::sketch::Sketch;
 use plimsoll_core::store::{
@@ -19,17 +20,26 @@ use plimsoll_core::store::{
     RangeHeld, Reason, Recollection, Record, RemoteAct, RemoteMemory, RemoteRow, RemoteSide, Seen, SeenSum,
     Settled, ShortDigest, SourceKey, SourceRecord, SourceRow, Summaries, TableId, TableVersion, Wanted,
 };
-use plimsoll_core::two_way::{Clock, Memory, Report, Settings, Table, run};
+use plimsoll_core::two_way::{Clock, Memory, Merging, Report, Settings, Table, run};
+use plimsoll_core::value::Value;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 /// What an application did to a row: its place in the journal.
 pub type Edit = usize;
 
-/// A row is its key, its revision, and the edit that made it so.
+/// A row is its key, its revision, the edit that made it so, and one more column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
     pub revision: i64,
     pub edit: Edit,
+    pub second: i64,
+}
+
+/// The column number of a row's revision.
+pub const VERSION: u32 = 2;
+
+pub fn digester() -> Digester {
+    Digester::new(FingerprintKey::new([7; 32]))
 }
 
 #[derive(Debug, Clone)]
@@ -101,6 +111,10 @@ pub struct State {
     pub quiet: bool,
     /// Rows that a side's guard lets a run delete.
     pub guard: u64,
+    /// How rows are merged by columns.
+    pub merging: Option<Merging>,
+    /// Rows of the local side that no encoding holds.
+    pub bad: BTreeSet<u64>,
 }
 
 pub fn key_bytes(key: u64) -> Vec<u8> {
@@ -124,11 +138,16 @@ pub fn position(key: u64) -> i64 {
 }
 
 pub fn item(key: u64, row: &Row) -> Item {
-    let mut digest = [0; 32];
-    for (salt, part) in digest.chunks_mut(8).enumerate() {
-        part.copy_from_slice(&hash((salt, key, row.revision, row.edit)).to_le_bytes());
+    Item { position: position(key), digest: digester().digest(&row_bytes(key, row)).expect("a row") }
+}
+
+fn row_bytes(key: u64, row: &Row) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut writer = RowWriter::new(&mut bytes);
+    for (number, value) in (1..).zip([key as i64, row.revision, row.edit as i64, row.second]) {
+        writer.int(number, value);
     }
-    Item { position: position(key), digest: RowDigest(digest) }
+    bytes
 }
 
 pub fn digest(key: u64, row: &Row) -> ShortDigest {
@@ -140,14 +159,16 @@ pub fn memory_key(key: u64) -> MemoryKey {
 }
 
 fn source_row(key: u64, row: &Row) -> SourceRow {
-    let mut bytes = row.revision.to_be_bytes().to_vec();
-    bytes.extend((row.edit as u64).to_be_bytes());
-    SourceRow { item: item(key, row), key: key_bytes(key), row: bytes }
+    SourceRow { item: item(key, row), key: key_bytes(key), row: row_bytes(key, row) }
 }
 
 fn row_of(row: &SourceRow) -> Row {
-    let long = |at: usize| u64::from_be_bytes(row.row[at..at + 8].try_into().unwrap());
-    Row { revision: long(0) as i64, edit: long(8) as usize }
+    let values = Fields::new(&row.row).map(|field| match field.expect("a field").value {
+        Value::Int(value) => value,
+        value => panic!("{value:?} in a row"),
+    });
+    let values: Vec<i64> = values.collect();
+    Row { revision: values[1], edit: values[2] as Edit, second: values[3] }
 }
 
 impl Rows {
@@ -156,11 +177,13 @@ impl Rows {
     }
 
     fn items(&self, ranges: &[PositionRange]) -> Vec<(PositionRange, Vec<Item>)> {
+        let inside = |key: &u64| ranges.iter().any(|range| range.contains(position(*key)));
+        let rows = self.rows.iter().filter(|(key, _)| inside(key));
+        let mut items: Vec<Item> = rows.map(|(key, row)| item(*key, row)).collect();
+        items.sort_unstable();
         let held = |range: &PositionRange| {
-            let all = self.rows.iter().map(|(key, row)| item(*key, row));
-            let mut items: Vec<Item> = all.filter(|item| range.contains(item.position)).collect();
-            items.sort_unstable();
-            (*range, items)
+            let own = items.iter().filter(|item| range.contains(item.position));
+            (*range, own.copied().collect())
         };
         ranges.iter().map(held).collect()
     }
@@ -193,6 +216,8 @@ impl State {
             refuses: |_, _| None,
             quiet: false,
             guard: u64::MAX,
+            merging: None,
+            bad: BTreeSet::new(),
         }
     }
 
@@ -209,7 +234,8 @@ impl State {
         let before = parent.map_or(0, |parent| self.highest(parent));
         let revision = before + ahead;
         let edit = self.note(key, Some(side), parent.into_iter().collect(), Some(revision));
-        self.rows(side).rows.insert(key, Row { revision, edit });
+        let second = self.rows(side).rows.get(&key).map_or(0, |row| row.second);
+        self.rows(side).rows.insert(key, Row { revision, edit, second });
         self.changed(side, key, edit);
         edit
     }
@@ -236,7 +262,7 @@ impl State {
     /// The highest revision that the maker of an edit knew of.
     fn highest(&self, edit: Edit) -> i64 {
         let known = self.known_to(edit);
-        known.iter().filter_map(|edit| self.journal[*edit].revision).max().unwrap_or(0)
+        known.iter().filter_map(|edit| self.journal.get(*edit)?.revision).max().unwrap_or(0)
     }
 
     /// An edit, and all that its maker knew of.
@@ -244,7 +270,7 @@ impl State {
         let (mut known, mut left) = (BTreeSet::new(), vec![edit]);
         while let Some(edit) = left.pop() {
             if known.insert(edit) {
-                left.extend(&self.journal[edit].parents);
+                left.extend(self.journal.get(edit).into_iter().flat_map(|edit| &edit.parents));
             }
         }
         known
@@ -319,7 +345,8 @@ impl State {
             Change::Upsert { row, expected } => (key_of(&row.key), Seen::from(*expected), Some(row_of(row))),
             Change::Delete { key, expected, .. } => (key_of(key), Seen::Row(*expected), None),
         };
-        let now = self.rows(side).seen(key);
+        let bad = side == Side::Local && self.bad.contains(&key);
+        let now = if bad { Seen::Unreadable } else { self.rows(side).seen(key) };
         if now == to.map(|row| digest(key, &row)).into() {
             // Both deleted it.
             if let Some(made_by) = self.rows(side).made_by.get(&key).copied() {
@@ -506,14 +533,17 @@ impl LocalSide for World {
     fn held(&mut self, _: TableId, ranges: &[PositionRange]) -> Outcome<Vec<LocalHeld>> {
         let mut state = self.0.borrow_mut();
         state.before("held")?;
-        let held = state.local.rows.items(ranges).into_iter().map(|(range, items)| {
+        let mut good = state.local.rows.clone();
+        good.rows.retain(|key, _| !state.bad.contains(key));
+        let held = good.items(ranges).into_iter().map(|(range, items)| {
+            let bad = state.bad.iter().filter(|key| range.contains(position(**key))).count() as u64;
             let rows = items.iter().map(|item| item.digest).collect();
             let (mut local, mut remote) = (SeenSum::default(), SeenSum::default());
             for entry in state.local.entries.values().filter(|entry| range.contains(entry.key.position)) {
                 local.add(entry.seen(Side::Local));
                 remote.add(entry.seen(Side::Remote));
             }
-            LocalHeld { rows: RangeHeld { rows, bad: 0 }, local, remote }
+            LocalHeld { rows: RangeHeld { rows, bad }, local, remote }
         });
         Ok(held.collect())
     }
@@ -521,16 +551,22 @@ impl LocalSide for World {
         let mut state = self.0.borrow_mut();
         state.before("states")?;
         state.local.rows.look(ranges);
+        let merging = state.merging.clone();
         let inside = |position: i64| ranges.iter().any(|range| range.contains(position));
         let rows = state.local.rows.rows.iter().filter(|(key, _)| inside(position(**key)));
         let rows: Vec<LocalRow> = rows
             .map(|(key, row)| LocalRow {
                 position: Some(position(*key)),
                 key: SourceKey::Encoded(key_bytes(*key)),
-                content: LocalContent::Row {
-                    digest: digest(*key, row),
-                    revision: row.revision,
-                    columns: Vec::new(),
+                content: match state.bad.contains(key) {
+                    true => LocalContent::Bad(Box::default()),
+                    false => LocalContent::Row {
+                        digest: digest(*key, row),
+                        revision: row.revision,
+                        columns: merging.as_ref().map_or_else(Vec::new, |merging| {
+                            merging.columns(&row_bytes(*key, row)).expect("a row")
+                        }),
+                    },
                 },
             })
             .collect();

@@ -1,1 +1,302 @@
 //! The rules, one by one.
+
+use plimsoll_core::reconcile::Side;
+use plimsoll_core::store::{BaseInfo, OpenKind, Seen};
+use plimsoll_core::sync::Status;
+use plimsoll_core::two_way::{Memory, Merging, Policy, Report, Revisions, Settings, Table};
+
+use crate::model::{Local, Row, VERSION, World, digester, memory_key};
+
+/// 2000-01-01 in microseconds since the Unix epoch: where stamps begin.
+const EPOCH: i64 = 946_684_800_000_000;
+const SECOND: i64 = 1_000_000;
+
+fn put(world: &World, side: Side, key: u64, revision: i64, edit: usize) {
+    put_both_columns(world, side, key, Row { revision, edit, second: 0 });
+}
+
+fn put_both_columns(world: &World, side: Side, key: u64, row: Row) {
+    world.with(|state| {
+        state.write(side, key, 1);
+        state.rows(side).rows.insert(key, row);
+    });
+}
+
+fn row(world: &World, side: Side, key: u64) -> Option<(i64, usize)> {
+    world.with(|state| state.rows(side).rows.get(&key).map(|row| (row.revision, row.edit)))
+}
+
+fn both(world: &World, key: u64) -> [Option<(i64, usize)>; 2] {
+    [row(world, Side::Local, key), row(world, Side::Remote, key)]
+}
+
+fn sync(world: &World, table: &Table, memory: &mut Memory) -> Report {
+    let report = world.run(table, &Settings::default(), memory);
+    assert_eq!((report.concluded, &report.failure), (true, &None), "{report:#?}");
+    report
+}
+
+/// Rows `keys` on both sides, agreed on.
+fn level(keys: std::ops::Range<u64>) -> (World, Memory) {
+    let (world, mut memory) = (World::new(1), Memory::default());
+    world.with(|state| {
+        for key in keys {
+            state.write(Side::Local, key, 1);
+        }
+        state.remote.rows = state.local.rows.clone();
+    });
+    let report = sync(&world, &Table::default(), &mut memory);
+    assert_eq!(report.changed(), 0, "{report:#?}");
+    (world, memory)
+}
+
+#[test]
+fn john_and_jane_doe_have_the_newer_number_on_both_systems() {
+    const JOHN: u64 = 1;
+    const JANE: u64 = 2;
+    let phones = ["555-0001", "555-3210", "123-4567", "555-0002"];
+    let world = World::new(1);
+    let noon = 1_700_000_000 * SECOND - EPOCH;
+    let (earlier, later) = (noon - 3_600 * SECOND, noon - 60 * SECOND);
+    // System A is the local side, B the remote one. Jane's row is newer in A, John's in B.
+    put(&world, Side::Local, JOHN, earlier, 0);
+    put(&world, Side::Remote, JOHN, later, 2);
+    put(&world, Side::Local, JANE, later + SECOND, 1);
+    put(&world, Side::Remote, JANE, earlier, 3);
+    let table = Table { revisions: Revisions::Stamps, ..Table::default() };
+    let mut memory = Memory::default();
+    let report = sync(&world, &table, &mut memory);
+    assert_eq!((report.sent, report.received, report.conflicts, report.changed()), (1, 1, 2, 2));
+    let phone = |side, key| row(&world, side, key).map(|(stamp, edit)| (stamp, phones[edit]));
+    for side in [Side::Local, Side::Remote] {
+        assert_eq!(phone(side, JOHN), Some((later, "123-4567")), "{side:?}");
+        assert_eq!(phone(side, JANE), Some((later + SECOND, "555-3210")), "{side:?}");
+    }
+    let report = sync(&world, &table, &mut memory);
+    assert_eq!((report.changed(), report.conflicts, report.status), (0, 0, Status::Level));
+}
+
+#[test]
+fn a_stamp_of_the_future_wins_no_conflict_against_one_that_is_not_and_is_told_of() {
+    let (world, mut memory) = level(0..4);
+    let now = 1_700_000_000 * SECOND - EPOCH;
+    let far = now + 3_600 * SECOND;
+    put(&world, Side::Local, 1, far, 50);
+    put(&world, Side::Remote, 1, now - SECOND, 51);
+    put(&world, Side::Local, 2, far, 52);
+    put(&world, Side::Remote, 2, far + 1, 53);
+    // Alone, it is copied as any other.
+    put(&world, Side::Remote, 3, far, 54);
+    let table = Table { revisions: Revisions::Stamps, ..Table::default() };
+    let report = sync(&world, &table, &mut memory);
+    assert_eq!((report.future_stamps, report.conflicts), (2, 2), "{report:#?}");
+    assert_eq!(both(&world, 1), [Some((now - SECOND, 51)); 2]);
+    assert_eq!(both(&world, 2), [Some((far + 1, 53)); 2]);
+    assert_eq!(both(&world, 3), [Some((far, 54)); 2]);
+    // With numbers no clock matters.
+    put(&world, Side::Local, 1, far, 60);
+    put(&world, Side::Remote, 1, now, 61);
+    let report = sync(&world, &Table::default(), &mut memory);
+    assert_eq!((report.future_stamps, report.conflicts), (0, 1), "{report:#?}");
+    assert_eq!(both(&world, 1), [Some((far, 60)); 2]);
+}
+
+#[test]
+fn what_changed_on_one_side_alone_is_copied_whatever_the_revisions_say() {
+    let (world, mut memory) = level(0..10);
+    put(&world, Side::Remote, 3, -7, 30);
+    world.with(|state| {
+        state.delete(Side::Local, 4);
+        state.delete(Side::Remote, 5);
+        state.write(Side::Local, 20, 1);
+    });
+    let report = sync(&world, &Table::default(), &mut memory);
+    assert_eq!((report.sent, report.received), (1, 1), "{report:#?}");
+    assert_eq!((report.deleted_here, report.deleted_there, report.conflicts), (1, 1, 0), "{report:#?}");
+    assert_eq!(both(&world, 3), [Some((-7, 30)); 2]);
+    assert_eq!((both(&world, 4), both(&world, 5)), ([None; 2], [None; 2]));
+}
+
+#[test]
+fn what_both_changed_to_the_same_is_the_base_from_then_on() {
+    let (world, mut memory) = level(0..10);
+    for side in [Side::Local, Side::Remote] {
+        put(&world, side, 3, 5, 30);
+    }
+    let report = sync(&world, &Table::default(), &mut memory);
+    assert_eq!((report.changed(), report.conflicts), (0, 0), "{report:#?}");
+    // Back to what it was before, on one side: a change as any other.
+    put(&world, Side::Local, 3, 1, 3);
+    sync(&world, &Table::default(), &mut memory);
+    assert_eq!(both(&world, 3), [Some((1, 3)); 2]);
+}
+
+#[test]
+fn few_differences_cost_few_rows_and_few_trips_and_none_cost_nothing() {
+    let (world, mut memory) = level(0..6_000);
+    // What was agreed on changed the local database too: it is looked at once more, by sums.
+    let settings = Settings { range_rows: 500, group_rows: 1_000, ..Settings::default() };
+    let report = world.run(&Table::default(), &settings, &mut memory);
+    assert_eq!(report.status, Status::Level, "{report:#?}");
+    let (calls, read) = world.with(|state| (state.log.join(" "), state.rows_read));
+    assert_eq!((calls.as_str(), read), ("token remembered recall summaries held", 0));
+    let report = world.run(&Table::default(), &settings, &mut memory);
+    assert_eq!(
+        (report.status, world.with(|state| state.log.join(" "))),
+        (Status::Level, "token remembered recall".into())
+    );
+    world.with(|state| {
+        for key in [7, 1_500, 4_444] {
+            state.write(Side::Local, key, 1);
+            state.write(Side::Remote, key + 1, 1);
+        }
+    });
+    let report = world.run(&Table::default(), &settings, &mut memory);
+    assert_eq!((report.sent, report.received), (3, 3), "{report:#?}");
+    let (calls, read) = world.with(|state| (state.log.clone(), state.rows_read));
+    assert!(read < 300, "{read} of 6000 rows read");
+    let local = ["token", "recall", "held", "states", "lookup", "prepare", "conclude"];
+    let trips = calls.iter().filter(|call| !local.contains(call)).count();
+    assert!(trips <= 9, "{trips} round trips: {calls:?}");
+}
+
+#[test]
+fn the_base_takes_thirty_two_bytes_a_row() {
+    let key = memory_key(1);
+    let entry = plimsoll_core::store::Base { digest: [0; 16], columns: Vec::new() };
+    assert_eq!(size_of_val(&key.position) + key.tail.len() + entry.digest.len(), 32);
+}
+
+#[test]
+fn a_guard_holds_deletes_back_and_the_rest_arrives() {
+    let (world, mut memory) = level(0..30);
+    world.with(|state| {
+        (0..20).for_each(|key| state.delete(Side::Local, key));
+        state.write(Side::Local, 25, 1);
+        state.guard = 0;
+    });
+    let report = sync(&world, &Table::default(), &mut memory);
+    assert_eq!((report.held_there, report.deleted_there, report.sent), (20, 0, 1), "{report:#?}");
+    assert_eq!(report.status, Status::Different);
+    world.with(|state| state.guard = u64::MAX);
+    let report = sync(&world, &Table::default(), &mut memory);
+    assert_eq!((report.held_there, report.deleted_there), (0, 20), "{report:#?}");
+}
+
+#[test]
+fn a_dry_run_counts_and_changes_nothing() {
+    let (world, mut memory) = level(0..30);
+    world.with(|state| {
+        state.delete(Side::Local, 1);
+        state.delete(Side::Remote, 2);
+        state.write(Side::Local, 3, 1);
+        state.write(Side::Remote, 4, 1);
+        state.write(Side::Local, 5, 2);
+        state.write(Side::Remote, 5, 1);
+    });
+    let before = world.with(|state| (state.token, state.remote.rows.rows.clone(), state.remote.run));
+    let settings = Settings { dry_run: true, ..Settings::default() };
+    let report = world.run(&Table::default(), &settings, &mut memory);
+    let counts = (report.sent, report.received, report.deleted_here, report.deleted_there, report.conflicts);
+    assert_eq!(counts, (2, 1, 1, 1, 1), "{report:#?}");
+    assert_eq!(before, world.with(|state| (state.token, state.remote.rows.rows.clone(), state.remote.run)));
+    let real = sync(&world, &Table::default(), &mut memory);
+    let really = (real.sent, real.received, real.deleted_here, real.deleted_there, real.conflicts);
+    assert_eq!(counts, really);
+}
+
+#[test]
+fn a_row_that_no_encoding_holds_is_not_taken_for_a_deleted_one() {
+    let (world, mut memory) = level(0..5);
+    world.with(|state| {
+        state.bad.insert(3);
+        state.token += 1;
+    });
+    let report = sync(&world, &Table::default(), &mut memory);
+    assert_eq!(
+        (report.changed(), report.rejected, report.status),
+        (0, 1, Status::LevelExcept(1)),
+        "{report:#?}"
+    );
+    let record = world.with(|state| state.remote.records[&memory_key(3)].clone());
+    assert_eq!((record.kind, record.local), (OpenKind::Rejected(Side::Local), Seen::Unreadable));
+    let report = sync(&world, &Table::default(), &mut memory);
+    assert_eq!((report.changed(), report.rejected, report.open), (0, 0, 1), "{report:#?}");
+    world.with(|state| {
+        state.bad.clear();
+        state.token += 1;
+    });
+    let report = sync(&world, &Table::default(), &mut memory);
+    assert_eq!((report.changed(), report.open), (0, 0), "{report:#?}");
+    assert!(world.with(|state| state.remote.records.is_empty()));
+}
+
+#[test]
+fn lost_memory_says_what_it_could_not_decide() {
+    let (world, mut memory) = level(0..10);
+    world.with(|state| {
+        state.delete(Side::Local, 1);
+        state.write(Side::Remote, 20, 1);
+        state.write(Side::Local, 3, 5);
+        let rows = std::mem::take(&mut state.local.rows);
+        state.local = Local { rows, ..Local::default() };
+    });
+    let report = sync(&world, &Table::default(), &mut memory);
+    assert!(report.memory_lost);
+    assert_eq!((report.undecided, report.sent, report.changed()), (2, 1, 1), "{report:#?}");
+    assert_eq!(report.status, Status::LevelExcept(2));
+    let base = world.with(|state| state.local.base);
+    assert!(matches!(base, Some(BaseInfo { rebuilding: false, .. })), "{base:?}");
+    let report = sync(&world, &Table::default(), &mut memory);
+    assert_eq!((report.memory_lost, report.undecided, report.open, report.changed()), (false, 0, 2, 0));
+    // Somebody still works with the row: it is no deleted one.
+    world.with(|state| state.write(Side::Remote, 20, 1));
+    let report = sync(&world, &Table::default(), &mut memory);
+    assert_eq!((report.received, report.open), (1, 1), "{report:#?}");
+}
+
+#[test]
+fn rows_changed_in_different_columns_become_one_whatever_step_fails() {
+    let table = Table {
+        policy: Policy::Ask,
+        merging: Some(Merging { digester: digester(), version: VERSION }),
+        ..Table::default()
+    };
+    for kill_at in 0..30 {
+        for meanwhile in [false, true] {
+            let (world, mut memory) = (World::new(1), Memory::default());
+            world.with(|state| state.merging = table.merging.clone());
+            for side in [Side::Local, Side::Remote] {
+                put_both_columns(&world, side, 1, Row { revision: 1, edit: 10, second: 100 });
+                put_both_columns(&world, side, 2, Row { revision: 1, edit: 10, second: 100 });
+            }
+            sync(&world, &table, &mut memory);
+            put_both_columns(&world, Side::Local, 1, Row { revision: 2, edit: 11, second: 100 });
+            put_both_columns(&world, Side::Remote, 1, Row { revision: 3, edit: 10, second: 103 });
+            put_both_columns(&world, Side::Local, 2, Row { revision: 2, edit: 11, second: 100 });
+            put_both_columns(&world, Side::Remote, 2, Row { revision: 3, edit: 12, second: 103 });
+            world.with(|state| state.kill_at = (kill_at > 0).then_some(kill_at));
+            let report = world.run(&table, &Settings::default(), &mut memory);
+            let killed = report.failure.is_some();
+            assert!(killed || report.merged == 1, "{report:#?}");
+            world.with(|state| state.kill_at = None);
+            let mut edit = 11;
+            if meanwhile {
+                // Made with knowledge of one's own value alone, in the column that is one's own.
+                let now = world.with(|state| state.local.rows.rows[&1]);
+                edit = 15;
+                put_both_columns(&world, Side::Local, 1, Row { revision: 7, edit, ..now });
+            }
+            let report = sync(&world, &table, &mut memory);
+            let rows = world.with(|state| [state.local.rows.rows[&1], state.remote.rows.rows[&1]]);
+            let revision = if meanwhile { 7 } else { 3 };
+            assert_eq!(rows, [Row { revision, edit, second: 103 }; 2], "killed at {kill_at}: {report:#?}");
+            // The other row changed in one column on both sides.
+            let records = world.with(|state| state.remote.records.keys().copied().collect::<Vec<_>>());
+            assert_eq!(records, [memory_key(2)], "killed at {kill_at}");
+            if kill_at == 0 {
+                assert!(!killed);
+            }
+        }
+    }
+}
