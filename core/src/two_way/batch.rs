@@ -1,77 +1,17 @@
 //! From decisions to what is done on either side, and what is remembered of it.
 
 use super::chunk::{Ready, Theirs};
-use super::decide::{Case, Decision, RowState, Rules, Verdict, decide};
+use super::decide::{Case, RowState, Rules, Verdict, decide};
 use super::merge::{Changed, Merging};
+use super::origin::{Brought, Origin};
 use super::report::Report;
 use crate::manifest::Item;
 use crate::reconcile::Side;
 use crate::short::ShortItem;
 use crate::store::{
-    Applied, Base, Change, Choice, ColumnDigests, Conclusion, LocalContent, MemoryEntry, MemoryKey, Open,
-    OpenKind, Reason, Record, RemoteAct, Seen, Settle, SourceKey, SourceRow,
+    Applied, Base, Change, Choice, ColumnDigests, Conclusion, LocalContent, MemoryEntry, MemoryKey, OpenKind,
+    RemoteAct, Seen, Settle, SourceKey, SourceRow,
 };
-
-/// The key an act is about, as it was decided upon.
-#[derive(Debug, Clone)]
-pub(super) struct Origin {
-    key: MemoryKey,
-    encoded_key: Option<Vec<u8>>,
-    local: Seen,
-    remote: Seen,
-    base: Option<Base>,
-    open: Option<Open>,
-    decision: Decision,
-}
-
-impl Origin {
-    /// What to remember where both sides have `base` from now on.
-    fn agreed(&self, base: Option<Base>) -> Settle {
-        let entry = MemoryEntry { key: self.key, base, open: None };
-        Settle { entry, closes: self.open.is_some() }
-    }
-
-    /// The same key once the remote side has the merged row, and the local side what it merged.
-    fn after(&self, (_, settle): &(Change, Settle)) -> Origin {
-        let merged = settle.entry.base.as_ref().map(|base| base.digest);
-        let base = self.local.digest().map(|digest| Base { digest, columns: ColumnDigests::new() });
-        let decision = Verdict::Copy(Side::Remote).into();
-        Origin { remote: merged.into(), base, open: None, decision, ..self.clone() }
-    }
-
-    /// Recording that the key is left as it is; `None` where that is recorded.
-    fn left(
-        &self,
-        kind: OpenKind,
-        local_row: Option<SourceRow>,
-        reason: Option<Reason>,
-    ) -> Option<(Record, Settle)> {
-        let open = Open { kind, local: self.local, remote: self.remote };
-        if self.open == Some(open) {
-            return None;
-        }
-        let record = Record {
-            key: self.key,
-            encoded_key: self.encoded_key.clone(),
-            kind,
-            local: self.local,
-            remote: self.remote,
-            local_row,
-            base: self.base.as_ref().map(|base| base.digest),
-            reason,
-        };
-        let entry = MemoryEntry { key: self.key, base: self.base.clone(), open: Some(open) };
-        Some((record, Settle { entry, closes: false }))
-    }
-}
-
-/// A record that another batch brings, of what was refused in an earlier one.
-#[derive(Debug, Clone)]
-pub(super) struct Brought {
-    record: Record,
-    settle: Settle,
-    origin: Origin,
-}
 
 /// An act on the remote side.
 #[derive(Debug, Clone)]
@@ -143,8 +83,9 @@ impl Batch {
 
     /// Decides upon a key.
     pub fn add(&mut self, ready: Ready, judge: &Judge<'_>, report: &mut Report) {
-        if ready.moved || self.judge(ready.clone(), judge, report).is_none() {
-            self.moved.push(ready.known.key);
+        let key = ready.known.key;
+        if ready.moved || self.judge(ready, judge, report).is_none() {
+            self.moved.push(key);
         }
     }
 
@@ -171,7 +112,8 @@ impl Batch {
             None => ColumnDigests::new(),
         };
         let merged = self.merged(&ready, &base, changed_both, judge);
-        let choice = judge.choices.iter().find(|choice| choice.key == ready.known.key);
+        let key = ready.known.key;
+        let choice = judge.choices.iter().filter(|_| ready.known.forced).find(|choice| choice.key == key);
         let case = Case {
             local: state(local, ready.revision()),
             remote: state(remote, ready.theirs.row().map_or(0, |row| row.revision)),
@@ -196,7 +138,6 @@ impl Batch {
             (_, Some(row)) => Some(row.key.clone()),
             _ => None,
         };
-        let key = ready.known.key;
         let ours = local.digest().map(|digest| Base { digest, columns: our_columns() });
         let origin = Origin { key, encoded_key, local, remote, base, open, decision };
         match decision.verdict {

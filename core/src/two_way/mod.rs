@@ -12,7 +12,8 @@
 //! | `sweep` | which ranges are not as they are remembered |
 //! | `group` | which keys of them are to be decided upon |
 //! | `chunk` | brings the rows that decisions need |
-//! | `batch` | from decisions to what is done and remembered |
+//! | `batch`, `origin` | from decisions to what is done and remembered |
+//! | `begin` | what an earlier run left, what can be relied on |
 //! | `table`, `drive` | the machine of a table, and the driver |
 //! | `step`, `report` | the steps; what is told |
 //!
@@ -22,11 +23,13 @@
 //! remembers of a key is always a state that both sides had: what a side has later was made with knowledge of it.
 
 mod batch;
+mod begin;
 mod chunk;
 mod decide;
 mod drive;
 mod group;
 mod merge;
+mod origin;
 mod report;
 mod step;
 mod sweep;

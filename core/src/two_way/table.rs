@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::batch::{Batch, Brought, Judge};
+use super::batch::{Batch, Judge};
 use super::chunk::Chunk;
 use super::decide::Rules;
 use super::group::{Group, Unit};
+use super::origin::Brought;
 use super::report::{Memory, Report};
 use super::step::{Answer, Step};
 use super::sweep::{Sweep, Swept, groups};
@@ -13,19 +14,16 @@ use super::{Settings, Table};
 use crate::reconcile::{Limits, Question, Reconcile, Reply, Side};
 use crate::store::{
     Applied, BaseInfo, Choice, Conclusion, MemoryKey, Pending, PositionRange, Recollection, RemoteMemory,
-    Settled,
 };
 use crate::sync::{Status, joined, point};
 
-/// Batches of a run are numbered below its own number.
-const RUN_BITS: u32 = 24;
 /// How often keys that changed while they were decided upon, and keys that waited, are looked at again in a run.
 const ROUNDS: u32 = 2;
 /// So many of them at most.
 const MOST_AGAIN: usize = 4_096;
 
 #[derive(Debug)]
-enum State {
+pub(super) enum State {
     Token,
     Remembered,
     Recall,
@@ -53,42 +51,42 @@ enum State {
 /// Brings both sides of a table level, as far as the time goes.
 #[derive(Debug)]
 pub(super) struct Machine<'a> {
-    table: &'a Table,
-    settings: &'a Settings,
-    rules: Rules,
-    state: State,
+    pub(super) table: &'a Table,
+    pub(super) settings: &'a Settings,
+    pub(super) rules: Rules,
+    pub(super) state: State,
     pub report: Report,
     pub memory: Memory,
-    token: Option<Vec<u8>>,
-    remote: RemoteMemory,
-    recalled: Recollection,
+    pub(super) token: Option<Vec<u8>>,
+    pub(super) remote: RemoteMemory,
+    pub(super) recalled: Recollection,
     /// The number of the last batch.
-    number: u64,
-    lost: bool,
+    pub(super) number: u64,
+    pub(super) lost: bool,
     /// Whether the remote side is as it was before the base, or another one.
-    rewound: bool,
+    pub(super) rewound: bool,
     /// What is left to do.
-    groups: VecDeque<Vec<PositionRange>>,
-    units: VecDeque<Unit>,
+    pub(super) groups: VecDeque<Vec<PositionRange>>,
+    pub(super) units: VecDeque<Unit>,
     /// Keys whose local rows there was no room for, with what was fetched for them.
-    later: Option<Chunk>,
-    records: Vec<Brought>,
-    forced: BTreeSet<MemoryKey>,
-    again: BTreeSet<MemoryKey>,
-    rounds: u32,
-    closing: BTreeSet<MemoryKey>,
-    closing_now: Vec<MemoryKey>,
-    swept: Swept,
+    pub(super) later: Option<Chunk>,
+    pub(super) records: Vec<Brought>,
+    pub(super) forced: BTreeSet<MemoryKey>,
+    pub(super) again: BTreeSet<MemoryKey>,
+    pub(super) rounds: u32,
+    pub(super) closing: BTreeSet<MemoryKey>,
+    pub(super) closing_now: Vec<MemoryKey>,
+    pub(super) swept: Swept,
     /// Whether it is known what may be relied on: what was left by an earlier run is done.
-    begun: bool,
+    pub(super) begun: bool,
     /// Whether the remote side knows a number of this run: without it, a remote side that was set back to before the run
     /// would not be noticed by the next one.
-    marked: bool,
+    pub(super) marked: bool,
     /// How many rows each side is to delete yet, about, local first.
-    planned: [u64; 2],
+    pub(super) planned: [u64; 2],
     /// Whether part of the work was left.
-    left: bool,
-    stop: bool,
+    pub(super) left: bool,
+    pub(super) stop: bool,
 }
 
 impl<'a> Machine<'a> {
@@ -250,93 +248,6 @@ impl<'a> Machine<'a> {
 }
 
 impl Machine<'_> {
-    fn recall(&mut self) {
-        self.number = self.remote.run << RUN_BITS;
-        let base = self.recalled.base.unwrap_or_default();
-        self.rewound = base.last > self.remote.last || (!self.remote.begun && self.recalled.entries > 0);
-        match self.recalled.pending.take().filter(|_| !self.settings.dry_run) {
-            Some(pending) => self.state = State::Settle(pending),
-            None => self.close_old(),
-        }
-    }
-
-    fn settle(&mut self, pending: Pending, settled: Settled) -> bool {
-        let serial = self.next_serial();
-        let mut conclusion = Conclusion { serial, number: Some(pending.number), ..Conclusion::default() };
-        if let Settled::Applied(done) = settled {
-            if done.len() != pending.settles.len() {
-                return false;
-            }
-            let settles = pending.settles.into_iter().zip(done);
-            conclusion.applied = true;
-            conclusion.settled = settles.filter_map(|(settle, done)| done.then_some(settle)).collect();
-        }
-        let closed = conclusion.settled.iter().filter(|settle| settle.closes).map(|settle| settle.entry.key);
-        self.closing.extend(closed);
-        self.state = State::Settled(conclusion);
-        true
-    }
-
-    /// Records that an earlier run left open go first: what is recorded from here on is not closed with them.
-    fn close_old(&mut self) {
-        self.closing.extend(self.recalled.closing.drain(..));
-        if self.closing.is_empty() || self.settings.dry_run {
-            self.closing.clear();
-            return self.begin();
-        }
-        self.close();
-    }
-
-    fn close(&mut self) {
-        // What was chosen of them is done.
-        self.remote.choices.retain(|choice| !self.closing.contains(&choice.key));
-        self.closing_now = std::mem::take(&mut self.closing).into_iter().collect();
-        self.state = State::Close;
-    }
-
-    /// What of the memory can be relied on.
-    fn begin(&mut self) {
-        self.begun = true;
-        let base = self.recalled.base.filter(|_| !self.rewound && self.remote.begun);
-        let was_lost = self.recalled.base.is_some_and(|base| base.rebuilding);
-        let forgotten = base.is_none() && (self.remote.begun || self.recalled.entries > 0);
-        self.lost = forgotten || was_lost;
-        self.report.memory_lost = self.lost;
-        self.report.open = if base.is_some() { self.recalled.open } else { 0 };
-        if self.settings.dry_run {
-            return self.sweep();
-        }
-        match base {
-            None => {
-                self.recalled = Recollection::default();
-                let info = BaseInfo { last: 0, rebuilding: self.lost };
-                // A remote side that alone knows of a base says that memory was lost: a first one begins here. Else records
-                // of the lost one are closed first, because nobody would know of them any more.
-                self.state = match self.remote.begun {
-                    true => State::Begun(Some(info)),
-                    false => State::Begin(info),
-                };
-            }
-            Some(_) if self.is_quiet() => self.finish(),
-            Some(_) => self.sweep(),
-        }
-    }
-
-    /// Whether neither side says anything else of itself than when all was found settled.
-    fn is_quiet(&self) -> bool {
-        let remote = self.remote.version.row_count.zip(self.remote.version.sum);
-        let same = self.token.is_some() && self.token == self.memory.token;
-        let nothing_due = self.recalled.waiting.is_empty() && self.remote.choices.is_empty() && !self.lost;
-        same && remote.is_some() && remote == self.memory.remote && nothing_due
-    }
-
-    fn sweep(&mut self) {
-        self.memory = Memory::default();
-        let rows = self.remote.version.row_count.unwrap_or(0).max(self.recalled.entries);
-        let sweep = Sweep::new(rows, self.settings.range_rows, self.settings.group_rows);
-        self.state = State::Sweep(Box::new(sweep));
-    }
-
     fn swept(&mut self, swept: Swept) {
         self.report.compared = swept.rows;
         let [gone_here, gone_there] = swept.gone;
@@ -450,7 +361,7 @@ impl Machine<'_> {
         self.next();
     }
 
-    fn next_serial(&mut self) -> u64 {
+    pub(super) fn next_serial(&mut self) -> u64 {
         self.recalled.concluded += 1;
         self.recalled.concluded
     }
@@ -491,7 +402,7 @@ impl Machine<'_> {
     }
 
     /// Says what came of it.
-    fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         self.state = State::Done;
         self.report.moved = self.again.len() as u64;
         self.report.concluded = !self.left;
