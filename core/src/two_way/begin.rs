@@ -1,5 +1,6 @@
 //! How a run begins with a table: what an earlier one left under way, and what of the memory can be relied on.
 
+use super::batch::Batch;
 use super::report::Memory;
 use super::sweep::Sweep;
 use super::table::{Machine, State};
@@ -39,7 +40,7 @@ impl Machine<'_> {
     /// Records that an earlier run left open go first: what is recorded from here on is not closed with them.
     pub(super) fn close_old(&mut self) {
         self.closing.extend(self.recalled.closing.drain(..));
-        if self.closing.is_empty() || self.settings.dry_run {
+        if self.closing.is_empty() || self.rewound || self.settings.dry_run {
             self.closing.clear();
             return self.begin();
         }
@@ -47,6 +48,9 @@ impl Machine<'_> {
     }
 
     pub(super) fn close(&mut self) {
+        if !self.marked {
+            return self.prepare(Batch::default());
+        }
         // What was chosen of them is done.
         self.remote.choices.retain(|choice| !self.closing.contains(&choice.key));
         self.closing_now = std::mem::take(&mut self.closing).into_iter().collect();

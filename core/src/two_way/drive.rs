@@ -31,7 +31,8 @@ pub fn run(
     let mut machine = Machine::new(table, settings, rules, memory.clone());
     let mut tries = 1;
     loop {
-        if machine.between() && (clock.stopping() || clock.now() >= until) {
+        // Some keys are decided upon in each run, however little time it has.
+        if machine.between() && (clock.stopping() || (machine.worked && clock.now() >= until)) {
             machine.stop();
         }
         let Some(step) = machine.step() else { break };

@@ -84,6 +84,8 @@ pub(super) struct Machine<'a> {
     pub(super) marked: bool,
     /// How many rows each side is to delete yet, about, local first.
     pub(super) planned: [u64; 2],
+    /// Whether keys were decided upon.
+    pub(super) worked: bool,
     /// Whether part of the work was left.
     pub(super) left: bool,
     pub(super) stop: bool,
@@ -117,6 +119,7 @@ impl<'a> Machine<'a> {
             begun: false,
             marked: false,
             planned: [0; 2],
+            worked: false,
             left: false,
             stop: false,
         }
@@ -232,8 +235,10 @@ impl<'a> Machine<'a> {
                     return false;
                 }
                 self.planned[0] = self.planned[0].saturating_sub(conclusion.deletes());
+
+                self.worked |= self.begun;
                 self.done(*batch);
-                self.next();
+                if self.begun { self.next() } else { self.close_old() }
             }
             (State::Close, Answer::Done) => self.state = State::Closed,
             (State::Closed, Answer::Done) => {
@@ -366,7 +371,7 @@ impl Machine<'_> {
         self.recalled.concluded
     }
 
-    fn prepare(&mut self, batch: Batch) {
+    pub(super) fn prepare(&mut self, batch: Batch) {
         self.number += 1;
         self.marked = true;
         let pending = Pending { number: self.number, settles: batch.settles.clone() };

@@ -114,8 +114,7 @@ fn history(seed: u64, policy: Policy, accidents: Accidents) {
                 if state.local.base.is_some() && state.is_level() && rng.random_bool(0.7) {
                     local_backup = Some(state.local.clone());
                 } else if let Some(backup) = local_backup.clone().filter(|_| rng.random_bool(0.2)) {
-                    state.local = backup;
-                    state.forgive();
+                    state.restore_local(backup);
                 }
             }
             if accidents.memory_lost {

@@ -285,6 +285,14 @@ impl State {
         self.token += 1;
     }
 
+    /// The local side becomes what it was. A batch may be under way still: it is of what was read before.
+    pub fn restore_local(&mut self, backup: Local) {
+        let read = std::mem::take(&mut self.local.rows.read);
+        self.local = backup;
+        self.local.rows.read = read;
+        self.forgive();
+    }
+
     /// The remote side becomes what it was; what was under way there ends.
     pub fn restore_remote(&mut self, backup: Remote) {
         self.remote = backup;

@@ -161,6 +161,29 @@ fn few_differences_cost_few_rows_and_few_trips_and_none_cost_nothing() {
 }
 
 #[test]
+fn a_run_without_time_does_a_part_and_the_next_one_goes_on() {
+    let (world, mut memory) = level(0..100);
+    world.with(|state| {
+        for key in 0..40 {
+            state.write(if key % 2 == 0 { Side::Local } else { Side::Remote }, key, 1);
+        }
+    });
+    let settings = Settings { budget: 0, batch_rows: 10, ..Settings::default() };
+    let mut changed = Vec::new();
+    loop {
+        let report = world.run(&Table::default(), &settings, &mut memory);
+        changed.push(report.changed());
+        if report.concluded {
+            break;
+        }
+        assert_eq!(report.status, Status::Different, "{report:#?}");
+        assert!((1..=10).contains(&report.changed()), "{report:#?}");
+    }
+    assert_eq!(changed.iter().sum::<u64>(), 40, "{changed:?}");
+    assert_eq!(sync(&world, &Table::default(), &mut memory).status, Status::Level);
+}
+
+#[test]
 fn the_base_takes_thirty_two_bytes_a_row() {
     let key = memory_key(1);
     let entry = plimsoll_core::store::Base { digest: [0; 16], columns: Vec::new() };
