@@ -31,8 +31,6 @@ impl Machine<'_> {
             conclusion.applied = true;
             conclusion.settled = settles.filter_map(|(settle, done)| done.then_some(settle)).collect();
         }
-        let closed = conclusion.settled.iter().filter(|settle| settle.closes).map(|settle| settle.entry.key);
-        self.closing.extend(closed);
         self.state = State::Settled(conclusion);
         true
     }

@@ -186,7 +186,8 @@ impl<'a> Machine<'a> {
                 self.recall();
             }
             (State::Settle(pending), Answer::Settled(settled)) => return self.settle(pending, settled),
-            (State::Settled(_), Answer::Applied(_)) => self.close_old(),
+            // What is remembered is another now.
+            (State::Settled(_), Answer::Applied(_)) => self.state = State::Recall,
             (State::Begin(_), Answer::Done) if !self.remote.begun => self.state = State::Begun(None),
             (State::Begun(Some(info)), Answer::Done) => self.state = State::Begin(info),
             (State::Begin(_) | State::Begun(None), Answer::Done) => self.sweep(),

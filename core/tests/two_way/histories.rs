@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use plimsoll_core::reconcile::Side;
-use plimsoll_core::store::{Choice, MemoryKey, OpenKind, Seen};
+use plimsoll_core::store::{Choice, MemoryKey, OpenKind};
 use plimsoll_core::sync::Status;
 use plimsoll_core::two_way::{Memory, Policy, Settings, Table};
 use rand::seq::IteratorRandom;
@@ -298,10 +298,4 @@ fn every_true_conflict_is_recorded_once_and_no_false_one() {
 #[test]
 fn what_a_person_decides_is_carried_out() {
     histories(Policy::Ask, Accidents { resolved: true, ..NONE });
-}
-
-#[test]
-fn seen_states_tell_rows_apart() {
-    let row = |edit| crate::model::Row { revision: 1, edit, second: 0 };
-    assert_ne!(Seen::Row(digest(1, &row(1))), Seen::Row(digest(1, &row(2))));
 }
