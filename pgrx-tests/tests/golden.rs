@@ -300,7 +300,9 @@ fn stored_values_are_handed_out_and_taken_with_the_bytes_of_the_corpus() {
             compared += 1;
         }
     }
-    assert!(compared > 270, "only {compared} values were compared");
+    // Up to 14 no numeric has more decimals than digits.
+    let least = if shared().major() < 15 { 265 } else { 270 };
+    assert!(compared > least, "only {compared} values were compared");
 }
 
 #[test]
