@@ -86,6 +86,10 @@ fn what_is_settled_is_what_no_transaction_can_change_any_more() {
     let highest = source.max_position(0).expect("a position").expect("rows");
     assert!(first <= bound && bound < highest, "{first} {bound} {highest}");
     held.batch_execute("COMMIT").expect("it ends");
-    let beyond = source.window(0, PositionRange::starting_at(bound), 100).expect("a window");
-    assert_eq!(beyond.items.len(), 11, "the late row stands at the bound or above");
+    let late = "SELECT version::text::int8 FROM late WHERE id = -1";
+    let late: i64 = held.query_one(late, &[]).expect("the late row").get(0);
+    assert!(bound <= late && late < highest, "the late row stands at the bound or above: {bound} {late}");
+    // Transactions in other databases of the server hold the bound back, too.
+    let beyond = source.window(0, PositionRange::starting_at(bound), 10_000).expect("a window");
+    assert!(beyond.items.iter().any(|item| item.position == late) && beyond.items.len() >= 11);
 }
