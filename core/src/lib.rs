@@ -27,6 +27,7 @@ mod error;
 pub mod fingerprint;
 pub mod leaves;
 pub mod manifest;
+mod passes;
 pub mod ranges;
 pub mod reconcile;
 pub mod row;

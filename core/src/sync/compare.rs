@@ -8,6 +8,7 @@ use super::places::{below, places};
 use super::step::{Answer, Step};
 use crate::fingerprint::Fingerprint;
 use crate::manifest::Item;
+use crate::passes::are_of;
 use crate::ranges::RangeSummary;
 use crate::reconcile::{Found, Limits, Question, Reconcile, Reply, Rows, Side};
 use crate::short::ShortItem;
@@ -141,8 +142,7 @@ impl Compare {
                 true
             }
             (State::Ask, Answer::Reply(Reply::Summaries(remote))) => {
-                remote.iter().map(|part| part.range).eq(self.ranges.iter().copied())
-                    && self.reconcile(&remote, ledger)
+                are_of(&remote, &self.ranges) && self.reconcile(&remote, ledger)
             }
             (State::Reconcile(mut machine), Answer::Reply(reply)) => {
                 machine.tell(reply) && self.go_on(machine, ledger)

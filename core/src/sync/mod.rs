@@ -52,7 +52,6 @@ mod verify;
 mod window;
 
 pub(crate) use places::{joined, point};
-pub(crate) use sweep::divided;
 
 pub use memory::{LastSweep, MOST_STALE, Reading, Seen, Stale, TableMemory};
 pub use report::{Difference, DifferenceKind, Event, RunReport, Status, TableReport, VerifyReport};

@@ -8,20 +8,15 @@ use super::places::joined;
 use super::step::{Answer, Step};
 use crate::digest::RowDigest;
 use crate::fingerprint::Fingerprint;
+use crate::passes::{self, FEW_ROWS, divided};
 use crate::ranges::RangeSummary;
 use crate::reconcile::{Question, Reply};
 use crate::store::{PositionRange, RangeHeld};
 
 /// Rows of a range, about, when all are compared.
 const RANGE_ROWS: u64 = 4_096;
-/// Ranges of one pass at most: as many as a server tells of in one answer, unless it is set otherwise.
-const MOST_RANGES: usize = 16_384;
 /// Passes that find where a table differs, at most.
 const MOST_PASSES: u32 = 3;
-/// Ranges of so few rows are compared row by row.
-const FEW_ROWS: u64 = 64;
-/// Ranges are not made so small that they have fewer rows.
-const FEWEST_ROWS: u64 = 16;
 
 /// What the passes found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -48,18 +43,7 @@ impl Swept {
 
     /// The ranges that differ in groups of about so many rows, one range at least. Those of a group do not meet.
     pub fn groups(self, rows: u64) -> Vec<Vec<PositionRange>> {
-        let (mut groups, mut held) = (Vec::<Vec<PositionRange>>::new(), 0u64);
-        for (range, own) in self.differing {
-            held = held.saturating_add(own);
-            match groups.last_mut().filter(|_| held <= rows) {
-                Some(group) => group.push(range),
-                None => {
-                    held = own;
-                    groups.push(vec![range]);
-                }
-            }
-        }
-        groups.into_iter().map(joined).collect()
+        passes::groups(self.differing, rows).into_iter().map(joined).collect()
     }
 }
 
@@ -89,8 +73,7 @@ impl Sweep {
             let swept = Swept { differing, ..Swept::default() };
             return Sweep { ranges: Vec::new(), few, passes: 0, state: State::Done, swept };
         }
-        let parts = usize::try_from(rows / RANGE_ROWS).unwrap_or(MOST_RANGES).min(MOST_RANGES);
-        let ranges = divided(PositionRange::ALL, parts.next_power_of_two());
+        let ranges = passes::first_ranges(rows, RANGE_ROWS);
         Sweep { ranges, few, passes: 0, state: State::Ask, swept: Swept::default() }
     }
 
@@ -106,7 +89,7 @@ impl Sweep {
     pub fn tell(&mut self, answer: Answer, ledger: &Ledger) -> bool {
         match (std::mem::replace(&mut self.state, State::Done), answer) {
             (State::Ask, Answer::Reply(Reply::Summaries(remote))) => {
-                let fits = remote.iter().map(|part| part.range).eq(self.ranges.iter().copied());
+                let fits = passes::are_of(&remote, &self.ranges);
                 self.state = State::Pass(remote);
                 fits
             }
@@ -154,9 +137,7 @@ impl Sweep {
         }
         let rows = self.swept.differing_rows();
         let ranges = self.swept.differing.len();
-        let worthwhile = usize::try_from(rows / (ranges.max(1) as u64 * FEWEST_ROWS)).unwrap_or(MOST_RANGES);
-        let parts = (MOST_RANGES / ranges.max(1)).min(worthwhile);
-        let parts = parts.checked_ilog2().map_or(1, |bits| 1usize << bits);
+        let parts = passes::parts(rows, ranges);
         let dense = rows <= FEW_ROWS.saturating_mul(ranges as u64) || lost > rows / 2;
         if rows > self.few && !dense && parts > 1 && self.passes < MOST_PASSES {
             let differing = std::mem::take(&mut self.swept.differing);
@@ -202,42 +183,9 @@ pub(super) fn expected(
     (expected, bad)
 }
 
-/// A range in so many parts of equal length, fewer where it has not as many positions.
-pub(crate) fn divided(range: PositionRange, parts: usize) -> Vec<PositionRange> {
-    let begin = i128::from(range.from.unwrap_or(i64::MIN));
-    let end = range.to.map_or(i128::from(i64::MAX) + 1, i128::from);
-    let parts = i128::try_from(parts).unwrap_or(1).clamp(1, (end - begin).max(1));
-    let cut = |part: i128| i64::try_from(begin + (end - begin) * part / parts).ok();
-    let part = |nth: i128| PositionRange {
-        from: if nth == 0 { range.from } else { cut(nth) },
-        to: if nth + 1 == parts { range.to } else { cut(nth + 1) },
-    };
-    (0..parts).map(part).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ranges::in_order;
-
-    #[test]
-    fn parts_of_a_range_make_it_up() {
-        let some = PositionRange { from: Some(3), to: Some(10) };
-        let top = PositionRange::starting_at(i64::MAX - 1);
-        for (range, parts, expected) in [
-            (PositionRange::ALL, 1, 1),
-            (PositionRange::ALL, 4_096, 4_096),
-            (some, 4, 4),
-            (some, 64, 7),
-            (top, 8, 2),
-        ] {
-            let divided = divided(range, parts);
-            assert_eq!(divided.len(), expected);
-            assert!(in_order(&divided), "{divided:?}");
-            assert_eq!(joined(divided), [range]);
-        }
-        assert_eq!(divided(PositionRange::ALL, 2)[1], PositionRange::starting_at(0));
-    }
 
     #[test]
     fn groups_hold_about_as_many_rows_as_one_pass_may_compare() {

@@ -4,19 +4,13 @@
 
 use super::step::{Answer, Step};
 use crate::fingerprint::Fingerprint;
+use crate::passes::{self, FEW_ROWS, divided};
 use crate::ranges::RangeSummary;
 use crate::reconcile::{Question, Reply};
 use crate::store::{LocalHeld, PositionRange, SeenSum};
-use crate::sync::divided;
 
-/// Ranges of one pass at most.
-const MOST_RANGES: usize = 16_384;
 /// Passes at most, each over all rows of a local side without an index on positions.
 const MOST_PASSES: u32 = 4;
-/// Ranges of so few rows are not divided.
-const FEW_ROWS: u64 = 64;
-/// Ranges are not made so small that they have fewer rows.
-const FEWEST_ROWS: u64 = 16;
 
 /// Whether the local side is as it was seen last.
 fn is_local_settled(held: &LocalHeld) -> bool {
@@ -63,8 +57,7 @@ pub(super) struct Sweep {
 impl Sweep {
     /// Sweeps a table of about `rows` rows in ranges of about `range_rows`.
     pub fn new(rows: u64, range_rows: u64, few: u64) -> Self {
-        let parts = usize::try_from(rows / range_rows.max(1)).unwrap_or(MOST_RANGES).min(MOST_RANGES);
-        let ranges = divided(PositionRange::ALL, parts.next_power_of_two());
+        let ranges = passes::first_ranges(rows, range_rows);
         Sweep { ranges, few: few.max(1), passes: 0, state: State::Remote, swept: Swept::default() }
     }
 
@@ -80,7 +73,7 @@ impl Sweep {
     pub fn tell(&mut self, answer: Answer) -> bool {
         match (std::mem::replace(&mut self.state, State::Done), answer) {
             (State::Remote, Answer::Reply(Reply::Summaries(remote))) => {
-                let fits = remote.iter().map(|part| part.range).eq(self.ranges.iter().copied());
+                let fits = passes::are_of(&remote, &self.ranges);
                 self.state = State::Local(remote);
                 fits
             }
@@ -125,9 +118,7 @@ impl Sweep {
         let rows: u64 = differing.iter().map(|(_, rows)| rows).sum();
         let largest = differing.iter().map(|(_, rows)| *rows).max().unwrap_or(0);
         let ranges = differing.len().max(1);
-        let worthwhile = usize::try_from(rows / (ranges as u64 * FEWEST_ROWS)).unwrap_or(MOST_RANGES);
-        let parts = (MOST_RANGES / ranges).min(worthwhile).max(1);
-        let parts = parts.checked_ilog2().map_or(1, |bits| 1usize << bits);
+        let parts = passes::parts(rows, ranges);
         let mostly = rows > self.swept.rows / 2 || rows <= FEW_ROWS.saturating_mul(ranges as u64);
         let dense = mostly && largest <= self.few;
         if rows > self.few && !dense && parts > 1 && self.passes < MOST_PASSES {
@@ -136,20 +127,4 @@ impl Sweep {
             self.state = State::Remote;
         }
     }
-}
-
-/// Ranges in groups of about so many rows, one range at least.
-pub(super) fn groups(differing: Vec<(PositionRange, u64)>, rows: u64) -> Vec<Vec<PositionRange>> {
-    let (mut groups, mut held) = (Vec::<Vec<PositionRange>>::new(), 0u64);
-    for (range, own) in differing {
-        held = held.saturating_add(own);
-        match groups.last_mut().filter(|_| held <= rows) {
-            Some(group) => group.push(range),
-            None => {
-                held = own;
-                groups.push(vec![range]);
-            }
-        }
-    }
-    groups
 }

@@ -9,8 +9,9 @@ use super::group::{Group, Unit};
 use super::origin::Brought;
 use super::report::{Memory, Report};
 use super::step::{Answer, Step};
-use super::sweep::{Sweep, Swept, groups};
+use super::sweep::{Sweep, Swept};
 use super::{Settings, Table};
+use crate::passes::{are_of, groups};
 use crate::reconcile::{Limits, Question, Reconcile, Reply, Side};
 use crate::store::{
     Applied, BaseInfo, Choice, Conclusion, MemoryKey, Pending, PositionRange, Recollection, RemoteMemory,
@@ -203,7 +204,7 @@ impl<'a> Machine<'a> {
                 self.state = State::Summaries(Box::new(Group::new(ranges, states)));
             }
             (State::Summaries(group), Answer::Reply(Reply::Summaries(remote))) => {
-                if !remote.iter().map(|part| part.range).eq(group.ranges.iter().copied()) {
+                if !are_of(&remote, &group.ranges) {
                     return false;
                 }
                 let machine = Reconcile::of_rows(&group.guesses(), &remote, Limits::default());
