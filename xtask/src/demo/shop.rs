@@ -27,8 +27,8 @@ const NEW_INVOICES: i64 = 120;
 const DAYS: i64 = 2_300;
 
 const SCHEMA: &str = "
-CREATE TABLE row_version_counter (id INTEGER PRIMARY KEY CHECK (id = 1), value INTEGER NOT NULL);
-INSERT INTO row_version_counter VALUES (1, 0);
+CREATE TABLE row_version_counter (value INTEGER NOT NULL);
+INSERT INTO row_version_counter VALUES (0);
 CREATE TABLE customers (
     customer_id INTEGER PRIMARY KEY,
     given_name TEXT NOT NULL,
