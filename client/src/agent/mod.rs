@@ -1,12 +1,18 @@
 //! Runs: begun on the server, made by the core's algorithm, ended with a report.
 
+mod direct;
 mod every;
 mod prepare;
+mod pull;
+mod push;
 mod scan;
+mod snapshot;
 mod status;
+mod two_way;
 mod verify;
 mod world;
 
+pub use direct::{GroupResult, Moved, Running};
 pub use every::keep_running;
 pub use scan::{LocalScan, scan};
 pub use status::status;
@@ -15,18 +21,17 @@ pub use verify::{Verdict, verify};
 use std::path::Path;
 
 use plimsoll_core::store::{Failure, Outcome};
-use plimsoll_core::sync::{self, RunReport, Status, TableInput, TableReport};
+use plimsoll_core::sync::{Status, TableReport};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::config::{Config, token};
+use crate::config::{Config, Direction, TableConfig, token};
 use crate::progress::Progress;
 use crate::server::address::{Address, Authorities};
-use crate::server::{Login, RunEnd, RunTarget, Server, TableNews};
+use crate::server::{Login, RunEnd, Server, TableNews};
 use crate::state::State;
 use crate::stop::Stop;
 use prepare::{Prepared, prepare};
-use world::RunWorld;
 
 /// What is asked of a run.
 #[derive(Debug, Clone, Default)]
@@ -48,9 +53,13 @@ pub struct TableResult {
     pub table: String,
     /// The managed table, where one was found.
     pub relation: Option<String>,
+    /// Which side is right.
+    pub direction: Direction,
     /// What the run did with it.
     #[serde(flatten)]
     pub report: TableReport,
+    /// Rows by the side that they went to.
+    pub moved: Moved,
 }
 
 /// What became of a run.
@@ -110,42 +119,22 @@ pub fn run_once(
     progress: &mut Progress,
 ) -> Outcome<RunResult> {
     let started = std::time::Instant::now();
-    let prepared = prepare(config, server, state, options)?;
-    let Prepared { run_id, source, tables, failed } = prepared;
+    let Prepared { run_id, local, groups, failed } = prepare(config, server, state, options)?;
+    let sent = groups.iter().filter(|group| group.direction.writes_remote()).flat_map(|group| &group.tables);
     if !options.dry_run {
-        state.remember_sent(tables.iter().map(|table| (&table.input.name, table.sent())))?;
+        state.remember_sent(sent.map(|table| (&table.input.name, table.sent())))?;
     }
-    let relations: Vec<String> = tables.iter().map(|table| table.input.name.clone()).collect();
-    let inputs: Vec<TableInput> = tables.iter().map(|table| table.input.clone()).collect();
-    let mut memories: Vec<_> = relations.iter().map(|relation| state.table(relation)).collect();
-    let report = match source {
-        None => RunReport::default(),
-        Some(mut source) => {
-            let replicas = tables.iter().map(|table| table.replica.clone()).collect();
-            let mut target = RunTarget::new(server, run_id, replicas);
-            let names = tables.iter().map(|table| table.local.clone()).collect();
-            progress.begin(names);
-            let settings = config.settings(options.interval, options.dry_run);
-            let mut world =
-                RunWorld { state, relations: &relations, stop, progress, dry_run: options.dry_run };
-            let report = sync::run(&mut source, &mut target, &mut world, &settings, &inputs, &mut memories);
-            progress.end();
-            if let Err(failure) = target.flush() {
-                tracing::warn!("the history of this run's batches could not be saved: {failure}");
-            }
-            report
-        }
-    };
-    let mut results: Vec<TableResult> = tables
-        .into_iter()
-        .zip(report.tables)
-        .map(|(table, report)| TableResult { table: table.local, relation: Some(table.input.name), report })
-        .collect();
-    results.extend(failed);
+    let settings = config.settings(options.interval, options.dry_run);
+    let running =
+        Running { config, server, state, options, stop, progress, run_id, settings, local: Some(local) };
+    let mut done = direct::run(running, groups);
+    done.tables.extend(failed);
+    let place = |name: &str| config.tables.iter().position(|table| table.name == name);
+    done.tables.sort_by_key(|table| place(&table.table));
     let result = RunResult {
-        tables: results,
-        failure: report.failure,
-        stopped: report.stopped,
+        tables: done.tables,
+        failure: done.failure,
+        stopped: done.stopped,
         dry_run: options.dry_run,
         seconds: started.elapsed().as_secs_f64(),
     };
@@ -190,9 +179,10 @@ fn news(table: &TableResult) -> Option<TableNews> {
 }
 
 /// What the report says of a table that could not start.
-fn not_started(table: &str, relation: Option<String>, failure: Failure) -> TableResult {
+fn not_started(table: &TableConfig, relation: Option<String>, failure: Failure) -> TableResult {
     let report = TableReport { failure: Some(failure), ..TableReport::default() };
-    TableResult { table: table.to_owned(), relation, report }
+    let (direction, moved) = (table.direction(), Moved::default());
+    TableResult { table: table.name.clone(), relation, direction, report, moved }
 }
 
 /// Opens the agent's memory.

@@ -9,12 +9,11 @@ use plimsoll_core::sync::TableInput;
 use serde_json::{Map, Value as Json};
 
 use super::{RunOptions, TableResult, not_started};
-use crate::config::{Config, TableConfig};
+use crate::config::{Config, Direction, TableConfig};
 use crate::failure::{Advise, run as no_run, table as refused};
 use crate::names::{Relation, identifier};
 use crate::server::{RemoteTable, Replica, Run, RunEnd, Server};
 use crate::source;
-use crate::source::ahead::ReadAhead;
 use crate::source::local::{LocalDatabase, Part};
 use crate::source::plan::{Origin, TablePlan};
 use crate::state::State;
@@ -23,21 +22,31 @@ use crate::state::State;
 pub struct Prepared {
     /// Its number.
     pub run_id: i64,
-    /// The source over the tables that go on; none where none does.
-    pub source: Option<ReadAhead>,
-    /// The tables that go on.
-    pub tables: Vec<PreparedTable>,
+    /// The local database, opened for reading.
+    pub local: Box<dyn LocalDatabase>,
+    /// The tables that go on: a group for each direction that has any, in the order of [`Direction::IN_ORDER`].
+    pub groups: Vec<Group>,
     /// The tables that cannot.
     pub failed: Vec<TableResult>,
 }
 
+/// The tables of one direction, which are dealt with together.
+pub struct Group {
+    /// The direction.
+    pub direction: Direction,
+    /// How each local table becomes the managed one, in the order of `tables`.
+    pub plans: Vec<TablePlan>,
+    /// The tables.
+    pub tables: Vec<PreparedTable>,
+}
+
 /// A table that goes on.
 pub struct PreparedTable {
-    /// The local table's name as configured.
-    pub local: String,
+    /// The table as configured.
+    pub config: TableConfig,
     /// What the algorithm is told of it.
     pub input: TableInput,
-    /// What the target is told of it.
+    /// What the server is told of its rows.
     pub replica: Replica,
 }
 
@@ -133,9 +142,9 @@ fn prepare_tables(
     state: &State,
     options: &RunOptions,
 ) -> Outcome<Prepared> {
-    let mut prepared = Prepared { run_id: run.run_id, source: None, tables: Vec::new(), failed: Vec::new() };
-    let matched = match_tables(chosen, &run.tables, &mut prepared.failed);
-    explain(server, &mut prepared.failed)?;
+    let mut failed = Vec::new();
+    let matched = match_tables(chosen, &run.tables, &mut failed);
+    explain(server, &mut failed)?;
     let released = match options.allow_mass_delete && !options.dry_run {
         true => release_holds(server, &matched)?,
         false => Vec::new(),
@@ -156,7 +165,7 @@ fn prepare_tables(
             Err(failure) => drop(refusals.insert((*name).to_owned(), failure)),
         }
     }
-    let mut plans = Vec::new();
+    let mut prepared = Vec::new();
     for (table, remote) in matched {
         let relation = remote.relation.clone();
         let schema = known.remove(&relation).ok_or_else(|| {
@@ -170,7 +179,7 @@ fn prepare_tables(
                 if options.interval.is_none() {
                     warn_of_sorting(local.as_ref(), &plan);
                 }
-                if options.interval.is_none() || is_new {
+                if table.direction().writes_remote() && (options.interval.is_none() || is_new) {
                     warn_of_columns(local.as_mut(), &plan, &table.name, &relation)?;
                 }
                 let replica = Replica {
@@ -188,19 +197,24 @@ fn prepare_tables(
                     rank: remote.rank,
                     shape,
                 };
-                plans.push(plan);
-                prepared.tables.push(PreparedTable { local: table.name.clone(), input, replica });
+                prepared.push((plan, PreparedTable { config: table.clone(), input, replica }));
             }
             Err(failure) if failure.kind == FailureKind::Table => {
-                prepared.failed.push(not_started(&table.name, Some(relation), failure));
+                failed.push(not_started(table, Some(relation), failure));
             }
             Err(failure) => return Err(failure),
         }
     }
-    if !plans.is_empty() {
-        prepared.source = Some(ReadAhead::new(local.into_source(plans, fingerprint_key(server)?))?);
-    }
-    Ok(prepared)
+    Ok(Prepared { run_id: run.run_id, local, groups: by_direction(prepared), failed })
+}
+
+fn by_direction(mut prepared: Vec<(TablePlan, PreparedTable)>) -> Vec<Group> {
+    let groups = Direction::IN_ORDER.map(|direction| {
+        let of_it = prepared.extract_if(.., |(_, table)| table.config.direction() == direction);
+        let (plans, tables) = of_it.unzip();
+        Group { direction, plans, tables }
+    });
+    groups.into_iter().filter(|group| !group.tables.is_empty()).collect()
 }
 
 /// The key of the database's digests, as the login answered it.
@@ -246,15 +260,16 @@ pub fn choose<'c>(config: &'c Config, wanted: &[String]) -> Outcome<Vec<&'c Tabl
     Ok(chosen)
 }
 
-/// The highest local position of each table whose schema is known; the server compares them with what was
-/// reported before.
+/// The highest local position of each table that is sent and whose schema is known; the server compares them with
+/// what was reported before.
 fn local_versions(
     local: &mut dyn LocalDatabase,
     tables: &[&TableConfig],
     known: &Schemas,
 ) -> Map<String, Json> {
     let mut versions = Map::new();
-    for table in tables {
+    let sources = tables.iter().filter(|table| table.direction().writes_remote());
+    for table in sources {
         let [remote] = matching(table, known.keys())[..] else { continue };
         let Some(schema) = known.get(remote) else { continue };
         // What cannot be read or does not fit is reported by the table itself.
@@ -280,10 +295,10 @@ pub fn match_tables<'c, 'r>(
             Ok(found) if matched.iter().any(|(_, other)| other.relation == found.relation) => {
                 let failure =
                     refused(format!("{} is the managed table of another local table too", found.relation));
-                failed.push(not_started(&table.name, None, failure));
+                failed.push(not_started(table, None, failure));
             }
             Ok(found) => matched.push((table, found)),
-            Err(failure) => failed.push(not_started(&table.name, table.remote.clone(), failure)),
+            Err(failure) => failed.push(not_started(table, table.remote.clone(), failure)),
         }
     }
     matched

@@ -1,5 +1,6 @@
 //! The configuration file. What can be read from the local schema need not be written.
 
+mod direction;
 mod table;
 pub mod token;
 
@@ -15,6 +16,7 @@ use uuid::Uuid;
 use crate::failure::{Advise, run as unusable};
 use crate::source::{Password, Place, password_of_environment};
 
+pub use direction::Direction;
 pub use table::{Constant, TableConfig};
 
 /// The whole file.

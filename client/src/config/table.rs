@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use plimsoll_core::store::Outcome;
+use plimsoll_core::two_way::Policy;
 use plimsoll_core::value::adapt::Conversion;
 use serde::{Deserialize, Serialize};
 
+use super::direction::{DirectionSetting, Merge, SnapshotFrom};
 use crate::failure::{Advise, run as unusable};
 use crate::names::Relation;
 
@@ -19,6 +21,21 @@ pub struct TableConfig {
     /// The managed table, `schema.table`; where not given, the one of the same name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remote: Option<String>,
+    /// Which side is right; see [`TableConfig::direction`].
+    #[serde(default, skip_serializing_if = "DirectionSetting::is_default")]
+    pub direction: DirectionSetting,
+    /// Which side a snapshot is of: the local one where not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot_from: Option<SnapshotFrom>,
+    /// Who wins where both sides changed a row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
+    /// What becomes of rows that both sides changed in different columns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub merge: Option<Merge>,
+    /// Whether the rows that both sides last agreed on are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_base_rows: Option<bool>,
     /// The key's columns; the primary key where not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<Vec<String>>,
@@ -137,6 +154,6 @@ impl TableConfig {
                     .advise(format!("convert = {{ {local} = \"round\" }}, for example")));
             }
         }
-        Ok(())
+        self.check_direction()
     }
 }

@@ -153,3 +153,48 @@ fn mappings_that_contradict_each_other_are_refused() {
         assert!(refused.contains(told), "{lines}: {refused}");
     }
 }
+
+#[test]
+fn directions_are_read_with_the_settings_that_belong_to_them() {
+    use plimsoll_core::two_way::Policy;
+    let table = |lines: &str| format!("{BASE}\n[[table]]\nname = \"t\"\n{lines}\n");
+    for (lines, direction) in [
+        ("", Direction::Push),
+        ("direction = \"push\"", Direction::Push),
+        ("direction = \"pull\"", Direction::Pull),
+        ("direction = \"snapshot\"", Direction::SnapshotPush),
+        ("direction = \"snapshot\"\nsnapshot_from = \"local\"", Direction::SnapshotPush),
+        ("direction = \"snapshot\"\nsnapshot_from = \"remote\"", Direction::SnapshotPull),
+        ("direction = \"two-way\"", Direction::TwoWay),
+    ] {
+        let config = Config::parse(&table(lines)).expect("sound");
+        assert_eq!(config.tables[0].direction(), direction, "{lines}");
+        let again = Config::parse(&config.to_toml().expect("text")).expect("its own text");
+        assert_eq!(again.tables[0].direction(), direction, "{lines}");
+    }
+    let plain = Config::parse(&table("direction = \"two-way\"")).expect("sound").tables.remove(0);
+    assert_eq!(
+        (plain.policy(), plain.merges_columns(), plain.keeps_base_rows()),
+        (Policy::Newest, false, false)
+    );
+    let all = "direction = \"two-way\"\npolicy = \"ask\"\nmerge = \"columns\"\nkeep_base_rows = true";
+    let all = Config::parse(&table(all)).expect("sound").tables.remove(0);
+    assert_eq!((all.policy(), all.merges_columns(), all.keeps_base_rows()), (Policy::Ask, true, true));
+    for (lines, told) in [
+        ("policy = \"ask\"", "policy belongs to direction = \"two-way\", and the table's is \"push\""),
+        ("direction = \"pull\"\nmerge = \"columns\"", "merge belongs to direction = \"two-way\""),
+        ("direction = \"snapshot\"\nkeep_base_rows = true", "keep_base_rows belongs to"),
+        (
+            "direction = \"two-way\"\nsnapshot_from = \"local\"",
+            "snapshot_from belongs to direction = \"snapshot\"",
+        ),
+        (
+            "direction = \"both\"",
+            "unknown variant `both`, expected one of `push`, `pull`, `snapshot`, `two-way`",
+        ),
+        ("direction = \"two-way\"\npolicy = \"oldest\"", "unknown variant `oldest`"),
+    ] {
+        let refused = refused(&table(lines));
+        assert!(refused.contains(told), "{lines}: {refused}");
+    }
+}

@@ -1,10 +1,13 @@
 //! What becomes of one key: a total function of what both sides have of it and what they last agreed on.
 
+use serde::{Deserialize, Serialize};
+
 use crate::reconcile::Side;
 use crate::store::{OpenKind, Seen, ShortDigest};
 
 /// Who wins where both sides changed a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Policy {
     /// The row with the higher revision.
     #[default]

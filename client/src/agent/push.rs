@@ -1,0 +1,57 @@
+//! Push: the local database is right, the replica is made level with it.
+
+use plimsoll_core::store::Outcome;
+use plimsoll_core::sync::{self, TableInput, TableReport};
+
+use super::prepare::{PreparedTable, fingerprint_key};
+use super::world::RunWorld;
+use super::{GroupResult, Moved, Running};
+use crate::server::RunTarget;
+use crate::source::ahead::ReadAhead;
+use crate::source::plan::TablePlan;
+
+/// Makes the replicas level.
+///
+/// # Errors
+/// Where none of the tables could begin.
+pub fn run(
+    running: &mut Running<'_>,
+    tables: &[PreparedTable],
+    plans: Vec<TablePlan>,
+) -> Outcome<GroupResult> {
+    let key = fingerprint_key(running.server)?;
+    let mut source = ReadAhead::new(running.source()?.into_source(plans, key))?;
+    let Running { server, state, options, stop, progress, run_id, settings, .. } = running;
+    let relations: Vec<String> = tables.iter().map(|table| table.input.name.clone()).collect();
+    let inputs: Vec<TableInput> = tables.iter().map(|table| table.input.clone()).collect();
+    let mut memories: Vec<_> = relations.iter().map(|relation| state.table(relation)).collect();
+    let replicas = tables.iter().map(|table| table.replica.clone()).collect();
+    let mut target = RunTarget::new(server, *run_id, replicas);
+    progress.begin(tables.iter().map(|table| table.config.name.clone()).collect());
+    let mut world = RunWorld { state, relations: &relations, stop, progress, dry_run: options.dry_run };
+    let report = sync::run(&mut source, &mut target, &mut world, settings, &inputs, &mut memories);
+    progress.end();
+    if let Err(failure) = target.flush() {
+        tracing::warn!("the history of this run's batches could not be saved: {failure}");
+    }
+    let results = tables.iter().zip(report.tables);
+    Ok(GroupResult {
+        tables: results
+            .map(|(table, report)| {
+                let moved = moved(&report, options.dry_run);
+                table.result(report, moved)
+            })
+            .collect(),
+        failure: report.failure,
+        stopped: report.stopped,
+    })
+}
+
+/// What went to the server.
+fn moved(report: &TableReport, dry_run: bool) -> Moved {
+    let (sent, deleted_there) = match dry_run {
+        true => (report.would_send, report.would_delete),
+        false => (report.inserted + report.updated, report.deleted),
+    };
+    Moved { sent, deleted_there, held_there: report.held, ..Moved::default() }
+}
