@@ -282,6 +282,8 @@ CREATE TABLE plimsoll.replica_record (
     hold_planned bigint,
     released_rows bigint NOT NULL DEFAULT 0,
     released_until timestamptz,
+    -- Rows added to a table without a key since the replica was last level: newer versions of rows still to be deleted.
+    replacing_rows bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (database_id, table_id)
 );
 

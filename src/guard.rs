@@ -1,18 +1,15 @@
 //! The guard against destruction: how many rows of a replica may be deleted or set back to an older
-//! version within 24 hours. Beyond it the replica goes on hold until a person agrees.
+//! version within 24 hours. Beyond it the replica goes on hold until a person agrees. The rule is
+//! [`plimsoll_core::guard`]'s.
 
 use pgrx::spi::Spi;
+use plimsoll_core::guard::{FRACTION, Weight};
 
 use crate::access::Database;
 use crate::error::Answer;
 use crate::identity;
 use crate::table::ManagedTable;
 use crate::version;
-
-/// The share of a replica that may be touched in 24 hours.
-const FRACTION: f64 = 0.2;
-/// Rows that are free on top, at most this many and at most the same share.
-const FREE: f64 = 1_000.0;
 
 /// Whether planned deletes, or planned upserts that lower a version, may be carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,12 +51,14 @@ pub fn ask(database: &Database, table: &ManagedTable, rows: u64, planned: u64) -
             counted
         }
     };
-    let largest = known.largest.max(row_count);
-    let fraction = database.number_option("guard_fraction").unwrap_or(FRACTION).clamp(0.0, 1.0);
-    let share = largest as f64 * fraction;
-    let limit = share + share.min(FREE);
+    let weight = Weight {
+        largest: known.largest.max(row_count).unsigned_abs(),
+        touched: known.touched.unsigned_abs(),
+        replacing: known.replacing.unsigned_abs(),
+        fraction: database.number_option("guard_fraction").unwrap_or(FRACTION),
+    };
     identity::as_extension(|| {
-        if (known.touched.saturating_add(planned)) as f64 <= limit {
+        if weight.allows(planned.unsigned_abs()) {
             return Ok(Verdict::Allowed);
         }
         if known.released >= planned {
@@ -97,6 +96,7 @@ struct Known {
     row_count: Option<i64>,
     on_hold: bool,
     released: i64,
+    replacing: i64,
 }
 
 fn known(database: &Database, table: &ManagedTable) -> Answer<Known> {
@@ -110,7 +110,9 @@ fn known(database: &Database, table: &ManagedTable) -> Answer<Known> {
                        AND r.hold_since IS NOT NULL),
                     COALESCE((SELECT r.released_rows FROM plimsoll.replica_record r
                      WHERE r.database_id OPERATOR(pg_catalog.=) $1 AND r.table_id OPERATOR(pg_catalog.=) $2
-                       AND r.released_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()), 0)
+                       AND r.released_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()), 0),
+                    COALESCE((SELECT r.replacing_rows FROM plimsoll.replica_record r
+                     WHERE r.database_id OPERATOR(pg_catalog.=) $1 AND r.table_id OPERATOR(pg_catalog.=) $2), 0)
              FROM plimsoll.guard_record g
              WHERE g.database_id OPERATOR(pg_catalog.=) $1 AND g.table_id OPERATOR(pg_catalog.=) $2
                AND g.hour OPERATOR(pg_catalog.>) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '24:00'::pg_catalog.interval)",
@@ -124,6 +126,7 @@ fn known(database: &Database, table: &ManagedTable) -> Answer<Known> {
             row_count: row.get(3)?,
             on_hold: row.get(4)?.unwrap_or(false),
             released: row.get(5)?.unwrap_or(0),
+            replacing: row.get(6)?.unwrap_or(0),
         })
     })
 }
@@ -150,13 +153,56 @@ fn use_release(database: &Database, table: &ManagedTable, rows: i64) -> Answer<(
     Ok(())
 }
 
-/// Counts rows that were touched with this leave.
+/// Remembers that rows were added to a table without a key: as many deletes are those of their older versions. Not before the
+/// replica was level once, until when nothing in it has an older version.
+pub fn add_replacing(database: &Database, table: &ManagedTable, rows: u64) -> Answer<()> {
+    if rows == 0 || !table.schema.is_keyless() {
+        return Ok(());
+    }
+    let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+    identity::as_extension(|| {
+        Spi::run_with_args(
+            "UPDATE plimsoll.replica_record r
+             SET replacing_rows = r.replacing_rows OPERATOR(pg_catalog.+) $3
+             WHERE r.database_id OPERATOR(pg_catalog.=) $1 AND r.table_id OPERATOR(pg_catalog.=) $2
+               AND r.level_at IS NOT NULL",
+            &[database.id.into(), table.table_id.into(), rows.into()],
+        )?;
+        Ok(())
+    })
+}
+
+/// Uses up rows that were added for rows that were deleted; answers how many these are.
+fn use_replacing(database: &Database, table: &ManagedTable, touched: i64) -> Answer<i64> {
+    if !table.schema.is_keyless() {
+        return Ok(0);
+    }
+    let used = Spi::get_one_with_args::<i64>(
+        "WITH known AS (
+             SELECT LEAST(r.replacing_rows, $3) AS used FROM plimsoll.replica_record r
+             WHERE r.database_id OPERATOR(pg_catalog.=) $1 AND r.table_id OPERATOR(pg_catalog.=) $2 FOR UPDATE),
+         changed AS (
+             UPDATE plimsoll.replica_record r SET replacing_rows = r.replacing_rows OPERATOR(pg_catalog.-) k.used
+             FROM known k
+             WHERE r.database_id OPERATOR(pg_catalog.=) $1 AND r.table_id OPERATOR(pg_catalog.=) $2
+               AND k.used OPERATOR(pg_catalog.>) 0)
+         SELECT COALESCE(pg_catalog.max(k.used), 0) FROM known k",
+        &[database.id.into(), table.table_id.into(), touched.into()],
+    )?;
+    Ok(used.unwrap_or(0))
+}
+
+/// Counts rows that were touched with this leave, but for those of a table without a key whose newer versions are there.
 pub fn count(database: &Database, table: &ManagedTable, touched: u64, verdict: Verdict) -> Answer<()> {
     if touched == 0 || verdict != Verdict::Allowed {
         return Ok(());
     }
     let touched = i64::try_from(touched).unwrap_or(i64::MAX);
     identity::as_extension(|| {
+        let lost = touched - use_replacing(database, table, touched)?;
+        if lost == 0 {
+            return Ok(());
+        }
         Spi::run_with_args(
             "INSERT INTO plimsoll.guard_record AS g (database_id, table_id, hour, touched, largest)
              VALUES ($1, $2, pg_catalog.date_trunc('hour', pg_catalog.clock_timestamp()), $3,
@@ -165,7 +211,7 @@ pub fn count(database: &Database, table: &ManagedTable, touched: u64, verdict: V
              ON CONFLICT (database_id, table_id, hour) DO UPDATE
              SET touched = g.touched OPERATOR(pg_catalog.+) excluded.touched,
                  largest = GREATEST(g.largest, excluded.largest)",
-            &[database.id.into(), table.table_id.into(), touched.into()],
+            &[database.id.into(), table.table_id.into(), lost.into()],
         )?;
         Spi::run_with_args(
             "DELETE FROM plimsoll.guard_record g

@@ -367,6 +367,7 @@ fn write_news(database: &Database, lease: &Lease, table_id: i32, news: &News) ->
              ON CONFLICT (database_id, table_id) DO UPDATE SET status = EXCLUDED.status,
                  proved_at = COALESCE(EXCLUDED.proved_at, r.proved_at),
                  level_at = COALESCE(EXCLUDED.level_at, r.level_at),
+                 replacing_rows = CASE WHEN EXCLUDED.level_at IS NULL THEN r.replacing_rows ELSE 0 END,
                  local_rows = COALESCE(EXCLUDED.local_rows, r.local_rows),
                  error = EXCLUDED.error, run_id = EXCLUDED.run_id",
             &[

@@ -25,6 +25,7 @@ pub mod digest;
 pub mod dyadic;
 mod error;
 pub mod fingerprint;
+pub mod guard;
 pub mod leaves;
 pub mod manifest;
 mod passes;

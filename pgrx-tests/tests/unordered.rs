@@ -294,3 +294,32 @@ fn very_many_equal_rows_without_a_key_are_counted_on_both_sides() {
     site.owner().batch_execute(damage).expect("damage");
     level_notes(&agent, &site, 2);
 }
+
+/// A counter that an application keeps in a table of one row, and a few settings: altered again and again, these tables lose
+/// nothing. Without a key each altered row is one that goes and one that comes.
+#[test]
+fn a_small_table_without_a_key_is_altered_without_end() {
+    let site = Site::new(shared());
+    let tables = "CREATE TABLE plain (id INTEGER PRIMARY KEY, name TEXT);
+        CREATE TABLE notes (text TEXT, amount INTEGER); INSERT INTO notes VALUES ('counter', 0);";
+    let agent = site.agent("client", tables, &["plain", "notes"], "");
+    let managed = MANAGED_TABLES.replace("{owner}", &site.owner);
+    site.superuser().batch_execute(&managed).expect("managed tables");
+    assert_level(&agent, &site, "first");
+    for step in 0..4 {
+        agent.local().execute_batch("UPDATE notes SET amount = amount + 1").expect("a change");
+        assert_level(&agent, &site, &format!("step {step}"));
+    }
+    let more = "INSERT INTO notes SELECT 'setting', value FROM json_each('[1,2,3,4,5,6,7,8,9]')";
+    agent.local().execute_batch(more).expect("more rows");
+    assert_level(&agent, &site, "more rows");
+    agent.local().execute_batch("UPDATE notes SET amount = amount + 100").expect("all altered");
+    assert_level(&agent, &site, "all altered");
+
+    // Rows that nothing comes for are lost, however many were added before.
+    agent.local().execute_batch("DELETE FROM notes WHERE amount > 103").expect("a loss");
+    let report = agent.sync().expect_code(1).json();
+    assert_eq!(table_of(&report, "notes")["held"], 7, "{report}");
+    let report = agent.sync().expect_code(1).json();
+    assert_eq!(table_of(&report, "notes")["status"], "different", "{report}");
+}

@@ -48,7 +48,7 @@ use crate::error::{Answer, OrRaise, Problem, state};
 use crate::manifest::{hex, shown_key, shown_value};
 use crate::run::shortened;
 use crate::table::{self, ManagedTable};
-use crate::{kept, run, setting};
+use crate::{guard, kept, run, setting};
 
 /// A row of an upload that its columns can hold.
 #[derive(Clone, Copy)]
@@ -214,6 +214,7 @@ fn take<'u>(
         }
     }
     kept::fold_if_due(database, table, kept::Due::WhenMany)?;
+    guard::add_replacing(database, table, report.inserted)?;
     if let Some(run_id) = run_id {
         // Rejected rows are counted when the caller records them.
         run::add_counts(run_id, report.inserted, report.updated, 0, 0)?;

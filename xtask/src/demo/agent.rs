@@ -11,9 +11,6 @@ use serde::Deserialize;
 use super::material::Pair;
 
 /// The part of the client's configuration that says which table goes where.
-/// Where a local database counts its versions: no data of its own, and another row at each change.
-const COUNTER: &str = "row_version_counter";
-
 #[derive(Deserialize)]
 struct Configured {
     #[serde(default)]
@@ -32,17 +29,7 @@ pub(super) fn configure(site: &Site<'_>, sqlite: &Path, client_id: &str, schema:
     let mut init = site.client(&["init", "--token-file", "token", "--schema", schema]);
     init.arg("--source").arg(sqlite).args(["--server", &site.url(), "--database-id", &id]);
     run(init.env("PLIMSOLL_TOKEN", token).stdin(Stdio::null()))?;
-    leave_out(site, COUNTER)?;
     Ok(id)
-}
-
-/// Takes a table out of the configuration, as a person would with an editor.
-fn leave_out(site: &Site<'_>, table: &str) -> Result<()> {
-    let path = site.path("plimsoll.toml");
-    let text = std::fs::read_to_string(&path)?;
-    let other = |part: &&str| !part.contains(&format!("name = \"{table}\"\n"));
-    let parts: Vec<&str> = text.split("[[table]]").filter(other).collect();
-    Ok(std::fs::write(&path, parts.join("[[table]]"))?)
 }
 
 /// Makes the managed tables as a DBA would, and answers which local table goes into which.
