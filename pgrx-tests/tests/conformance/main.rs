@@ -5,6 +5,7 @@
 //! `PLIMSOLL_LARGE=1` adds what takes long: a database of 1,000 tables, values of 100 MB, and the client's memory.
 
 mod contract;
+mod drift;
 mod kind;
 mod large;
 mod mapped;
@@ -92,6 +93,21 @@ macro_rules! conformance {
             #[test]
             fn unique_values_that_change_places_arrive() {
                 unique::unique_values_change_places::<$kind>();
+            }
+
+            #[test]
+            fn columns_come_and_go() {
+                drift::columns_come_and_go::<$kind>();
+            }
+
+            #[test]
+            fn columns_change() {
+                drift::columns_change::<$kind>();
+            }
+
+            #[test]
+            fn a_column_goes_meanwhile() {
+                drift::a_column_goes_meanwhile::<$kind>();
             }
 
             #[test]
