@@ -5,7 +5,10 @@ use plimsoll_core::store::{Outcome, Source};
 use plimsoll_core::value::ColumnType;
 use uuid::Uuid;
 
+use super::notes::is_note;
 use super::plan::TablePlan;
+use super::write::LocalStore;
+use crate::failure::{Advise, table as refused};
 use crate::names::Relation;
 
 /// What a column's declared type holds, as far as that says which part the column can play.
@@ -114,6 +117,18 @@ pub enum Part {
     Plain,
 }
 
+/// Refuses the name of a table in which Plimsoll keeps notes.
+///
+/// # Errors
+/// A `Table` failure.
+pub fn no_note(name: &str) -> Outcome<()> {
+    match is_note(name.rsplit('.').next().unwrap_or(name)) {
+        true => Err(refused(format!("\"{name}\" of the local database holds Plimsoll's own notes"))
+            .advise("take it out of the configuration")),
+        false => Ok(()),
+    }
+}
+
 /// An open database, of which the tables are still to be chosen.
 pub trait LocalDatabase: Send {
     /// How messages call its kind: "SQLite".
@@ -182,4 +197,7 @@ pub trait LocalDatabase: Send {
 
     /// The source of a run over these tables.
     fn into_source(self: Box<Self>, tables: Vec<TablePlan>, key: FingerprintKey) -> Box<dyn Source + Send>;
+
+    /// The same of a database that was opened to be written to.
+    fn into_store(self: Box<Self>, tables: Vec<TablePlan>, key: FingerprintKey) -> Box<dyn LocalStore>;
 }

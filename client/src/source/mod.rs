@@ -6,15 +6,18 @@ pub mod engine;
 pub mod kind;
 pub mod local;
 pub mod mysql;
+pub mod notes;
 mod place;
 pub mod plan;
 pub mod postgres;
 pub mod query;
 pub mod sqlite;
 pub mod statement;
+pub mod write;
 
 use plimsoll_core::store::Outcome;
 
+use crate::failure::run;
 use crate::server::address::Address;
 use local::LocalDatabase;
 pub use place::{Password, Place, password_of_environment};
@@ -31,5 +34,18 @@ pub fn open(place: &Place) -> Outcome<Box<dyn LocalDatabase>> {
             Ok(Box::new(postgres::Postgres::open(Address::of_source(url, password)?)?))
         }
         Place::Mysql { url, password } => Ok(Box::new(mysql::Mysql::open(url, password.as_ref())?)),
+    }
+}
+
+/// Opens a local database to be written to.
+///
+/// # Errors
+/// As [`open`]; a `Run` failure where it may not be written to at all.
+pub fn open_writable(place: &Place) -> Outcome<Box<dyn LocalDatabase>> {
+    match place {
+        Place::Sqlite(path) => Ok(Box::new(sqlite::Sqlite::open_writable(path)?)),
+        Place::Postgres { .. } | Place::Mysql { .. } => {
+            Err(run(format!("a local {} database is not written to yet", place.kind())))
+        }
     }
 }

@@ -84,6 +84,8 @@ pub struct TablePlan {
     pub filter: Option<String>,
     /// Local columns that are not sent, though nothing says so: the managed table does not have them.
     pub unsent: Vec<LocalColumn>,
+    /// The places of the columns that the local database computes.
+    pub generated: Vec<usize>,
 }
 
 impl TablePlan {
@@ -139,6 +141,11 @@ impl TablePlan {
             Axis::Version(place) => local.is_indexed_by(&columns[place].name),
             Axis::Hash => false,
         };
+        let is_generated = |place: &usize| {
+            let own = local.columns.iter().find(|own| own.name == columns[*place].name);
+            columns[*place].is_local() && own.is_some_and(|own| own.generated)
+        };
+        let generated = (0..columns.len()).filter(is_generated).collect();
         let (table, relation) = (local.name.clone(), local.relation.clone());
         let filter = config.filter.clone();
         Ok(TablePlan {
@@ -153,6 +160,7 @@ impl TablePlan {
             indexed,
             filter,
             unsent,
+            generated,
         })
     }
 

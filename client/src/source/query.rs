@@ -90,6 +90,22 @@ pub struct Query<'q> {
     pub expected: Option<u64>,
 }
 
+impl<'q> Query<'q> {
+    /// All rows of a table, in any order.
+    pub fn of_rows(table: TableId, plan: &'q TablePlan) -> Self {
+        Query {
+            table,
+            plan,
+            select: Select::Row,
+            condition: Condition::All,
+            order: Order::Any,
+            skip: 0,
+            limit: None,
+            expected: None,
+        }
+    }
+}
+
 /// Appends a value: `class length(4) bytes`. `fill` appends the bytes and answers the class.
 #[inline]
 pub fn put_raw(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>) -> u8) {

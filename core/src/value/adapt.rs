@@ -152,6 +152,43 @@ impl Conversion {
     }
 }
 
+impl Conversion {
+    /// The way back: what a source holds that is converted to `value`, as one of the types that
+    /// [`read_as`](Self::read_as) names. Where a conversion loses something, several values are converted to one, and
+    /// this is the simplest of them.
+    ///
+    /// # Errors
+    /// `OutOfRange` where no value of a source is converted to this one.
+    pub fn restore<'v>(self, value: Value<'v>, room: &'v mut Room) -> Result<Value<'v>> {
+        let (unit, first) = match self {
+            Conversion::StripNul | Conversion::Round | Conversion::Truncate => return Ok(value),
+            Conversion::UnixSeconds => ("e-6", UNIX_EPOCH),
+            Conversion::UnixMilliseconds => ("e-3", UNIX_EPOCH),
+            Conversion::JulianDay => ("", UNIX_EPOCH + UNIX_EPOCH_JULIAN * 1000),
+        };
+        let micros = match value {
+            Value::Timestamp(micros) | Value::Timestamptz(micros) => Some(micros),
+            Value::Date(i32::MIN) => Some(i64::MIN),
+            Value::Date(i32::MAX) => Some(i64::MAX),
+            Value::Date(days) => Some(i64::from(days) * MICROSECONDS_PER_DAY),
+            _ => None,
+        };
+        let is_finite = |micros: &i64| *micros != i64::MIN && *micros != i64::MAX;
+        let since = micros.filter(is_finite).and_then(|micros| micros.checked_add(first));
+        let Some(since) = since else {
+            return Err(Error::new(
+                ErrorKind::OutOfRange,
+                format!("a point in time that {self} does not reach"),
+            ));
+        };
+        if self == Conversion::JulianDay {
+            return Ok(Value::Float(since.div_euclid(1000) as f64 / 86_400_000.0));
+        }
+        let number = room.number.insert(NumericBuf::parse(&format!("{since}{unit}"))?);
+        Ok(Value::Numeric(number.borrow().smallest_scale()))
+    }
+}
+
 /// A number with no more digits behind the point than the column has.
 fn rounded<'v>(number: Numeric<'v>, column_type: &ColumnType, room: &'v mut Room) -> Result<Adapted<'v>> {
     let scale = match column_type {
@@ -267,9 +304,10 @@ fn since_1970<'v>(number: &Numeric<'_>, power: u32, column_type: &ColumnType) ->
 /// The last millisecond of the year 9999 in milliseconds of Julian days, where SQLite's own functions end.
 const LAST_JULIAN: f64 = 464_269_060_799_999.0;
 
+/// 1970-01-01 in milliseconds of Julian days.
+const UNIX_EPOCH_JULIAN: i64 = 210_866_760_000_000;
+
 fn julian_day<'v>(day: f64, column_type: &ColumnType) -> Result<Value<'v>> {
-    /// 1970-01-01 in milliseconds of Julian days.
-    const UNIX_EPOCH_JULIAN: i64 = 210_866_760_000_000;
     let millis = (day * 86_400_000.0 + 0.5).floor();
     if !(0.0..=LAST_JULIAN).contains(&millis) {
         return Err(Error::new(

@@ -12,7 +12,7 @@ mod interval;
 mod write;
 
 pub use interval::parse_interval;
-pub use write::{shown, to_text};
+pub use write::{shown, to_text, whole_text};
 
 fn bad<T>(what: &str, text: &str) -> Result<T> {
     let shown: String = text.chars().take(40).collect();

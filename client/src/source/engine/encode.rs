@@ -138,6 +138,11 @@ impl Encoder {
         SourceRow { item, key: self.key.clone(), row: self.row.clone() }
     }
 
+    /// The encoded key of that row.
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
     /// Digests of rows to come.
     pub fn digests(&self) -> Digests {
         Digests(DigestQueue::new(&self.digester))

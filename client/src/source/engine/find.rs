@@ -186,7 +186,7 @@ impl<K: Kind> Reader<'_, K> {
     }
 
     /// Local spellings of an encoded key, and whether these are all there can be.
-    fn spellings(&self, key: &[u8]) -> (Vec<Vec<RawValue>>, bool) {
+    pub(super) fn spellings(&self, key: &[u8]) -> (Vec<Vec<RawValue>>, bool) {
         let schema = &self.plan.schema;
         let mut complete = true;
         let mut by_column = Vec::new();
@@ -254,7 +254,7 @@ fn digest_form_of(field: &Field<'_>) -> Vec<u8> {
 }
 
 /// Runs of consecutive positions.
-fn stretches(positions: &[i64]) -> Vec<PositionRange> {
+pub(super) fn stretches(positions: &[i64]) -> Vec<PositionRange> {
     let mut stretches: Vec<PositionRange> = Vec::new();
     for position in positions {
         let to = position.checked_add(1);

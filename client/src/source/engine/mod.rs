@@ -9,13 +9,21 @@
 //! | `find` | finding rows by key or item |
 //! | `sharing` | rows of several local keys that become one |
 //! | `cursor` | where reading goes on |
+//! | `store` | transactions, and what holds all calls together |
+//! | `apply` | changes of rows |
+//! | `change` | what a change is in the database's own values |
+//! | `look` | the rows of ranges with their content |
 
+mod apply;
+mod change;
 mod cursor;
 mod encode;
 mod find;
+mod look;
 mod read;
 mod scan;
 mod sharing;
+mod store;
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant, SystemTime};
@@ -30,9 +38,11 @@ use plimsoll_core::store::{
 
 use super::kind::Kind;
 use super::plan::TablePlan;
-use super::query::{Condition, Order, Query, Select};
+use super::query::Query;
+use super::write::Mode;
 use crate::failure::table as refused;
 use encode::Encoder;
+use store::Writing;
 
 /// How long a read may hold its snapshot before it ends where it is.
 const SNAPSHOT: Duration = Duration::from_millis(1500);
@@ -51,6 +61,21 @@ pub struct Engine<K> {
     snapshot: Duration,
     /// When it was opened, in nanoseconds of the Unix epoch: no other was at the same time.
     opened: [u8; 16],
+    /// Whether calls are part of something that is open.
+    held: Held,
+    /// What is remembered of tables that are written to.
+    writing: Writing,
+}
+
+/// Whether calls are part of something that is open, and what became of it.
+#[derive(Debug, Clone)]
+enum Held {
+    /// Each is by itself.
+    Free,
+    /// They are.
+    Open(Mode),
+    /// They were, until one failed.
+    Failed(Failure),
 }
 
 /// A call's view: its snapshot, its table, its buffers.
@@ -107,7 +132,9 @@ impl<K: Kind> Engine<K> {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let opened = since_epoch.as_nanos().to_le_bytes();
         let row_bytes = vec![0; tables.len()];
-        Engine { kind, tables, row_bytes, encoder: Encoder::new(key), snapshot: SNAPSHOT, opened }
+        let writing = Writing::new(tables.len());
+        let encoder = Encoder::new(key);
+        Engine { kind, tables, row_bytes, encoder, snapshot: SNAPSHOT, opened, held: Held::Free, writing }
     }
 
     /// The same with snapshots that are held for another time.
@@ -117,21 +144,35 @@ impl<K: Kind> Engine<K> {
     }
 
     fn with<T>(&mut self, table: TableId, mut work: impl FnMut(&mut Reader<'_, K>) -> Step<T>) -> Outcome<T> {
-        let Engine { kind, tables, row_bytes, encoder, snapshot, .. } = self;
+        let Engine { kind, tables, row_bytes, encoder, snapshot, held, .. } = self;
         let (Some(plan), Some(row_bytes)) = (tables.get(table), row_bytes.get_mut(table)) else {
             return Err(refused("a table outside the run"));
         };
-        kind.begin()?;
-        let mut reader = Reader { kind, table, plan, encoder, snapshot: *snapshot, row_bytes };
+        let is_held = match held {
+            Held::Free => false,
+            Held::Open(_) => true,
+            Held::Failed(failure) => return Err(failure.clone()),
+        };
+        if !is_held {
+            kind.begin()?;
+        }
+        let snapshot = if is_held { Duration::MAX } else { *snapshot };
+        let mut reader = Reader { kind, table, plan, encoder, snapshot, row_bytes };
         let answer = match work(&mut reader) {
             Err(Trouble::Disorder) if reader.kind.reorder(table) => work(&mut reader),
             answer => answer,
         };
-        reader.kind.end();
-        answer.map_err(|trouble| match trouble {
+        if !is_held {
+            reader.kind.end();
+        }
+        let answer = answer.map_err(|trouble| match trouble {
             Trouble::Failed(failure) => plan.explained(failure),
             Trouble::Disorder => refused(format!("the rows of \"{}\" come in no order", plan.table)),
-        })
+        });
+        if let (true, Err(failure)) = (is_held, &answer) {
+            *held = Held::Failed(failure.clone());
+        }
+        answer
     }
 }
 
@@ -157,16 +198,7 @@ impl<K: Kind> Reader<'_, K> {
 
 /// A query for all of a table's rows in any order.
 fn all_rows(table: TableId, plan: &TablePlan) -> Query<'_> {
-    Query {
-        table,
-        plan,
-        select: Select::Row,
-        condition: Condition::All,
-        order: Order::Any,
-        skip: 0,
-        limit: None,
-        expected: None,
-    }
+    Query::of_rows(table, plan)
 }
 
 impl<K: Kind> Source for Engine<K> {

@@ -144,7 +144,7 @@ impl<K: Kind> Reader<'_, K> {
 }
 
 /// Ranges one after the other that meet, as one.
-fn joined(ranges: &[PositionRange]) -> Vec<PositionRange> {
+pub(super) fn joined(ranges: &[PositionRange]) -> Vec<PositionRange> {
     let mut joined: Vec<PositionRange> = Vec::new();
     for range in ranges {
         match joined.last_mut() {
@@ -156,7 +156,7 @@ fn joined(ranges: &[PositionRange]) -> Vec<PositionRange> {
 }
 
 /// The place of the range that a position is in, among ranges that ascend.
-fn place_of(ranges: &[PositionRange], position: i64) -> Option<usize> {
+pub(super) fn place_of(ranges: &[PositionRange], position: i64) -> Option<usize> {
     let at = ranges.partition_point(|range| range.to.is_some_and(|to| to <= position));
     ranges.get(at).filter(|range| range.contains(position)).map(|_| at)
 }

@@ -39,6 +39,7 @@ use super::local::{LocalColumn, LocalDatabase, LocalTable, Part};
 use super::plan::TablePlan;
 use super::query::{Condition, Order, Query, RawValue, Select};
 use super::statement::{Rendered, render};
+use super::write::LocalStore;
 use crate::failure::{Advise, table as refused};
 use catalogue::Index;
 use dialect::{Sql, bounds, local_type, quoted};
@@ -282,6 +283,10 @@ impl LocalDatabase for Mysql {
 
     fn into_source(self: Box<Self>, tables: Vec<TablePlan>, key: FingerprintKey) -> Box<dyn Source + Send> {
         Box::new(Engine::new(*self, tables, key))
+    }
+
+    fn into_store(self: Box<Self>, _: Vec<TablePlan>, _: FingerprintKey) -> Box<dyn LocalStore> {
+        unreachable!("it was opened to be read")
     }
 }
 

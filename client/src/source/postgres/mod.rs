@@ -34,6 +34,7 @@ use uuid::Uuid;
 
 use super::local::{Holds, LocalColumn, LocalDatabase, LocalTable, Part};
 use super::plan::TablePlan;
+use super::write::LocalStore;
 use crate::failure::{Advise, table as refused};
 use crate::names::Relation;
 use crate::server::address::Address;
@@ -240,5 +241,9 @@ impl LocalDatabase for Postgres {
         let keeper = self.manifests_of.map(|database_id| Keeper::new(database_id, key.clone()));
         let source = PostgresSource::new(self.session, read, keeper);
         Box::new(super::engine::Engine::new(source, tables, key))
+    }
+
+    fn into_store(self: Box<Self>, _: Vec<TablePlan>, _: FingerprintKey) -> Box<dyn LocalStore> {
+        unreachable!("it was opened to be read")
     }
 }

@@ -36,6 +36,11 @@ pub fn failure(error: &Error) -> Failure {
             "the local SQLite database may not be read by this user".to_owned(),
             Some("give the user that runs plimsoll the right to read the file"),
         ),
+        ErrorCode::DiskFull => (
+            FailureKind::Passing,
+            "the disk of the local SQLite database is full".to_owned(),
+            Some("make room; it is tried again"),
+        ),
         ErrorCode::SystemIoFailure | ErrorCode::OutOfMemory | ErrorCode::SchemaChanged => {
             (FailureKind::Passing, format!("the local SQLite database: {error}"), None)
         }
@@ -45,5 +50,25 @@ pub fn failure(error: &Error) -> Failure {
     match hint {
         Some(hint) => failure.advise(hint),
         None => failure,
+    }
+}
+
+/// What it means that a transaction could not be committed; `is_open`: it was open still, and has been rolled back.
+pub fn commit_failure(error: &Error, is_open: bool) -> Failure {
+    let is_foreign = matches!(error, Error::SqliteFailure(cause, _)
+        if cause.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_FOREIGNKEY);
+    match failure(error) {
+        failure if is_foreign => Failure {
+            kind: FailureKind::Table,
+            sqlstate: Some("23503".to_owned()),
+            message: "a deferred foreign key of the local SQLite database does not hold".to_owned(),
+            ..failure
+        },
+        failure if is_open => failure,
+        failure => Failure {
+            message: format!("{}; whether what was written is there is not known", failure.message),
+            kind: FailureKind::Passing,
+            ..failure
+        },
     }
 }

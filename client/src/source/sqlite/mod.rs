@@ -10,6 +10,7 @@
 //! | `row` | rows, and SQLite's own values in cursors and keys |
 //! | `collation` | keys that are unique under another collation than their columns' |
 //! | `change` | whether anything was written since |
+//! | `write` | writing |
 
 mod axis;
 mod change;
@@ -19,6 +20,7 @@ mod error;
 mod row;
 mod schema;
 mod types;
+mod write;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -34,10 +36,11 @@ use rusqlite::{Connection, OpenFlags, Row, params_from_iter};
 
 use super::engine::Engine;
 use super::kind::Kind;
-use super::local::{LocalColumn, LocalDatabase, LocalTable, Part};
+use super::local::{LocalColumn, LocalDatabase, LocalTable, Part, no_note};
 use super::plan::TablePlan;
 use super::query::{Query, RawValue};
 use super::statement::{Dialect, Parameter, Rendered, render};
+use super::write::LocalStore;
 use crate::failure::{Advise, run as no_run, table as refused};
 use axis::{Axis, VersionKind, find_axis};
 use change::ChangeFiles;
@@ -75,6 +78,18 @@ impl Sqlite {
     /// # Errors
     /// A `Run` failure where there is no such file or it is no database, `Passing` where it is locked.
     pub fn open(path: &Path) -> Outcome<Self> {
+        Self::open_as(path, true)
+    }
+
+    /// Opens the file to be written to.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); a `Run` failure where it may not be written to.
+    pub fn open_writable(path: &Path) -> Outcome<Self> {
+        Self::open_as(path, false)
+    }
+
+    fn open_as(path: &Path, read_only: bool) -> Outcome<Self> {
         if !path.exists() {
             return Err(no_run(format!("there is no file {}", path.display())).advise(
                 "check sqlite = \"..\" under [source]; a relative path starts at the configuration",
@@ -83,11 +98,17 @@ impl Sqlite {
         let unreadable =
             |error: std::io::Error| no_run(format!("{} cannot be read: {error}", path.display()));
         let files = ChangeFiles::open(path).map_err(unreadable)?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let access = match read_only {
+            true => OpenFlags::SQLITE_OPEN_READ_ONLY,
+            false => OpenFlags::SQLITE_OPEN_READ_WRITE,
+        };
+        let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(|error| failure(&error))?;
         let set_up = || {
             connection.busy_timeout(BUSY_TIMEOUT)?;
-            connection.pragma_update(None, "query_only", true)?;
+            connection.pragma_update(None, "query_only", read_only)?;
+            // Whatever SQLite was built with.
+            connection.pragma_update(None, "foreign_keys", !read_only)?;
             // Else a name in quotes that no column has any more would be a text, the same in all rows.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
             connection.set_prepared_statement_cache_capacity(STATEMENTS);
@@ -96,6 +117,10 @@ impl Sqlite {
             connection.query_row("SELECT count(*) FROM main.sqlite_schema", [], |_| Ok(()))
         };
         set_up().map_err(|error| failure(&error))?;
+        if !read_only && connection.is_readonly(rusqlite::MAIN_DB).unwrap_or(false) {
+            return Err(no_run(format!("{} may not be written to", path.display()))
+                .advise("give the user that runs plimsoll the right to write the file and its folder"));
+        }
         Ok(Sqlite { connection, files, orders: HashMap::new() })
     }
 
@@ -134,6 +159,7 @@ impl LocalDatabase for Sqlite {
     }
 
     fn table(&mut self, name: &str) -> Outcome<LocalTable> {
+        no_note(name)?;
         match schema::read_table(&self.connection, name) {
             Ok(Some(table)) => Ok(table),
             Ok(None) => Err(refused(format!("the local SQLite database has no table \"{name}\""))
@@ -169,6 +195,10 @@ impl LocalDatabase for Sqlite {
     }
 
     fn into_source(self: Box<Self>, tables: Vec<TablePlan>, key: FingerprintKey) -> Box<dyn Source + Send> {
+        Box::new(Engine::new(*self, tables, key))
+    }
+
+    fn into_store(self: Box<Self>, tables: Vec<TablePlan>, key: FingerprintKey) -> Box<dyn LocalStore> {
         Box::new(Engine::new(*self, tables, key))
     }
 }

@@ -85,7 +85,7 @@ impl LocalRow for Row<'_> {
 }
 
 /// A value read before, to be bound again exactly as it was.
-fn borrowed(value: &RawValue) -> ValueRef<'_> {
+pub fn borrowed(value: &RawValue) -> ValueRef<'_> {
     let number = value.bytes.first_chunk::<8>();
     match (value.class, number) {
         (1, Some(number)) => ValueRef::Integer(i64::from_le_bytes(*number)),
@@ -94,6 +94,13 @@ fn borrowed(value: &RawValue) -> ValueRef<'_> {
         (4, _) => ValueRef::Blob(&value.bytes),
         _ => ValueRef::Null,
     }
+}
+
+/// A value of a row, as a kind keeps it.
+pub fn raw_at(row: &Row<'_>, place: usize) -> RawValue {
+    let mut bytes = Vec::new();
+    let class = row.raw(place, &mut bytes);
+    RawValue { class, bytes }
 }
 
 /// A value of SQLite's, as a kind keeps it.

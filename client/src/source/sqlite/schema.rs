@@ -8,6 +8,7 @@ use crate::source::local::{Holds, LocalColumn, LocalIndex, LocalTable, same_name
 pub fn table_names(connection: &Connection) -> Result<Vec<String>> {
     let mut statement = connection.prepare(
         "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
+         AND name NOT LIKE 'plimsoll\\_%' ESCAPE '\\'
          AND sql NOT LIKE 'CREATE VIRTUAL%' ORDER BY name",
     )?;
     statement.query_map([], |row| row.get(0))?.collect()

@@ -2,7 +2,10 @@
 
 use std::fmt::{self, Write};
 
-use super::super::{Composite, NumericKind, Range, Value, datetime};
+use crate::error::{Error, ErrorKind, Result};
+use crate::value::check::MAX_VALUE_BYTES;
+
+use super::super::{ColumnType, Composite, NumericKind, Range, Value, datetime};
 
 /// Characters of a text at most: each level of values in values doubles quotes and backslashes.
 const MOST: usize = 1 << 16;
@@ -48,8 +51,21 @@ impl Write for Escaping<'_> {
 fn limited(value: &Value<'_>, most: usize) -> (String, bool) {
     let mut out = Limited { text: String::new(), left: most };
     // It fails where there is more of it.
-    let all = put(&mut out, value).is_ok();
+    let all = put(&mut out, value, None).is_ok();
     (out.text, all)
+}
+
+/// The whole text of a value of this type, which [`parse`](super::parse) reads as the same value. Attributes of composite
+/// types stand in the order in which the type lists them.
+///
+/// # Errors
+/// `TooLarge` where it has more characters than a text may have.
+pub fn whole_text(value: &Value<'_>, column_type: &ColumnType) -> Result<String> {
+    let mut out = Limited { text: String::new(), left: MAX_VALUE_BYTES };
+    match put(&mut out, value, Some(column_type)) {
+        Ok(()) => Ok(out.text),
+        Err(fmt::Error) => Err(Error::new(ErrorKind::TooLarge, "a value whose text exceeds 1 GB")),
+    }
 }
 
 /// The text of a value; of a very long one the beginning.
@@ -74,7 +90,13 @@ pub fn shown(value: &Value<'_>, most: usize) -> String {
     visible + if all { "\"" } else { "…\"" }
 }
 
-fn put(out: &mut dyn Write, value: &Value<'_>) -> fmt::Result {
+fn put(out: &mut dyn Write, value: &Value<'_>, of: Option<&ColumnType>) -> fmt::Result {
+    let inner = match of {
+        Some(ColumnType::Array(inner) | ColumnType::Range(inner) | ColumnType::Multirange(inner)) => {
+            Some(inner.as_ref())
+        }
+        _ => None,
+    };
     match value {
         Value::Bool(value) => out.write_str(if *value { "t" } else { "f" }),
         Value::Int(value) => write!(out, "{value}"),
@@ -127,20 +149,33 @@ fn put(out: &mut dyn Write, value: &Value<'_>) -> fmt::Result {
             }
             let mut elements = array.elements();
             let lengths: Vec<u32> = dimensions.iter().map(|(length, _)| *length).collect();
-            level(out, &lengths, &mut elements)
+            level(out, &lengths, &mut elements, inner)
         }
-        Value::Range(range) => put_range(out, range),
+        Value::Range(range) => put_range(out, range, inner),
         Value::Multirange(ranges) => {
             out.write_char('{')?;
             for (i, range) in ranges.ranges().enumerate() {
                 if i > 0 {
                     out.write_char(',')?;
                 }
-                put_range(out, &range)?;
+                put_range(out, &range, inner)?;
             }
             out.write_char('}')
         }
-        Value::Composite(composite) => put_composite(out, composite),
+        Value::Composite(composite) => match of {
+            Some(ColumnType::Composite(attributes)) => {
+                out.write_char('(')?;
+                for (i, attribute) in attributes.iter().enumerate() {
+                    out.write_str(if i > 0 { "," } else { "" })?;
+                    let mut all = composite.attributes();
+                    if let Some((_, value)) = all.find(|(number, _)| *number == attribute.number) {
+                        part(out, &value, ",()\"\\", "\"\"", Some(&attribute.column_type))?;
+                    }
+                }
+                out.write_char(')')
+            }
+            _ => put_composite(out, composite),
+        },
     }
 }
 
@@ -149,6 +184,7 @@ fn level<'a>(
     out: &mut dyn Write,
     lengths: &[u32],
     elements: &mut dyn Iterator<Item = Option<Value<'a>>>,
+    of: Option<&ColumnType>,
 ) -> fmt::Result {
     out.write_char('{')?;
     for i in 0..lengths.first().copied().unwrap_or(0) {
@@ -156,10 +192,10 @@ fn level<'a>(
             out.write_char(',')?;
         }
         match lengths {
-            [_, rest @ ..] if !rest.is_empty() => level(out, rest, elements)?,
+            [_, rest @ ..] if !rest.is_empty() => level(out, rest, elements, of)?,
             _ => match elements.next().flatten() {
                 None => out.write_str("NULL")?,
-                Some(value) => part(out, &value, ",{}\"\\", "\\\"")?,
+                Some(value) => part(out, &value, ",{}\"\\", "\\\"", of)?,
             },
         }
     }
@@ -168,34 +204,54 @@ fn level<'a>(
 
 /// A value within another, in quotes unless it is one without blanks, parts and `special` characters; a quote within
 /// quotes as `quote`.
-fn part(out: &mut dyn Write, value: &Value<'_>, special: &str, quote: &'static str) -> fmt::Result {
-    if matches!(value, Value::Array(_) | Value::Range(_) | Value::Multirange(_) | Value::Composite(_)) {
-        // Never looked at twice: they nest.
-        out.write_char('"')?;
-        put(&mut Escaping { out, quote }, value)?;
-        return out.write_char('"');
-    }
-    let text = to_text(value);
-    let plain = !text.is_empty()
-        && !text.eq_ignore_ascii_case("null")
-        && !text.contains(|c: char| c.is_ascii_whitespace() || special.contains(c));
-    if plain {
-        return out.write_str(&text);
+fn part(
+    out: &mut dyn Write,
+    value: &Value<'_>,
+    special: &'static str,
+    quote: &'static str,
+    of: Option<&ColumnType>,
+) -> fmt::Result {
+    let nests =
+        matches!(value, Value::Array(_) | Value::Range(_) | Value::Multirange(_) | Value::Composite(_));
+    // What nests is never looked at twice.
+    if !nests {
+        let mut look = Plain { special, start: String::new(), is_plain: true };
+        // Looking does not fail.
+        let _ = put(&mut look, value, of);
+        if look.is_plain && !look.start.is_empty() && !look.start.eq_ignore_ascii_case("null") {
+            return put(out, value, of);
+        }
     }
     out.write_char('"')?;
-    Escaping { out, quote }.write_str(&text)?;
+    put(&mut Escaping { out, quote }, value, of)?;
     out.write_char('"')
 }
 
-fn put_range(out: &mut dyn Write, range: &Range<'_>) -> fmt::Result {
+/// Looks whether a text needs no quotes.
+struct Plain {
+    special: &'static str,
+    /// Its first characters.
+    start: String,
+    is_plain: bool,
+}
+
+impl Write for Plain {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.is_plain &= !text.contains(|c: char| c.is_ascii_whitespace() || self.special.contains(c));
+        self.start.extend(text.chars().take(5usize.saturating_sub(self.start.len())));
+        Ok(())
+    }
+}
+
+fn put_range(out: &mut dyn Write, range: &Range<'_>, of: Option<&ColumnType>) -> fmt::Result {
     if range.is_empty() {
         return out.write_str("empty");
     }
     let ((lower, upper), (includes_lower, includes_upper)) = (range.bounds(), range.inclusive());
     out.write_char(if includes_lower { '[' } else { '(' })?;
-    lower.iter().try_for_each(|value| part(out, value, ",()[]\"\\", "\"\""))?;
+    lower.iter().try_for_each(|value| part(out, value, ",()[]\"\\", "\"\"", of))?;
     out.write_char(',')?;
-    upper.iter().try_for_each(|value| part(out, value, ",()[]\"\\", "\"\""))?;
+    upper.iter().try_for_each(|value| part(out, value, ",()[]\"\\", "\"\"", of))?;
     out.write_char(if includes_upper { ']' } else { ')' })
 }
 
@@ -206,7 +262,7 @@ fn put_composite(out: &mut dyn Write, composite: &Composite<'_>) -> fmt::Result 
     for (number, value) in composite.attributes() {
         (next..number).try_for_each(|_| out.write_char(','))?;
         next = number;
-        part(out, &value, ",()\"\\", "\"\"")?;
+        part(out, &value, ",()\"\\", "\"\"", None)?;
     }
     out.write_char(')')
 }

@@ -5,6 +5,7 @@ mod find;
 pub(in crate::source) mod golden;
 mod plan;
 mod read;
+mod write;
 
 use std::path::PathBuf;
 

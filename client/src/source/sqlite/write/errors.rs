@@ -1,0 +1,57 @@
+//! Why SQLite does not take a row, in SQLSTATEs.
+
+use rusqlite::Error;
+use rusqlite::ffi;
+
+use super::super::error::failure;
+use crate::failure::{Advise, table as refused};
+use crate::source::write::{RowError, Stopped};
+
+/// What an error means for the row at this place of the list. `is_over`: the transaction has ended.
+pub fn stopped(row: usize, error: &Error, is_over: bool) -> Stopped {
+    let Error::SqliteFailure(cause, message) = error else { return Stopped::Failed(failure(error)) };
+    let code = match cause.extended_code {
+        ffi::SQLITE_CONSTRAINT_UNIQUE | ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_ROWID => {
+            "23505"
+        }
+        ffi::SQLITE_CONSTRAINT_FOREIGNKEY => "23503",
+        ffi::SQLITE_CONSTRAINT_NOTNULL => "23502",
+        ffi::SQLITE_CONSTRAINT_CHECK => "23514",
+        ffi::SQLITE_CONSTRAINT_TRIGGER => "P0001",
+        // What a STRICT table, or an INTEGER PRIMARY KEY, does not take.
+        ffi::SQLITE_CONSTRAINT_DATATYPE | ffi::SQLITE_MISMATCH => "22000",
+        ffi::SQLITE_TOOBIG => "54000",
+        code if code & 0xff == ffi::SQLITE_CONSTRAINT => "23000",
+        _ => return Stopped::Failed(failure(error)),
+    };
+    let message = message.as_deref().unwrap_or("a constraint does not hold");
+    if is_over {
+        let message = format!("a trigger of the local database rolled the whole transaction back: {message}");
+        return Stopped::Failed(
+            refused(message).advise("let it RAISE(ABORT, ..), which refuses one row alone"),
+        );
+    }
+    let column = column_of(message).map(str::to_owned);
+    Stopped::At(row, RowError { sqlstate: code.to_owned(), column, message: message.to_owned() })
+}
+
+/// The column that a message names, where it names one alone.
+fn column_of(message: &str) -> Option<&str> {
+    let (what, named) = message.split_once(" constraint failed: ")?;
+    let is_of_columns = matches!(what, "UNIQUE" | "NOT NULL") && !named.contains(", ");
+    named.split_once('.').map(|(_, column)| column).filter(|_| is_of_columns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::column_of;
+
+    #[test]
+    fn one_column_is_named() {
+        assert_eq!(column_of("UNIQUE constraint failed: t.code"), Some("code"));
+        assert_eq!(column_of("NOT NULL constraint failed: t.a b"), Some("a b"));
+        assert_eq!(column_of("UNIQUE constraint failed: t.a, t.b"), None);
+        assert_eq!(column_of("CHECK constraint failed: price > 0.5"), None);
+        assert_eq!(column_of("FOREIGN KEY constraint failed"), None);
+    }
+}
