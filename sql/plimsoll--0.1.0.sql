@@ -172,6 +172,8 @@ CREATE TABLE plimsoll.table_record (
     keep_manifest boolean NOT NULL DEFAULT false,
     -- The one database whose rows a table without tenant columns holds.
     database_id uuid,
+    -- Which ways agents may keep replicas level.
+    directions text[] NOT NULL DEFAULT '{push,pull,snapshot,two-way}',
     managed_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     managed_by name NOT NULL,
     unmanaged_at timestamptz,
@@ -211,7 +213,10 @@ CREATE TABLE plimsoll.lease_record (
     last_ended_at timestamptz,
     -- The beginning of the last run that found all level replicas level: they are not written again then.
     confirmed_at timestamptz,
-    idle_runs bigint NOT NULL DEFAULT 0
+    idle_runs bigint NOT NULL DEFAULT 0,
+    -- Of the run under way: which ways its tables go, and the tables that it does not write to.
+    directions text[] NOT NULL DEFAULT '{}',
+    unwritten integer[] NOT NULL DEFAULT '{}'
 ) WITH (fillfactor = 50);
 CREATE UNIQUE INDEX lease_record_by_run ON plimsoll.lease_record (run_id);
 
@@ -228,7 +233,13 @@ CREATE TABLE plimsoll.run_record (
     inserted bigint NOT NULL DEFAULT 0,
     updated bigint NOT NULL DEFAULT 0,
     deleted bigint NOT NULL DEFAULT 0,
-    rejected bigint NOT NULL DEFAULT 0
+    rejected bigint NOT NULL DEFAULT 0,
+    directions text[] NOT NULL DEFAULT '{}',
+    -- What the agent reports of the local side, and of both.
+    received bigint NOT NULL DEFAULT 0,
+    deleted_local bigint NOT NULL DEFAULT 0,
+    conflicts bigint NOT NULL DEFAULT 0,
+    undecided bigint NOT NULL DEFAULT 0
 );
 CREATE INDEX run_record_by_database ON plimsoll.run_record (database_id, started_at);
 
@@ -241,7 +252,10 @@ CREATE TABLE plimsoll.batch_record (
     row_count bigint NOT NULL CHECK (row_count OPERATOR(pg_catalog.>=) 0),
     byte_count bigint NOT NULL CHECK (byte_count OPERATOR(pg_catalog.>=) 0),
     duration_micros bigint NOT NULL CHECK (duration_micros OPERATOR(pg_catalog.>=) 0),
-    finished_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+    finished_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    direction text NOT NULL,
+    -- Which side its rows went to, or were compared with.
+    side text NOT NULL CHECK (side OPERATOR(pg_catalog.=) ANY (ARRAY['local', 'remote']))
 );
 CREATE INDEX batch_record_by_table ON plimsoll.batch_record (database_id, table_id, batch_id);
 
@@ -284,7 +298,35 @@ CREATE TABLE plimsoll.replica_record (
     released_until timestamptz,
     -- Rows added to a table without a key since the replica was last level: newer versions of rows still to be deleted.
     replacing_rows bigint NOT NULL DEFAULT 0,
+    -- Which way it goes since an agent said so, and the local database that it is kept level with, where that is
+    -- written to.
+    direction text,
+    side_id uuid,
+    side_since timestamptz,
+    -- What the last run that moved rows did, per side.
+    moved_at timestamptz,
+    sent bigint NOT NULL DEFAULT 0,
+    received bigint NOT NULL DEFAULT 0,
+    deleted_local bigint NOT NULL DEFAULT 0,
+    deleted_remote bigint NOT NULL DEFAULT 0,
+    conflicts bigint NOT NULL DEFAULT 0,
+    -- Rows that are left as they are on both sides, and local rows that the guard of the local side holds back.
+    undecided bigint NOT NULL DEFAULT 0,
+    held_local bigint NOT NULL DEFAULT 0,
+    held_local_since timestamptz,
     PRIMARY KEY (database_id, table_id)
+);
+
+-- Local databases that agents write to: each has an id of its own inside it.
+CREATE TABLE plimsoll.side_record (
+    database_id uuid NOT NULL REFERENCES plimsoll.database_record ON DELETE CASCADE,
+    side_id uuid NOT NULL,
+    agent_id text NOT NULL,
+    host text,
+    first_seen_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    -- About: written each quarter of an hour at most.
+    last_seen_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    PRIMARY KEY (database_id, side_id)
 );
 
 -- The last upload of a run to each table without a key: rows that are sent again by an agent who got no answer must not
@@ -405,7 +447,7 @@ DECLARE
 BEGIN
     FOREACH kept IN ARRAY ARRAY['database_record', 'token_record', 'token_use', 'act_record', 'act_record_act_id_seq', 'table_record', 'table_record_table_id_seq',
         'column_record', 'lease_record', 'run_record', 'batch_record', 'batch_record_batch_id_seq',
-        'rejected_record', 'replica_record', 'upload_record', 'guard_record', 'run_number', 'failed_logins']
+        'rejected_record', 'replica_record', 'side_record', 'upload_record', 'guard_record', 'run_number', 'failed_logins']
     LOOP
         PERFORM pg_catalog.pg_extension_config_dump(
             ('plimsoll.' OPERATOR(pg_catalog.||) kept)::pg_catalog.regclass, '');
@@ -497,11 +539,12 @@ COMMENT ON FUNCTION plimsoll.set_option(uuid, text, text) IS
     'Sets an option of a database; NULL puts it back to its default';
 
 CREATE FUNCTION plimsoll.begin_run(database_id uuid, agent_id text, agent_version text, protocol integer,
-        host text DEFAULT NULL, local_versions jsonb DEFAULT NULL)
-    RETURNS TABLE (run_id bigint, lease_until timestamptz, tables jsonb)
+        host text DEFAULT NULL, local_versions jsonb DEFAULT NULL, directions jsonb DEFAULT NULL,
+        side_id uuid DEFAULT NULL, dry_run boolean DEFAULT false)
+    RETURNS TABLE (run_id bigint, lease_until timestamptz, tables jsonb, server_time timestamptz)
     LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 SET search_path TO pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'begin_run_wrapper';
-COMMENT ON FUNCTION plimsoll.begin_run(uuid, text, text, integer, text, jsonb) IS
+COMMENT ON FUNCTION plimsoll.begin_run(uuid, text, text, integer, text, jsonb, jsonb, uuid, boolean) IS
     'Begins a run: takes the lease, and answers what the server has of every managed table';
 
 CREATE FUNCTION plimsoll.end_run(run_id bigint, outcome text, tables jsonb DEFAULT NULL, error text DEFAULT NULL)
@@ -512,12 +555,12 @@ COMMENT ON FUNCTION plimsoll.end_run(bigint, text, jsonb, text) IS
     'Ends a run (finished, stopped or failed), with the news of its tables';
 
 CREATE FUNCTION plimsoll.record_batch(run_id bigint, relation text, kind text, row_count bigint,
-        byte_count bigint, duration_micros bigint)
+        byte_count bigint, duration_micros bigint, side text DEFAULT NULL)
     RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'record_batch_wrapper';
-COMMENT ON FUNCTION plimsoll.record_batch(bigint, text, text, bigint, bigint, bigint) IS
-    'Records a batch: upload, delete or compare';
+COMMENT ON FUNCTION plimsoll.record_batch(bigint, text, text, bigint, bigint, bigint, text) IS
+    'Records a batch: upload, delete or compare, on the local or the remote side; where not said, on the one that the table''s direction writes to';
 
 CREATE FUNCTION plimsoll.batch_history(database_id uuid, relation text, row_limit integer DEFAULT 50)
     RETURNS TABLE (kind text, row_count bigint, byte_count bigint, duration_micros bigint, finished_at timestamptz)
@@ -561,6 +604,13 @@ CREATE FUNCTION plimsoll.release_hold(database_id uuid, relation text)
 COMMENT ON FUNCTION plimsoll.release_hold(uuid, text) IS
     'Approves what a hold held back, once, within a day; the number of rows that was planned';
 
+CREATE FUNCTION plimsoll.forget_side(database_id uuid, relation text DEFAULT NULL)
+    RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'forget_side_wrapper';
+COMMENT ON FUNCTION plimsoll.forget_side(uuid, text) IS
+    'Lets another local database take the place of the one that a replica, or every one, is kept level with; how many replicas had one';
+
 CREATE FUNCTION plimsoll.visible_databases()
     RETURNS SETOF uuid
     LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 10 SET search_path TO pg_catalog, pg_temp
@@ -599,12 +649,19 @@ CREATE FUNCTION plimsoll.manage_table(relation regclass, key_columns name[] DEFA
         version_column name DEFAULT NULL, modified_column name DEFAULT NULL, version_scope text DEFAULT 'table',
         server_columns name[] DEFAULT '{}', tenant_columns name[] DEFAULT '{client_id,database_id}',
         superuser_allowed boolean DEFAULT false, keep_manifest boolean DEFAULT true,
-        column_numbers jsonb DEFAULT NULL, database_id uuid DEFAULT NULL) RETURNS void
+        column_numbers jsonb DEFAULT NULL, database_id uuid DEFAULT NULL, directions text[] DEFAULT NULL)
+    RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'manage_table_wrapper';
 COMMENT ON FUNCTION plimsoll.manage_table(regclass, name[], name, name, text, name[], name[], boolean, boolean,
-    jsonb, uuid) IS
+    jsonb, uuid, text[]) IS
     'Hands a table with tenant columns over to Plimsoll';
+
+CREATE FUNCTION plimsoll.set_directions(relation regclass, directions text[]) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'set_directions_wrapper';
+COMMENT ON FUNCTION plimsoll.set_directions(regclass, text[]) IS
+    'Which ways agents may keep replicas of a managed table level: push, pull, snapshot, two-way';
 
 CREATE FUNCTION plimsoll.unmanage_table(relation regclass) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
@@ -919,6 +976,7 @@ SELECT pg_catalog.format('%I.%I', t.schema_name, t.table_name) AS relation,
        t.managed_at,
        t.managed_by,
        t.keep_manifest,
+       t.directions,
        t.database_id,
        EXISTS (SELECT FROM pg_catalog.pg_class c
                JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
@@ -953,7 +1011,21 @@ SELECT d.client_id,
        r.hold_planned,
        r.error,
        d.agent_version,
-       d.host
+       d.host,
+       r.direction,
+       r.moved_at,
+       r.sent,
+       r.received,
+       r.deleted_local,
+       r.deleted_remote,
+       r.conflicts,
+       r.undecided_rows,
+       r.held_local_rows,
+       r.held_local_since,
+       r.side_id,
+       r.side_since,
+       r.side_host,
+       r.side_seen_at
 FROM plimsoll.visible_databases() AS visible (database_id)
 CROSS JOIN LATERAL (
     SELECT d.database_id, d.client_id, d.database_name, l.last_seen_at, l.started_at AS last_run_at, l.confirmed_at,
@@ -965,12 +1037,18 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL (
     SELECT pg_catalog.format('%I.%I', t.schema_name, t.table_name) AS relation,
            r.row_count, r.local_rows, r.max_version, r.max_modified,
-           CASE WHEN r.hold_since IS NULL THEN r.status ELSE 'different' END AS status,
+           CASE WHEN r.hold_since IS NULL AND r.held_local OPERATOR(pg_catalog.=) 0 THEN r.status
+               ELSE 'different' END AS status,
            r.status OPERATOR(pg_catalog.=) ANY (ARRAY['level', 'counts_agree', 'level_except']) AS is_level,
            r.proved_at, r.level_at, rejected.rejected_rows, rejected.waiting_rows,
-           r.hold_since, r.hold_reason, r.hold_planned, r.error
+           r.hold_since, r.hold_reason, r.hold_planned, r.error, r.direction, r.moved_at, r.sent, r.received,
+           r.deleted_local, r.deleted_remote, r.conflicts, r.undecided AS undecided_rows,
+           r.held_local AS held_local_rows, r.held_local_since, r.side_id, r.side_since, s.host AS side_host,
+           s.last_seen_at AS side_seen_at
     FROM plimsoll.replica_record r
     JOIN plimsoll.table_record t ON t.table_id OPERATOR(pg_catalog.=) r.table_id AND t.unmanaged_at IS NULL
+    LEFT JOIN plimsoll.side_record s ON s.database_id OPERATOR(pg_catalog.=) r.database_id
+        AND s.side_id OPERATOR(pg_catalog.=) r.side_id
     CROSS JOIN LATERAL (
         SELECT pg_catalog.count(*) FILTER (WHERE NOT j.waits) AS rejected_rows,
                pg_catalog.count(*) FILTER (WHERE j.waits) AS waiting_rows
@@ -997,7 +1075,13 @@ SELECT d.client_id,
        run.inserted,
        run.updated,
        run.deleted,
-       run.rejected
+       run.rejected,
+       run.directions,
+       run.inserted OPERATOR(pg_catalog.+) run.updated AS sent,
+       run.received,
+       run.deleted_local,
+       run.conflicts,
+       run.undecided
 FROM plimsoll.visible_databases() AS visible (database_id)
 CROSS JOIN LATERAL (
     SELECT d.database_id, d.client_id, d.database_name,
@@ -1008,10 +1092,12 @@ CROSS JOIN LATERAL (
     OFFSET 0) d
 CROSS JOIN LATERAL (
     SELECT r.run_id, r.agent_id, r.agent_version, r.host, r.started_at, r.ended_at, r.outcome, r.error,
-           r.inserted, r.updated, r.deleted, r.rejected
+           r.inserted, r.updated, r.deleted, r.rejected, r.directions, r.received, r.deleted_local, r.conflicts,
+           r.undecided
     FROM plimsoll.run_record r WHERE r.database_id OPERATOR(pg_catalog.=) d.database_id
     UNION ALL
-    SELECT l.run_id, l.agent_id, l.agent_version, l.host, l.started_at, NULL, NULL, NULL, 0, 0, 0, 0
+    SELECT l.run_id, l.agent_id, l.agent_version, l.host, l.started_at, NULL, NULL, NULL, 0, 0, 0, 0,
+           l.directions, 0, 0, 0, 0
     FROM plimsoll.lease_record l
     WHERE l.database_id OPERATOR(pg_catalog.=) d.database_id AND l.lease_until IS NOT NULL
         AND NOT EXISTS (SELECT FROM plimsoll.run_record r WHERE r.run_id OPERATOR(pg_catalog.=) l.run_id)
@@ -1029,7 +1115,9 @@ SELECT d.client_id,
        b.row_count,
        b.byte_count,
        b.duration_micros,
-       b.finished_at
+       b.finished_at,
+       b.direction,
+       b.side
 FROM plimsoll.visible_databases() AS visible (database_id)
 CROSS JOIN LATERAL (
     SELECT d.database_id, d.client_id, d.database_name FROM plimsoll.database_record d
@@ -1037,7 +1125,8 @@ CROSS JOIN LATERAL (
     OFFSET 0) d
 CROSS JOIN LATERAL (
     SELECT pg_catalog.format('%I.%I', t.schema_name, t.table_name) AS relation,
-           b.run_id, b.batch_id, b.kind, b.row_count, b.byte_count, b.duration_micros, b.finished_at
+           b.run_id, b.batch_id, b.kind, b.row_count, b.byte_count, b.duration_micros, b.finished_at, b.direction,
+           b.side
     FROM plimsoll.batch_record b
     JOIN plimsoll.table_record t ON t.table_id OPERATOR(pg_catalog.=) b.table_id
     WHERE b.database_id OPERATOR(pg_catalog.=) d.database_id
@@ -1157,10 +1246,10 @@ GRANT EXECUTE ON FUNCTION
 
 -- Sending and checking rows.
 GRANT EXECUTE ON FUNCTION
-    plimsoll.begin_run(uuid, text, text, integer, text, jsonb), plimsoll.end_run(bigint, text, jsonb, text),
-    plimsoll.record_batch(bigint, text, text, bigint, bigint, bigint),
+    plimsoll.begin_run(uuid, text, text, integer, text, jsonb, jsonb, uuid, boolean), plimsoll.end_run(bigint, text, jsonb, text),
+    plimsoll.record_batch(bigint, text, text, bigint, bigint, bigint, text),
     plimsoll.reject_rows(bigint, text, jsonb), plimsoll.clear_rejected(bigint, text, bytea[]),
-    plimsoll.clear_rejected(uuid, text), plimsoll.release_hold(uuid, text),
+    plimsoll.clear_rejected(uuid, text), plimsoll.release_hold(uuid, text), plimsoll.forget_side(uuid, text),
     plimsoll.packed_manifest(uuid, text, int8range, integer), plimsoll.packed_keys(uuid, text, bytea),
     plimsoll.packed_rows(uuid, text, bytea), plimsoll.packed_items(uuid, text, bytea),
     plimsoll.packed_ranges(uuid, text, bytea, integer), plimsoll.packed_summaries(uuid, text, bytea),
@@ -1175,7 +1264,8 @@ GRANT EXECUTE ON FUNCTION
 
 -- Administration.
 GRANT EXECUTE ON FUNCTION
-    plimsoll.manage_table(regclass, name[], name, name, text, name[], name[], boolean, boolean, jsonb, uuid),
+    plimsoll.manage_table(regclass, name[], name, name, text, name[], name[], boolean, boolean, jsonb, uuid, text[]),
+    plimsoll.set_directions(regclass, text[]),
     plimsoll.unmanage_table(regclass), plimsoll.unmanage_table(text),
     plimsoll.protect_table(regclass, boolean), plimsoll.unprotect_table(regclass),
     plimsoll.register_database(text, text), plimsoll.rotate_token(uuid, interval),

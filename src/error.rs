@@ -24,6 +24,8 @@ pub mod state {
     pub const NOT_MANAGED: Code = Code::ERRCODE_UNDEFINED_TABLE;
     /// A column that is named does not exist.
     pub const NO_COLUMN: Code = Code::ERRCODE_UNDEFINED_COLUMN;
+    /// The replica is kept level with another local database.
+    pub const OTHER_SIDE: Code = Code::ERRCODE_OBJECT_IN_USE;
     /// Another agent holds the lease.
     pub const LEASE_HELD: Code = Code::ERRCODE_OBJECT_IN_USE;
     /// A statement under way uses the table.
@@ -117,6 +119,16 @@ impl Problem {
     /// The sentence alone.
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// What an agent is told in an answer, where the rest of the call goes on.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "sqlstate": self.sqlstate(),
+            "message": self.message,
+            "detail": self.detail,
+            "hint": self.hint,
+        })
     }
 
     /// Raises it as a Postgres ERROR.

@@ -144,6 +144,11 @@ fn hold(database: &Database, table: &ManagedTable, planned: i64) -> Answer<()> {
     Ok(())
 }
 
+/// Puts a replica on hold whose rows a transaction was to touch that the guard ended.
+pub fn hold_back(database: &Database, table: &ManagedTable, planned: i64) -> Answer<()> {
+    identity::as_extension(|| hold(database, table, planned))
+}
+
 fn use_release(database: &Database, table: &ManagedTable, rows: i64) -> Answer<()> {
     Spi::run_with_args(
         "UPDATE plimsoll.replica_record r SET released_rows = r.released_rows OPERATOR(pg_catalog.-) $3

@@ -27,8 +27,9 @@ fn record_batch(
     row_count: Option<i64>,
     byte_count: Option<i64>,
     duration_micros: Option<i64>,
+    side: Option<&str>,
 ) {
-    record(run_id, relation, kind, row_count, byte_count, duration_micros).or_raise();
+    record(run_id, relation, kind, row_count, byte_count, duration_micros, side).or_raise();
 }
 
 fn record(
@@ -38,12 +39,17 @@ fn record(
     row_count: Option<i64>,
     byte_count: Option<i64>,
     duration_micros: Option<i64>,
+    side: Option<&str>,
 ) -> Answer<()> {
     let run_id = required(run_id, "run_id")?;
     let database = run::authorise(run_id)?;
     let kind = required(kind, "kind")?;
     if !KINDS.contains(&kind) {
         let message = format!("kind is \"{kind}\"; it must be one of {}", KINDS.join(", "));
+        return Err(Problem::new(state::BAD_ARGUMENT, message));
+    }
+    if let Some(side) = side.filter(|side| !["local", "remote"].contains(side)) {
+        let message = format!("side is \"{side}\"; it must be local or remote");
         return Err(Problem::new(state::BAD_ARGUMENT, message));
     }
     let row_count = count(row_count, "row_count")?;
@@ -54,8 +60,13 @@ fn record(
     identity::as_extension(|| {
         Spi::run_with_args(
             "INSERT INTO plimsoll.batch_record
-                 (run_id, database_id, table_id, kind, row_count, byte_count, duration_micros)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                 (run_id, database_id, table_id, kind, row_count, byte_count, duration_micros, direction, side)
+             SELECT $1, $2, $3, $4, $5, $6, $7, w.direction, COALESCE($8, CASE
+                 WHEN w.direction OPERATOR(pg_catalog.=) ANY (ARRAY['pull', 'snapshot-from-remote']) THEN 'local'
+                 ELSE 'remote' END)
+             FROM (SELECT COALESCE((SELECT r.direction FROM plimsoll.replica_record r
+                                    WHERE r.database_id OPERATOR(pg_catalog.=) $2
+                                        AND r.table_id OPERATOR(pg_catalog.=) $3), 'push') AS direction) w",
             &[
                 run_id.into(),
                 database.id.into(),
@@ -64,6 +75,7 @@ fn record(
                 row_count.into(),
                 byte_count.into(),
                 duration_micros.into(),
+                side.into(),
             ],
         )?;
         Ok(())

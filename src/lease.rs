@@ -177,11 +177,19 @@ fn held(lease: &Lease) -> Problem {
         .hint("Try again when that run has ended; a lease that is not renewed expires.")
 }
 
+/// A run whose lease was renewed.
+pub struct Renewed {
+    /// Its number.
+    pub run_id: i64,
+    /// The tables that it said it does not write to, and those that it was refused.
+    pub unwritten: Vec<i32>,
+}
+
 /// Renews the lease of a run, marks that the run has something to record, and keeps the lease's row locked
 /// until the transaction ends. Every writing call begins with it.
 ///
 /// Without a run: an admin may write at any time, others while no run is under way.
-pub fn renew(run_id: Option<i64>, database: &Database) -> Answer<Option<i64>> {
+pub fn renew(run_id: Option<i64>, database: &Database) -> Answer<Option<Renewed>> {
     access::keep_authorised(database)?;
     let Some(run_id) = run_id else {
         return match lock(database)? {
@@ -191,7 +199,7 @@ pub fn renew(run_id: Option<i64>, database: &Database) -> Answer<Option<i64>> {
             _ => Ok(None),
         };
     };
-    let renewed = identity::as_extension(|| {
+    let renewed: Option<Vec<i32>> = identity::as_extension(|| {
         Spi::connect_mut(|client| {
             let rows = client.update(
                 "WITH renewed AS (
@@ -201,20 +209,37 @@ pub fn renew(run_id: Option<i64>, database: &Database) -> Answer<Option<i64>> {
                              OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => $3)
                      WHERE database_id OPERATOR(pg_catalog.=) $1 AND run_id OPERATOR(pg_catalog.=) $2
                          AND lease_until IS NOT NULL
-                     RETURNING run_id, database_id, agent_id, agent_version, host, started_at),
+                     RETURNING run_id, database_id, agent_id, agent_version, host, started_at, directions,
+                         unwritten),
                  marked AS (
                      INSERT INTO plimsoll.run_record
-                         (run_id, database_id, agent_id, agent_version, host, started_at)
-                     SELECT run_id, database_id, agent_id, agent_version, host, started_at FROM renewed
+                         (run_id, database_id, agent_id, agent_version, host, started_at, directions)
+                     SELECT run_id, database_id, agent_id, agent_version, host, started_at, directions FROM renewed
                      ON CONFLICT (run_id) DO NOTHING)
-                 SELECT run_id FROM renewed",
+                 SELECT unwritten FROM renewed",
                 None,
                 &[database.id.into(), run_id.into(), setting::lease_seconds(database).into()],
             )?;
-            Ok(!rows.is_empty())
+            if rows.is_empty() { Ok(None) } else { Ok(Some(rows.first().get_one()?.unwrap_or_default())) }
         })
     })?;
-    if renewed { Ok(Some(run_id)) } else { Err(over(run_id, lock(database)?.as_ref())) }
+    match renewed {
+        Some(unwritten) => Ok(Some(Renewed { run_id, unwritten })),
+        None => Err(over(run_id, lock(database)?.as_ref())),
+    }
+}
+
+/// Remembers which ways a run's tables go, and the tables that it does not write to. Written only where that differs
+/// from the run before: an idle run changes one row once.
+pub fn declare(database: &Database, directions: Vec<String>, unwritten: Vec<i32>) -> Answer<()> {
+    identity::as_extension(|| {
+        Ok(Spi::run_with_args(
+            "UPDATE plimsoll.lease_record l SET directions = $2, unwritten = $3
+             WHERE l.database_id OPERATOR(pg_catalog.=) $1
+                 AND (l.directions, l.unwritten) IS DISTINCT FROM ($2, $3)",
+            &[database.id.into(), directions.into(), unwritten.into()],
+        )?)
+    })
 }
 
 /// Why a run may do nothing any more.

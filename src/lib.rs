@@ -7,6 +7,7 @@
 //! | `token`, `secret` | what is kept of tokens, how secrets are made and written |
 //! | `acts` | the record of administrative acts |
 //! | `run`, `lease`, `replica` | runs, whose turn it is, what a run finds and leaves of each replica |
+//! | `direction`, `side` | which ways are allowed, which local database a replica is kept level with |
 //! | `history`, `rejected`, `hold` | batches, rows that could not be stored, holds and their release |
 //! | `table`, `version`, `manifest` | managed tables, what a replica says of itself, row manifests, downloads |
 //! | `summary` | what ranges of a replica hold: fingerprints, sketches, items, and the rows these stand for |
@@ -25,6 +26,7 @@ mod cascade;
 mod database;
 mod datum;
 mod delete;
+mod direction;
 mod error;
 mod guard;
 mod history;
@@ -39,6 +41,7 @@ mod replica;
 mod run;
 mod secret;
 mod setting;
+mod side;
 mod summary;
 mod table;
 mod token;

@@ -11,7 +11,7 @@ use crate::access;
 use crate::acts::Act;
 use crate::argument::{Entry, entries, json, required};
 use crate::error::{Answer, OrRaise, Problem, state};
-use crate::{identity, lease, run, table};
+use crate::{direction, identity, lease, run, table};
 
 /// Rejections that one call may carry.
 const REJECTION_LIMIT: usize = 10_000;
@@ -68,16 +68,16 @@ fn reject_rows(run_id: Option<i64>, relation: Option<&str>, rejections: Option<A
 fn reject(run_id: Option<i64>, relation: Option<&str>, rejections: Option<AnyElement>) -> Answer<i64> {
     let run_id = required(run_id, "run_id")?;
     let database = run::authorise(run_id)?;
-    let (table_id, _) = table::registered_id(required(relation, "relation")?)?;
+    let table = table::registered(required(relation, "relation")?)?;
     let rejections = json(required(rejections, "rejections")?, "rejections")?;
     let mut rows = BTreeMap::new();
     for (ordinal, value) in entries(&rejections, "rejections", REJECTION_LIMIT)?.iter().enumerate() {
         let rejection = read(ordinal, value)?;
         rows.insert(rejection.key_id.clone(), rejection);
     }
-    lease::renew(Some(run_id), &database)?;
+    direction::renew_to_write(Some(run_id), &database, &table, None)?;
     let remembered = rows.len();
-    let new = write(database.id, table_id, run_id, rows.into_values().collect())?;
+    let new = write(database.id, table.table_id, run_id, rows.into_values().collect())?;
     run::add_counts(run_id, 0, 0, 0, new)?;
     Ok(i64::try_from(remembered).unwrap_or(i64::MAX))
 }

@@ -7,15 +7,18 @@
 //! ```
 //! A run that records nothing leaves no record: it changes the lease's row only.
 
+use pgrx::datum::datetime_support::clock_timestamp;
 use pgrx::datum::{AnyElement, TimestampWithTimeZone};
 use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
 
 use crate::access::{self, Database};
 use crate::argument::{json, name, required};
+use crate::direction::Declared;
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::lease::{self, Agent};
-use crate::{history, identity, replica, upload};
+use crate::table::{ManagedTable, Registered};
+use crate::{direction, history, identity, replica, upload};
 
 /// The version of the calls of a run and their order that this server speaks.
 const PROTOCOL: i32 = 1;
@@ -26,12 +29,15 @@ const NAME_LIMIT: usize = 200;
 /// Characters that are kept of an error.
 const ERROR_LIMIT: usize = 2000;
 
-/// Makes sure that a run under way may go on, and renews its lease: see [`lease::renew`].
-pub fn renew(run_id: Option<i64>, database: &Database) -> Answer<Option<i64>> {
-    lease::renew(run_id, database)
+/// Makes sure that a run under way may write to a replica, and renews its lease: see [`direction::renew_to_write`].
+pub fn renew_to_write(run_id: Option<i64>, database: &Database, table: &ManagedTable) -> Answer<Option<i64>> {
+    let registered =
+        Registered { table_id: table.table_id, name: table.name.clone(), allowed: table.allowed };
+    direction::renew_to_write(run_id, database, &registered, None)
 }
 
 #[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)]
 fn begin_run(
     database_id: Option<Uuid>,
     agent_id: Option<&str>,
@@ -39,9 +45,17 @@ fn begin_run(
     protocol: Option<i32>,
     host: Option<&str>,
     local_versions: Option<AnyElement>,
+    directions: Option<AnyElement>,
+    side_id: Option<Uuid>,
+    dry_run: Option<bool>,
 ) -> TableIterator<
     'static,
-    (name!(run_id, i64), name!(lease_until, TimestampWithTimeZone), name!(tables, JsonB)),
+    (
+        name!(run_id, i64),
+        name!(lease_until, TimestampWithTimeZone),
+        name!(tables, JsonB),
+        name!(server_time, TimestampWithTimeZone),
+    ),
 > {
     let begin = || {
         let database = access::authorise(required(database_id, "database_id")?)?;
@@ -55,10 +69,16 @@ fn begin_run(
             Some(versions) => replica::local_versions(&json(versions, "local_versions")?)?,
             None => Default::default(),
         };
+        let directions = match directions {
+            Some(directions) => direction::read(&json(directions, "directions")?)?,
+            None => Default::default(),
+        };
+        let dry_run = required(dry_run, "dry_run")?;
         let (run_id, until) = lease::take(&database, &agent)?;
         upload::forget_batches(database.id)?;
-        let tables = replica::at_begin(&database, &local_versions)?;
-        Ok((run_id, until, JsonB(tables)))
+        let declared = Declared { agent: &agent, directions, side_id, dry_run };
+        let tables = replica::at_begin(&database, &local_versions, &declared)?;
+        Ok((run_id, until, JsonB(tables), clock_timestamp()))
     };
     TableIterator::once(begin().or_raise())
 }
@@ -136,8 +156,9 @@ fn end(
         return Err(lease::over(run_id, lease::lock(&database)?.as_ref()));
     };
     let confirmed = replica::at_end(&database, &lease, &news, outcome == "finished")?;
-    if outcome == "failed" || error.is_some() {
-        // A run that did nothing but fail is worth a record.
+    let moved = replica::Moved::of_all(&news);
+    if outcome == "failed" || error.is_some() || moved.is_some() {
+        // A run that did nothing but fail is worth a record, and one that changed the local side alone.
         lease::renew(Some(run_id), &database)?;
     }
     let error = error.map(shortened);
@@ -145,7 +166,8 @@ fn end(
         Spi::run_with_args(
             "WITH ended AS (
                  UPDATE plimsoll.run_record
-                 SET ended_at = pg_catalog.clock_timestamp(), outcome = $3, error = $4
+                 SET ended_at = pg_catalog.clock_timestamp(), outcome = $3, error = $4, received = $6,
+                     deleted_local = $7, conflicts = $8, undecided = $9
                  WHERE run_id OPERATOR(pg_catalog.=) $2 RETURNING run_id)
              UPDATE plimsoll.lease_record
              SET lease_until = NULL, last_seen_at = pg_catalog.clock_timestamp(),
@@ -154,7 +176,17 @@ fn end(
                  idle_runs = idle_runs OPERATOR(pg_catalog.+)
                      CASE WHEN EXISTS (SELECT FROM ended) THEN 0 ELSE 1 END
              WHERE database_id OPERATOR(pg_catalog.=) $1",
-            &[database.id.into(), run_id.into(), outcome.into(), error.into(), confirmed.into()],
+            &[
+                database.id.into(),
+                run_id.into(),
+                outcome.into(),
+                error.into(),
+                confirmed.into(),
+                moved.received.into(),
+                moved.deleted_local.into(),
+                moved.conflicts.into(),
+                moved.undecided.into(),
+            ],
         )?;
         Ok(())
     })?;

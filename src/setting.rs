@@ -18,12 +18,13 @@ enum Kind {
 }
 
 /// Name and kind of each option. What they mean is said where they are used, and in the docs.
-const OPTIONS: [(&str, Kind); 10] = [
+const OPTIONS: [(&str, Kind); 11] = [
     ("guard_fraction", Kind::Share),
     ("lease_seconds", Kind::Whole(5, 3600)),
     ("history_days", Kind::Whole(1, 3650)),
     ("fall_free_rows", Kind::Whole(0, i64::MAX)),
     ("allow_agent_release", Kind::Flag),
+    ("allow_take_over", Kind::Flag),
     ("max_upload_bytes", Kind::Whole(1 << 16, 1 << 28)),
     ("max_upload_rows", Kind::Whole(1_000, MAX_BATCH_ROWS as i64)),
     ("max_answer_rows", Kind::Whole(1_000, 1_000_000_000)),
@@ -130,6 +131,11 @@ pub fn row_limit(database: &Database, row_limit: i32) -> Answer<usize> {
 /// Whether the database's agents may release holds themselves.
 pub fn allow_agent_release(database: &Database) -> bool {
     database.settings.get("allow_agent_release").and_then(Value::as_bool).unwrap_or(false)
+}
+
+/// Whether the database's agents may put another local database in the place of the one that is known.
+pub fn allow_take_over(database: &Database) -> bool {
+    database.settings.get("allow_take_over").and_then(Value::as_bool).unwrap_or(false)
 }
 
 /// The settings with one option set, or with `None` back at its default.

@@ -5,6 +5,7 @@
 //! | [`value`] | column types, and values as Postgres would store them |
 //! | [`schema`] | the columns of a managed table, with their stable numbers |
 //! | [`row`] | row encoding version 1: encode, decode, digest form, batches |
+//! | [`direction`] | which side of a table is right, and which ways are allowed |
 //! | [`digest`] | row digests, keyed per database |
 //! | [`fingerprint`] | count and sum of row digests |
 //! | [`dyadic`], [`leaves`] | ranges of the position axis whose boundaries nest; made out of rows |
@@ -22,6 +23,7 @@
 pub mod batch;
 pub mod blocks;
 pub mod digest;
+pub mod direction;
 pub mod dyadic;
 mod error;
 pub mod fingerprint;

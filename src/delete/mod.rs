@@ -154,7 +154,7 @@ fn begin(
     run_id: Option<i64>,
 ) -> Answer<(Database, ManagedTable, Option<i64>)> {
     let (database, table) = table::open(database_id, relation)?;
-    let run_id = run::renew(run_id, &database)?;
+    let run_id = run::renew_to_write(run_id, &database, &table)?;
     Ok((database, table, run_id))
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use pgrx::pg_sys::Oid;
 use pgrx::spi::{Spi, SpiHeapTupleData};
 use pgrx::{JsonB, Uuid};
+use plimsoll_core::direction::Allowed;
 use plimsoll_core::schema::Column;
 
 use super::labels::Labels;
@@ -36,6 +37,8 @@ pub struct Registration {
     pub superuser_allowed: bool,
     pub keep_manifest: bool,
     pub only_database: Option<Uuid>,
+    /// Which ways agents may keep replicas level.
+    pub allowed: Allowed,
 }
 
 impl Registration {
@@ -61,7 +64,7 @@ impl Registration {
 const COLUMNS: &str = "t.table_id, t.schema_name::pg_catalog.text, t.table_name::pg_catalog.text, t.relation_oid,
     t.owner_name::pg_catalog.text, t.tenant_columns::pg_catalog.text[], t.key_columns::pg_catalog.text[],
     t.version_column::pg_catalog.text, t.modified_column::pg_catalog.text, t.server_columns::pg_catalog.text[], t.superuser_allowed,
-    t.keep_manifest, t.database_id, t.placed_by::pg_catalog.text[], t.placed_by_labels";
+    t.keep_manifest, t.database_id, t.placed_by::pg_catalog.text[], t.placed_by_labels, t.directions";
 
 fn registration(row: &SpiHeapTupleData<'_>) -> Answer<Registration> {
     Ok(Registration {
@@ -80,7 +83,13 @@ fn registration(row: &SpiHeapTupleData<'_>) -> Answer<Registration> {
         only_database: row.get(13)?,
         placed_by: row.get(14)?.unwrap_or_default(),
         labels: Labels::read(row.get::<JsonB>(15)?),
+        allowed: allowed(&row.get::<Vec<String>>(16)?.unwrap_or_default()),
     })
+}
+
+/// The ways that are allowed; none where a word is of a later release.
+fn allowed(words: &[String]) -> Allowed {
+    Allowed::of_words(words.iter().map(String::as_str)).unwrap_or_default()
 }
 
 /// All registrations in force, by name.
@@ -260,6 +269,7 @@ pub fn load(registration: &Registration) -> Answer<ManagedTable> {
         tenant,
         keep_manifest: registration.keep_manifest,
         only_database: registration.only_database,
+        allowed: registration.allowed,
     })
 }
 

@@ -7,6 +7,7 @@ use pgrx::datum::AnyElement;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 use pgrx::spi::Spi;
+use plimsoll_core::direction::Allowed;
 use serde_json::json;
 
 use super::catalog::{self, Registration};
@@ -45,6 +46,8 @@ struct Wish {
     keep_manifest: bool,
     column_numbers: Vec<(String, i32)>,
     only_database: Option<Uuid>,
+    /// `None`: as it was, or all.
+    directions: Option<Allowed>,
 }
 
 #[pg_extern(sql = false)]
@@ -61,6 +64,7 @@ fn manage_table(
     keep_manifest: Option<bool>,
     column_numbers: Option<AnyElement>,
     database_id: Option<Uuid>,
+    directions: Option<pgrx::Array<'_, &str>>,
 ) {
     let answer = || {
         let user = access::authorise_admin()?;
@@ -75,6 +79,7 @@ fn manage_table(
             keep_manifest: required(keep_manifest, "keep_manifest")?,
             column_numbers: column_numbers.map_or(Ok(Vec::new()), read_column_numbers)?,
             only_database: database_id,
+            directions: directions.as_ref().map(read_directions).transpose()?,
         };
         manage(user, required(relation, "relation")?, wish)
     };
@@ -97,6 +102,25 @@ fn read_column_numbers(value: AnyElement) -> Answer<Vec<(String, i32)>> {
         Ok((name.clone(), number.ok_or_else(wrong)?))
     };
     members.iter().map(member).collect()
+}
+
+/// Reads words for the ways that are to be allowed.
+pub fn read_directions(words: &pgrx::Array<'_, &str>) -> Answer<Allowed> {
+    let wrong = |message: String| {
+        let known = Allowed::WORDS.join(", ");
+        Problem::new(state::BAD_ARGUMENT, message).hint(format!("The directions are {known}."))
+    };
+    let words: Option<Vec<&str>> = words.iter().collect();
+    let words = words.ok_or_else(|| wrong("a direction is NULL".to_owned()))?;
+    Allowed::of_words(words).map_err(|unknown| {
+        let shown: String = unknown.chars().take(60).collect();
+        wrong(format!("there is no direction \"{shown}\""))
+    })
+}
+
+/// Words as arguments of statements have them.
+pub fn words_of(allowed: Allowed) -> Vec<String> {
+    allowed.words().into_iter().map(str::to_owned).collect()
 }
 
 /// The relation with this oid, locked so that it stays what it is until the transaction ends.
@@ -291,6 +315,7 @@ fn checked(relation: &Held, oid: Oid, wish: &Wish) -> Answer<Registration> {
         superuser_allowed: wish.superuser_allowed,
         keep_manifest: wish.keep_manifest,
         only_database: wish.only_database,
+        allowed: wish.directions.unwrap_or(Allowed::ALL),
         placed_by,
         labels: Labels::default(),
     };
@@ -312,7 +337,8 @@ fn manage(user: Oid, oid: Oid, wish: Wish) -> Answer<()> {
         if let Some(database_id) = wish.only_database {
             access::check_registered(database_id)?;
         }
-        let table_id = register::register(&registration, &wish.version_scope, &identity::role_name(user))?;
+        let (directions, user) = (wish.directions.map(words_of), identity::role_name(user));
+        let table_id = register::register(&registration, &wish.version_scope, directions, &user)?;
         // The wish names columns as they are called now.
         let attributes = relation.attributes();
         numbers::rename(table_id, &numbers::of(table_id, oid, &attributes)?, &attributes)?;
@@ -344,6 +370,7 @@ fn manage(user: Oid, oid: Oid, wish: Wish) -> Answer<()> {
             "server_columns": registration.server_columns,
             "superuser_allowed": registration.superuser_allowed,
             "keep_manifest": wish.keep_manifest,
+            "directions": registration.allowed.words(),
         }))
         .record()
 }

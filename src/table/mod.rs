@@ -5,6 +5,7 @@
 //! is gone.
 
 mod catalog;
+mod directions;
 mod labels;
 mod manage;
 mod numbers;
@@ -18,12 +19,14 @@ mod unmanage;
 pub use crate::datum::{qualified, quoted};
 use catalog::Registration;
 pub use catalog::registrations;
+pub use directions::check_fits_two_way;
 pub use position::Positions;
 pub use sql::Placeholders;
 pub use unmanage::managed_by;
 
 use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
+use plimsoll_core::direction::Allowed;
 use plimsoll_core::schema::{Column, Roles, TableSchema};
 
 use crate::access::{Database, authorise};
@@ -76,6 +79,8 @@ pub struct ManagedTable {
     pub keep_manifest: bool,
     /// The database that all rows belong to, where no column says so.
     pub only_database: Option<Uuid>,
+    /// Which ways agents may keep replicas level.
+    pub allowed: Allowed,
 }
 
 impl ManagedTable {
@@ -145,8 +150,24 @@ pub fn open(database_id: Option<Uuid>, relation: Option<&str>) -> Answer<(Databa
 
 /// The registered number and name of a table, whether or not it is still as it was registered.
 pub fn registered_id(relation: &str) -> Answer<(i32, String)> {
+    registered(relation).map(|registered| (registered.table_id, registered.name))
+}
+
+/// What is registered of a table.
+pub struct Registered {
+    /// Its number.
+    pub table_id: i32,
+    /// Schema and table as a person writes them.
+    pub name: String,
+    /// Which ways agents may keep replicas level.
+    pub allowed: Allowed,
+}
+
+/// What is registered of a table, whether or not it is still so.
+pub fn registered(relation: &str) -> Answer<Registered> {
     let registration = identity::as_extension(|| catalog::registration_by_name(relation))?;
-    Ok((registration.table_id, registration.name()))
+    let name = registration.name();
+    Ok(Registered { table_id: registration.table_id, name, allowed: registration.allowed })
 }
 
 /// All tables that are managed now and can hold rows of the database. One that is not as it was registered is

@@ -11,7 +11,13 @@ use crate::error::{Answer, Problem, state};
 use crate::identity;
 
 /// Writes the registration: a new one, one that was there under this name, or one whose table was renamed.
-pub fn register(registration: &Registration, version_scope: &str, user: &str) -> Answer<i32> {
+/// `directions`: the words for the ways that are allowed; where not given, those that were, else all.
+pub fn register(
+    registration: &Registration,
+    version_scope: &str,
+    directions: Option<Vec<String>>,
+    user: &str,
+) -> Answer<i32> {
     let table_id = Spi::get_one_with_args::<i32>(
         "WITH known AS (
              SELECT t.table_id FROM plimsoll.table_record t
@@ -34,16 +40,17 @@ pub fn register(registration: &Registration, version_scope: &str, user: &str) ->
                  modified_column = $8::pg_catalog.name, version_scope = $9,
                  server_columns = $10::pg_catalog.name[], superuser_allowed = $12, database_id = $13,
                  placed_by = $14::pg_catalog.name[], placed_by_labels = '{}', unmanaged_at = NULL,
+                 directions = COALESCE($15, t.directions),
                  managed_at = pg_catalog.now(), managed_by = $11::pg_catalog.name
              FROM known k WHERE t.table_id OPERATOR(pg_catalog.=) k.table_id RETURNING t.table_id),
          added AS (
              INSERT INTO plimsoll.table_record (schema_name, table_name, relation_oid, owner_name, tenant_columns,
                  key_columns, version_column, modified_column, version_scope, server_columns, managed_by,
-                 superuser_allowed, database_id, placed_by)
+                 superuser_allowed, database_id, placed_by, directions)
              SELECT $1::pg_catalog.name, $2::pg_catalog.name, $3, $4::pg_catalog.name, $5::pg_catalog.name[],
                     $6::pg_catalog.name[], $7::pg_catalog.name, $8::pg_catalog.name, $9,
                     $10::pg_catalog.name[], $11::pg_catalog.name, $12, $13,
-                    $14::pg_catalog.name[]
+                    $14::pg_catalog.name[], COALESCE($15, ARRAY['push', 'pull', 'snapshot', 'two-way'])
              WHERE NOT EXISTS (SELECT FROM known) RETURNING table_id)
          SELECT table_id FROM changed UNION ALL SELECT table_id FROM added",
         &[
@@ -61,9 +68,18 @@ pub fn register(registration: &Registration, version_scope: &str, user: &str) ->
             registration.superuser_allowed.into(),
             registration.only_database.into(),
             registration.placed_by.clone().into(),
+            directions.into(),
         ],
     )?;
     table_id.ok_or_else(|| Problem::new(state::INTERNAL, "the registration was not written"))
+}
+
+/// Writes which ways are allowed for a managed table.
+pub fn write_directions(table_id: i32, words: Vec<String>) -> Answer<()> {
+    Ok(Spi::run_with_args(
+        "UPDATE plimsoll.table_record t SET directions = $2 WHERE t.table_id OPERATOR(pg_catalog.=) $1",
+        &[table_id.into(), words.into()],
+    )?)
 }
 
 /// Writes the names that a registration's columns have now.

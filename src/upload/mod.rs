@@ -160,7 +160,7 @@ fn upload(
         sender::check_stamp(&table, schema_stamp)?;
         let absent: Vec<i32> = absent_columns.iter().flat_map(|numbers| numbers.iter().flatten()).collect();
         let absent = sender::absent_places(&table, &absent)?;
-        let run_id = run::renew(run_id, &database)?;
+        let run_id = run::renew_to_write(run_id, &database, &table)?;
         // With a key, rows that are sent again are found unchanged.
         let numbered = batch_number.filter(|_| table.schema.is_keyless());
         let batch =
@@ -189,7 +189,7 @@ fn upload_json(
         let (database, mut table) = table::open(database_id, relation)?;
         let encoded = json::encode_rows(&database, required(rows, "rows")?, &mut table)?;
         let rows = encoded.iter().map(|row| Ok(row.as_slice()));
-        let run_id = run::renew(run_id, &database)?;
+        let run_id = run::renew_to_write(run_id, &database, &table)?;
         take(&database, &mut table, rows, run_id, &[])?.done().answer(answers)
     };
     call.answer(answer).or_raise();

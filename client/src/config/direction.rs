@@ -1,10 +1,9 @@
 //! Which side of a table is right: the direction, and the settings that belong to each.
 
-use std::fmt;
-
+pub use plimsoll_core::direction::Direction;
 use plimsoll_core::store::{Failure, Outcome};
 use plimsoll_core::two_way::Policy;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::TableConfig;
 use crate::failure::{Advise, run as unusable};
@@ -46,75 +45,6 @@ pub enum SnapshotFrom {
 pub enum Merge {
     /// One row out of both, where they changed in different columns.
     Columns,
-}
-
-/// Which side of a table is right, and how the other is made level with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Direction {
-    /// The local side is right; what differs is sent.
-    #[default]
-    Push,
-    /// The remote side is right; what differs is fetched.
-    Pull,
-    /// The local side is right; the remote one is overwritten as a whole.
-    SnapshotPush,
-    /// The remote side is right; the local one is overwritten as a whole.
-    SnapshotPull,
-    /// Both may change.
-    TwoWay,
-}
-
-impl Direction {
-    /// All of them, in the order in which a run deals with them: what comes from the server first, so that what is sent
-    /// knows of it.
-    pub const IN_ORDER: [Direction; 5] = [
-        Direction::Pull,
-        Direction::SnapshotPull,
-        Direction::TwoWay,
-        Direction::Push,
-        Direction::SnapshotPush,
-    ];
-
-    /// The name on the server, in JSON and in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Direction::Push => "push",
-            Direction::Pull => "pull",
-            Direction::SnapshotPush => "snapshot",
-            Direction::SnapshotPull => "snapshot-from-remote",
-            Direction::TwoWay => "two-way",
-        }
-    }
-
-    /// The name by which administrators allow it, and the file asks for it.
-    pub fn setting(self) -> &'static str {
-        match self {
-            Direction::SnapshotPull => "snapshot",
-            direction => direction.name(),
-        }
-    }
-
-    /// Whether a run may change the local database's own rows.
-    pub fn writes_local(self) -> bool {
-        matches!(self, Direction::Pull | Direction::SnapshotPull | Direction::TwoWay)
-    }
-
-    /// Whether a run may change the replica's rows.
-    pub fn writes_remote(self) -> bool {
-        matches!(self, Direction::Push | Direction::SnapshotPush | Direction::TwoWay)
-    }
-}
-
-impl fmt::Display for Direction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl Serialize for Direction {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
-    }
 }
 
 impl TableConfig {

@@ -1,33 +1,25 @@
 //! What a run finds and leaves of each replica: versions and holds when it begins, news when it ends.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod news;
 
-use pgrx::JsonB;
+pub use news::{Moved, at_end, news};
+
+use std::collections::BTreeMap;
+
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::spi::Spi;
+use pgrx::{JsonB, Uuid};
+use plimsoll_core::direction::Direction;
 use serde_json::{Value, json};
 
 use crate::access::Database;
-use crate::argument::{Entry, entries};
 use crate::datum::with_latest_snapshot;
+use crate::direction::Declared;
 use crate::error::{Answer, Problem, state};
-use crate::lease::Lease;
 use crate::manifest::hex;
 use crate::table::ManagedTable;
 use crate::version::TableVersion;
-use crate::{hold, identity, kept, run, table, version};
-
-/// Managed tables that one call may speak of.
-const TABLE_LIMIT: usize = 100_000;
-
-/// Microseconds from the Unix epoch to 2000-01-01 UTC, Postgres' own.
-const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
-
-/// A proof that moved on by less is not written while nothing else changed: an idle run changes no replica.
-const PROOF_STEP: i64 = 15 * 60 * 1_000_000;
-
-/// The words for a replica's status that an agent may report.
-const STATUSES: [&str; 5] = ["level", "counts_agree", "level_except", "different", "unknown"];
+use crate::{direction, hold, identity, kept, table, version};
 
 /// The highest position on the local side by table name; `None` where the local table is empty.
 pub type LocalVersions = BTreeMap<String, Option<i64>>;
@@ -49,6 +41,12 @@ pub struct Remembered {
     proved_at: Option<i64>,
     local_rows: Option<i64>,
     error: Option<String>,
+    /// The name of the direction that an agent declared last.
+    direction: Option<String>,
+    /// The local database that it is kept level with, where that is written to.
+    pub side_id: Option<Uuid>,
+    undecided: i64,
+    held_local: i64,
 }
 
 impl Remembered {
@@ -81,7 +79,7 @@ pub fn local_versions(value: &Value) -> Answer<LocalVersions> {
 }
 
 /// What the server has of all managed tables, as `begin_run` answers it. Writes only what changed.
-pub fn at_begin(database: &Database, local: &LocalVersions) -> Answer<Value> {
+pub fn at_begin(database: &Database, local: &LocalVersions, declared: &Declared) -> Answer<Value> {
     let mut tables = table::all(database)?;
     let ranks = table::ranks(&tables)?;
     let mut known = remembered(database)?;
@@ -98,8 +96,10 @@ pub fn at_begin(database: &Database, local: &LocalVersions) -> Answer<Value> {
         }
         replicas.push(Replica { table, version, remembered: remembered.unwrap_or_default() });
     }
+    let refusals = direction::judge(database, declared, &mut replicas)?;
     hold::check_fall(database, &mut replicas, local)?;
-    let answers = replicas.iter().zip(ranks).zip(&manifests).map(|((replica, rank), (_, manifest))| {
+    let said = replicas.iter().zip(ranks).zip(&manifests).zip(&refusals);
+    let answers = said.map(|(((replica, rank), (_, manifest)), refusal)| {
         json!({
             "relation": replica.table.name,
             "row_count": replica.version.row_count,
@@ -110,6 +110,8 @@ pub fn at_begin(database: &Database, local: &LocalVersions) -> Answer<Value> {
             "rejected": replica.remembered.rejected,
             "hold": replica.remembered.hold,
             "rank": rank,
+            "directions": replica.table.allowed.words(),
+            "refused": refusal.as_ref().map(Problem::json),
         })
     });
     Ok(Value::Array(answers.collect()))
@@ -158,7 +160,7 @@ fn remembered(database: &Database) -> Answer<BTreeMap<i32, Remembered>> {
                         (SELECT pg_catalog.count(*) FROM plimsoll.rejected_record j
                          WHERE j.database_id OPERATOR(pg_catalog.=) r.database_id
                              AND j.table_id OPERATOR(pg_catalog.=) r.table_id),
-                        r.status, r.proved_at, r.local_rows, r.error
+                        r.status, r.proved_at, r.local_rows, r.error, r.direction, r.side_id, r.undecided, r.held_local
                  FROM plimsoll.replica_record r WHERE r.database_id OPERATOR(pg_catalog.=) $1",
                 None,
                 &[database.id.into()],
@@ -177,6 +179,10 @@ fn remembered(database: &Database) -> Answer<BTreeMap<i32, Remembered>> {
                     proved_at: row.get::<TimestampWithTimeZone>(10)?.map(i64::from),
                     local_rows: row.get(11)?,
                     error: row.get(12)?,
+                    direction: row.get(13)?,
+                    side_id: row.get(14)?,
+                    undecided: row.get(15)?.unwrap_or(0),
+                    held_local: row.get(16)?.unwrap_or(0),
                 };
                 known.insert(row.get::<i32>(1)?.unwrap_or_default(), remembered);
             }
@@ -212,6 +218,38 @@ fn time(micros: i64) -> Answer<TimestampWithTimeZone> {
 }
 
 impl Replica<'_> {
+    /// Remembers which way the replica goes. Where it went another way, what was found then holds no more: the proof, the
+    /// local maximum, rows that could not be stored.
+    pub fn turn(&mut self, database: &Database, direction: Direction) -> Answer<()> {
+        let known = self.remembered.direction.replace(direction.name().to_owned());
+        if known.as_deref() == Some(direction.name()) {
+            return Ok(());
+        }
+        let changed = known.is_some_and(|known| known != direction.name());
+        if changed {
+            let Remembered { reported_max, rejected, proved_at, status, undecided, held_local, .. } =
+                &mut self.remembered;
+            (*reported_max, *rejected, *proved_at, *undecided, *held_local) = (None, 0, None, 0, 0);
+            *status = "unknown".to_owned();
+        }
+        identity::as_extension(|| {
+            Ok(Spi::run_with_args(
+                "WITH cleared AS (
+                     DELETE FROM plimsoll.rejected_record j
+                     WHERE $4 AND j.database_id OPERATOR(pg_catalog.=) $1 AND j.table_id OPERATOR(pg_catalog.=) $2)
+                 UPDATE plimsoll.replica_record r
+                 SET direction = $3, reported_max = CASE WHEN $4 THEN NULL ELSE r.reported_max END,
+                     status = CASE WHEN $4 THEN 'unknown' ELSE r.status END,
+                     proved_at = CASE WHEN $4 THEN NULL ELSE r.proved_at END,
+                     undecided = CASE WHEN $4 THEN 0 ELSE r.undecided END,
+                     held_local = CASE WHEN $4 THEN 0 ELSE r.held_local END,
+                     held_local_since = CASE WHEN $4 THEN NULL ELSE r.held_local_since END
+                 WHERE r.database_id OPERATOR(pg_catalog.=) $1 AND r.table_id OPERATOR(pg_catalog.=) $2",
+                &[database.id.into(), self.table.table_id.into(), direction.name().into(), changed.into()],
+            )?)
+        })
+    }
+
     /// Remembers what the agent reported of its local table.
     pub fn write_reported(&self, database: &Database, reported: i64) -> Answer<()> {
         identity::as_extension(|| {
@@ -243,144 +281,4 @@ impl Replica<'_> {
         self.remembered.hold = hold.map(|hold| hold.0);
         Ok(())
     }
-}
-
-/// What an agent reports of one table when its run ends.
-pub struct News {
-    relation: String,
-    status: String,
-    /// Microseconds since 2000-01-01 UTC.
-    proved_at: Option<i64>,
-    local_rows: Option<i64>,
-    error: Option<String>,
-    /// The run inserted, updated or deleted rows.
-    changed: bool,
-}
-
-/// Reads the argument of `end_run`.
-pub fn news(value: &Value) -> Answer<Vec<News>> {
-    let read = |(ordinal, value)| {
-        let entry = Entry::new("tables", ordinal, value);
-        let status = entry.text("status")?;
-        if !STATUSES.contains(&status) {
-            let message = format!("is \"{status}\"; it must be one of {}", STATUSES.join(", "));
-            return Err(entry.wrong("status", &message));
-        }
-        let proved_at = entry.integer_or_null("proved_at")?.map(|micros| {
-            let since = micros.checked_sub(POSTGRES_EPOCH).filter(|since| time(*since).is_ok());
-            since.ok_or_else(|| entry.wrong("proved_at", "must be microseconds since 1970-01-01 UTC"))
-        });
-        let mut changed = false;
-        for member in ["inserted", "updated", "deleted"] {
-            changed |= entry.count(member)? > 0;
-        }
-        for member in ["rejected", "waiting", "held", "compared"] {
-            entry.count(member)?;
-        }
-        let local_rows = entry.member("local_rows").map(|_| entry.count("local_rows")).transpose()?;
-        Ok(News {
-            relation: entry.text("relation")?.to_owned(),
-            status: status.to_owned(),
-            proved_at: proved_at.transpose()?,
-            local_rows,
-            error: entry.text_or_null("error")?.map(run::shortened),
-            changed,
-        })
-    };
-    entries(value, "tables", TABLE_LIMIT)?.iter().enumerate().map(read).collect()
-}
-
-/// Writes the news of the tables that are still managed. Answers whether the run confirmed all replicas
-/// that are known to be level: then what it found as it was before is not written again.
-pub fn at_end(database: &Database, lease: &Lease, news: &[News], finished: bool) -> Answer<bool> {
-    if news.is_empty() {
-        return Ok(false);
-    }
-    let (tables, known) = (managed_ids()?, remembered(database)?);
-    let told: BTreeMap<i32, &News> =
-        news.iter().filter_map(|news| Some((*tables.get(&news.relation)?, news))).collect();
-    let managed: BTreeSet<i32> = tables.values().copied().collect();
-    let mut level = known.iter().filter(|(id, known)| managed.contains(id) && is_level(&known.status));
-    let confirmed = finished && level.all(|(table_id, _)| told.contains_key(table_id));
-    for (table_id, news) in told {
-        // A table that changed since the run began is reported by the next one.
-        if news.changed
-            && let Ok(table) = table::resolve(&news.relation)
-        {
-            write_version(database, table_id, &version::of(database, &table)?)?;
-        }
-        if !confirmed || known.get(&table_id).is_none_or(|known| news.differs_from(known)) {
-            write_news(database, lease, table_id, news)?;
-        }
-    }
-    Ok(confirmed)
-}
-
-/// Whether all that can be stored was found equal.
-fn is_level(status: &str) -> bool {
-    ["level", "counts_agree", "level_except"].contains(&status)
-}
-
-/// The numbers of the managed tables by name.
-fn managed_ids() -> Answer<BTreeMap<String, i32>> {
-    identity::as_extension(|| {
-        Spi::connect(|client| {
-            let rows = client.select(
-                "SELECT t.table_id, pg_catalog.format('%I.%I', t.schema_name, t.table_name)
-                 FROM plimsoll.table_record t WHERE t.unmanaged_at IS NULL",
-                None,
-                &[],
-            )?;
-            let mut tables = BTreeMap::new();
-            for row in rows {
-                tables.insert(row.get(2)?.unwrap_or_default(), row.get(1)?.unwrap_or_default());
-            }
-            Ok(tables)
-        })
-    })
-}
-
-impl News {
-    fn differs_from(&self, known: &Remembered) -> bool {
-        let proved = match (self.proved_at, known.proved_at) {
-            (Some(now), Some(before)) => now.abs_diff(before) >= PROOF_STEP.unsigned_abs(),
-            (now, before) => now.is_some() && before.is_none(),
-        };
-        self.changed
-            || proved
-            || self.status != known.status
-            || self.error != known.error
-            || self.local_rows.is_some_and(|rows| known.local_rows != Some(rows))
-    }
-}
-
-/// A replica was level when the run began, at the least; a proof cannot lie in the future, whatever the
-/// agent's clock says.
-fn write_news(database: &Database, lease: &Lease, table_id: i32, news: &News) -> Answer<()> {
-    let level_at = if is_level(&news.status) { lease.started_at } else { None };
-    let proved_at = news.proved_at.map(time).transpose()?;
-    identity::as_extension(|| {
-        Spi::run_with_args(
-            "INSERT INTO plimsoll.replica_record AS r
-                 (database_id, table_id, status, proved_at, level_at, local_rows, error, run_id)
-             VALUES ($1, $2, $3, LEAST($4, pg_catalog.clock_timestamp()), $5, $6, $7, $8)
-             ON CONFLICT (database_id, table_id) DO UPDATE SET status = EXCLUDED.status,
-                 proved_at = COALESCE(EXCLUDED.proved_at, r.proved_at),
-                 level_at = COALESCE(EXCLUDED.level_at, r.level_at),
-                 replacing_rows = CASE WHEN EXCLUDED.level_at IS NULL THEN r.replacing_rows ELSE 0 END,
-                 local_rows = COALESCE(EXCLUDED.local_rows, r.local_rows),
-                 error = EXCLUDED.error, run_id = EXCLUDED.run_id",
-            &[
-                database.id.into(),
-                table_id.into(),
-                news.status.as_str().into(),
-                proved_at.into(),
-                level_at.into(),
-                news.local_rows.into(),
-                news.error.as_deref().into(),
-                lease.run_id.into(),
-            ],
-        )?;
-        Ok(())
-    })
 }
