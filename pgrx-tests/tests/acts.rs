@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use shop::{Shop, begin, refused, rejection};
 use uuid::Uuid;
 
+/// The id of a local database.
+const SIDE: &str = "5d0c6a3e-0b1e-4b1f-8a53-2f6f0d1c9e77";
+
 /// Functions for admins alone that change nothing.
 const READS: &str = "failed_login_count";
 
@@ -40,6 +43,10 @@ fn prepare(shop: &mut Shop, till: &Registered) {
         .get::<_, i64>(0);
     assert!(held > 0, "a hold");
     shop::end(&mut agent, &run, "finished", None).expect("the end");
+    let side = SIDE.parse().expect("an id");
+    let pulled = json!({"shop.invoice": "pull"});
+    let run = shop::begin_towards(&mut agent, till, pulled, Some(side)).expect("a run");
+    shop::end(&mut agent, &run, "finished", None).expect("the end");
 }
 
 #[test]
@@ -58,7 +65,8 @@ fn every_administrative_function_leaves_an_act() {
     let role = &login.role;
     let managed = json!({"tenant_columns": ["client_id", "database_id"], "key_columns": ["id"],
         "version_column": "version", "modified_column": null, "version_scope": "table", "server_columns": [],
-        "placed_by": [], "superuser_allowed": false, "keep_manifest": true});
+        "placed_by": [], "superuser_allowed": false, "keep_manifest": true,
+        "directions": ["push", "pull"]});
     let calls = [
         (
             format!("rotate_token('{text}', '1 hour')"),
@@ -99,6 +107,20 @@ fn every_administrative_function_leaves_an_act() {
             Some("shop.invoice"),
             json!({}),
             json!({"planned": 100}),
+        ),
+        (
+            "set_directions('shop.invoice', '{push,pull}')".to_owned(),
+            None,
+            Some("shop.invoice"),
+            json!({"directions": ["push", "pull"]}),
+            json!({"before": ["push", "pull", "snapshot", "two-way"]}),
+        ),
+        (
+            format!("forget_side('{text}', 'shop.invoice')"),
+            Some(id),
+            Some("shop.invoice"),
+            json!({}),
+            json!({"replicas": 1, "sides": [SIDE]}),
         ),
         (
             "protect_table('shop.invoice')".to_owned(),

@@ -2,18 +2,18 @@
 
 mod shop;
 
-use shop::{Shop, begin, log_in, record, refused};
+use shop::{Shop, begin, end, log_in, record, refused};
 
 /// Functions of the extension by who may call them besides its owner.
 const EVERY_GROUP: &str = "batch_history fingerprint login login_challenge manifest range_fingerprint \
     range_manifest rejected_keys table_schema table_version table_versions version visible_clients visible_databases";
 const ADMINS_AND_AGENTS: &str = "begin_run check_manifest clear_rejected clear_rejected delete_all delete_range \
-    delete_rows delete_rows download end_run fold_manifest packed_items packed_keys packed_manifest \
+    delete_rows delete_rows download end_run fold_manifest forget_side packed_items packed_keys packed_manifest \
     packed_ranges packed_rows packed_sketch packed_summaries rebuild_manifest record_batch reject_rows \
     release_hold sketch upload upload";
 const ADMINS: &str = "adopt_database end_old_tokens failed_login_count forget_database grant_database \
     keep_manifest manage_table protect_table register_database resume_database \
-    revoke_database rotate_token set_option suspend_database unmanage_table unmanage_table unprotect_table";
+    revoke_database rotate_token set_directions set_option suspend_database unmanage_table unmanage_table unprotect_table";
 /// What Postgres calls for an aggregate, with the rights of its owner; triggers, which nobody may make one of their
 /// own of; and what statements of the extension call.
 const NOBODY: &str = "acts_stay fingerprint_add fingerprint_combine fingerprint_sum held_secret kept_rewrite \
@@ -186,6 +186,11 @@ fn a_dump_keeps_every_registration_setting_and_history_row() {
     shop.set_option(&till, "lease_seconds", Some("120"));
     let mut agent = shop.connect(&login);
     let run = begin(&mut agent, &till, "agent").expect("a run");
+    record(&mut agent, &run, "shop.customer").expect("a batch");
+    end(&mut agent, &run, "finished", None).expect("an end");
+    let side = uuid::Uuid::new_v4();
+    let run = shop::begin_towards(&mut agent, &till, serde_json::json!({"shop.invoice": "pull"}), Some(side))
+        .expect("a run that knows its local database");
     record(&mut agent, &run, "shop.customer").expect("a batch");
     agent
         .execute(

@@ -21,7 +21,8 @@ fn begin_run_answers_what_the_server_has_of_every_table() {
         .expect("rejected rows");
     let run = begin(&mut agent, &till, "agent").expect("a run");
     let customer = json!({"relation": "shop.customer", "row_count": 7, "max_version": 7, "max_modified": null,
-        "fingerprint": null, "manifest": "untrusted", "rejected": 2, "hold": null, "rank": 0});
+        "fingerprint": null, "manifest": "untrusted", "rejected": 2, "hold": null, "rank": 0,
+        "directions": ["push", "pull", "snapshot", "two-way"], "refused": null});
     assert_eq!(*run.table("shop.customer"), customer);
     assert_eq!(run.table("shop.invoice")["row_count"], 7);
     assert!(run.table("shop.invoice")["rank"].as_i64() > Some(0), "children stand below their parents");

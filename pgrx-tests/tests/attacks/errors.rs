@@ -102,6 +102,8 @@ fn same_answers(world: &mut World) -> Outcome {
         "begin_run('{id}', 'x', '1', 1)",
         "begin_run('{id}', 'x', '1', 99)",
         "release_hold('{id}', 'shop.customer')",
+        "forget_side('{id}')",
+        "forget_side('{id}', 'shop.customer')",
         "login('{id}')",
         "batch_history('{id}', 'shop.customer')",
         "download('{id}', 'shop.customer', '(,)', -1)",

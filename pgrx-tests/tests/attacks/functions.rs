@@ -11,14 +11,14 @@ const NOT_YOUR_RUN: Expect = Expect::Refused(&["55000", "42501"]);
 const NO_LOGIN: Expect = Expect::Refused(&["28000", "42501"]);
 
 /// Functions by their signature, the arguments, and what must come of the call.
-const CALLS: [(&str, &str, Expect); 65] = [
+const CALLS: [(&str, &str, Expect); 67] = [
     (
         "adopt_database(uuid,text,text,bytea)",
         "'{B}', 'acme', 'mine', decode(repeat('00', 32), 'hex')",
         DENIED,
     ),
     ("batch_history(uuid,text,integer)", "'{B}', 'shop.customer', 5", DENIED),
-    ("begin_run(uuid,text,text,integer,text,jsonb)", "'{B}', 'thief', '1', 1", DENIED),
+    ("begin_run(uuid,text,text,integer,text,jsonb,jsonb,uuid,boolean)", "'{B}', 'thief', '1', 1", DENIED),
     ("check_manifest(uuid,text)", "'{B}', 'shop.customer'", DENIED),
     (
         "clear_rejected(bigint,text,bytea[])",
@@ -50,6 +50,7 @@ const CALLS: [(&str, &str, Expect); 65] = [
     ("fingerprint_sum(bytea)", "''::bytea", DENIED),
     ("fold_manifest(uuid,text)", "'{B}', 'shop.customer'", DENIED),
     ("forget_database(uuid)", "'{B}'", DENIED),
+    ("forget_side(uuid,text)", "'{B}', 'shop.customer'", DENIED),
     ("grant_database(uuid,name)", "'{B}', current_user", DENIED),
     (
         "keep_manifest(regclass,boolean)",
@@ -61,7 +62,7 @@ const CALLS: [(&str, &str, Expect); 65] = [
     ("kept_trigger()", "", DENIED),
     ("login(uuid,bytea)", "'{B}', decode(repeat('00', 32), 'hex')", NO_LOGIN),
     (
-        "manage_table(regclass,name[],name,name,text,name[],name[],boolean,boolean,jsonb,uuid)",
+        "manage_table(regclass,name[],name,name,text,name[],name[],boolean,boolean,jsonb,uuid,text[])",
         "(SELECT oid FROM pg_class WHERE relname = 'customer')::regclass, version_column => 'version'",
         DENIED,
     ),
@@ -81,7 +82,7 @@ const CALLS: [(&str, &str, Expect); 65] = [
     ("range_manifest(uuid,text,int8range,integer)", "'{B}', 'shop.customer', '(,)', 10", DENIED),
     ("rebuild_manifest(uuid,text)", "'{B}', 'shop.customer'", DENIED),
     (
-        "record_batch(bigint,text,text,bigint,bigint,bigint)",
+        "record_batch(bigint,text,text,bigint,bigint,bigint,text)",
         "{run}, 'shop.customer', 'upload', 1, 1, 1",
         NOT_YOUR_RUN,
     ),
@@ -104,6 +105,11 @@ const CALLS: [(&str, &str, Expect); 65] = [
     ),
     ("unprotect_table(regclass)", "(SELECT oid FROM pg_class WHERE relname = 'customer')::regclass", DENIED),
     ("visible_clients()", "", Expect::Refused(&[])),
+    (
+        "set_directions(regclass,text[])",
+        "(SELECT oid FROM pg_class WHERE relname = 'customer')::regclass, '{}'",
+        DENIED,
+    ),
     ("set_option(uuid,text,text)", "'{B}', 'guard_fraction', '1'", DENIED),
     ("sketch(uuid,text,int8multirange,integer,integer)", "'{B}', 'shop.customer', '{(,)}', 0, 10", DENIED),
     ("suspend_database(uuid)", "'{B}'", DENIED),

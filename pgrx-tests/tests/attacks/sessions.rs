@@ -83,6 +83,18 @@ const ATTEMPTS: &[Attempt] = &[
         DENIED,
     ),
     by(
+        Who::Granted,
+        "another local database in the place of one's own",
+        "SELECT plimsoll.forget_side('{A}', 'shop.customer')",
+        DENIED,
+    ),
+    by(
+        Who::Granted,
+        "a direction that was not allowed",
+        "SELECT plimsoll.set_directions('shop.customer'::text::regclass, '{push,two-way}')",
+        DENIED,
+    ),
+    by(
         Who::Shared,
         "a prepared statement kept over the login",
         "PREPARE own AS SELECT database_id FROM plimsoll.databases; EXECUTE own; COMMIT; EXECUTE own",

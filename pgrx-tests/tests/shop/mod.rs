@@ -167,7 +167,8 @@ impl Run {
     /// What was answered of one table.
     pub fn table(&self, relation: &str) -> &Value {
         let tables = self.tables.as_array().expect("an array");
-        tables.iter().find(|table| table["relation"] == relation).expect("the table")
+        let table = tables.iter().find(|table| table["relation"] == relation);
+        table.unwrap_or_else(|| panic!("{relation} is not among {}", self.tables))
     }
 }
 
@@ -185,6 +186,21 @@ pub fn begin_with(
     let row = client.query_one(
         "SELECT run_id, tables FROM plimsoll.begin_run($1, $2, '1.0', 1, 'till-7', $3)",
         &[&registered.id, &agent, &local_versions],
+    )?;
+    Ok(Run { id: row.get(0), tables: row.get(1) })
+}
+
+/// Begins a run that says which way its tables go, and which local database it is for.
+pub fn begin_towards(
+    client: &mut Client,
+    registered: &Registered,
+    directions: Value,
+    side_id: Option<Uuid>,
+) -> Result<Run, Error> {
+    let row = client.query_one(
+        "SELECT run_id, tables FROM plimsoll.begin_run($1, 'agent', '1.0', 1, 'till-7', directions => $2,
+             side_id => $3)",
+        &[&registered.id, &directions, &side_id],
     )?;
     Ok(Run { id: row.get(0), tables: row.get(1) })
 }
