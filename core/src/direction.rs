@@ -262,7 +262,7 @@ mod tests {
     fn both_ways_need_a_key_and_a_revision_that_can_be_copied() {
         let fit = Roles { key: &["id"], version: Some("revision"), modified: None, placed_by: &["id"] };
         assert_eq!(fits_two_way(&schema(ColumnType::Int4, &fit)), Ok(()));
-        assert_eq!(fits_two_way(&schema(ColumnType::Timestamptz(None), &fit)), Ok(()));
+        assert_eq!(fits_two_way(&schema(ColumnType::Timestamptz(6), &fit)), Ok(()));
         for own in [ColumnType::Xid8, ColumnType::Bytea] {
             assert!(matches!(fits_two_way(&schema(own, &fit)), Err(Unfit::VersionOfDatabase { .. })));
         }

@@ -434,7 +434,7 @@ fn an_idle_run_changes_one_row_whichever_way_it_goes() {
     let mut agent = shop.agent(&till);
     let side = Some(Uuid::new_v4());
     let ways = json!({"shop.customer": "pull", "shop.invoice": "push"});
-    let mut idle = |agent: &mut Client| {
+    let idle = |agent: &mut Client| {
         let run = begin_towards(agent, &till, ways.clone(), side).expect("a run");
         let news = json!([
             {"relation": "shop.customer", "status": "level", "direction": "pull"},
