@@ -32,7 +32,8 @@ impl Parts {
         store: &mut dyn FnMut(&[SourceRow]) -> Outcome<Uploaded>,
     ) -> Outcome<Uploaded> {
         let (first, second) = rows.split_at(rows.len() / 2);
-        if first.is_empty() || bytes(rows) <= self.most_bytes {
+        let is_tried = first.is_empty() || bytes(rows) <= self.most_bytes;
+        if is_tried {
             match (store(rows), rows) {
                 (Err(failure), [row]) if is_too_large(&failure) => return Ok(refused(row, failure)),
                 (Err(failure), [_, _, ..]) if is_too_large(&failure) => {}
@@ -47,9 +48,11 @@ impl Parts {
         uploaded.held += more.held;
         let at = |refusal: Refusal| Refusal { ordinal: refusal.ordinal + first.len(), ..refusal };
         uploaded.refused.extend(more.refused.into_iter().map(at));
-        // One row that is too large says nothing of how many others may be sent at once.
-        if uploaded.refused.iter().all(|refusal| refusal.sqlstate != TOO_LARGE) {
-            self.most_bytes = self.most_bytes.min(bytes(first).max(bytes(second)));
+        // One row that is too large says nothing of how many others may be sent at once. Rows that were not tried together say
+        // nothing either, and parts that are a little larger than these may do.
+        if is_tried && uploaded.refused.iter().all(|refusal| refusal.sqlstate != TOO_LARGE) {
+            let taken = bytes(first).max(bytes(second));
+            self.most_bytes = self.most_bytes.min(taken + taken / 16);
         }
         Ok(uploaded)
     }
@@ -115,6 +118,15 @@ mod tests {
         assert_eq!((uploaded.inserted, sent), (16, vec![16, 8, 4, 4, 4, 4]));
         let (uploaded, sent) = upload(&mut parts, &rows, 40);
         assert_eq!((uploaded.inserted, sent), (16, vec![4; 4]));
+    }
+
+    #[test]
+    fn rows_that_grow_a_little_are_not_sent_in_ever_smaller_parts() {
+        let mut parts = Parts::default();
+        let lengths: Vec<usize> = (0..1_024).map(|nth| 100 + nth / 40).collect();
+        let (uploaded, sent) = upload(&mut parts, &rows(&lengths), 10_000);
+        assert_eq!(uploaded.inserted, 1_024);
+        assert!(sent.len() < 40, "{sent:?}");
     }
 
     #[test]
