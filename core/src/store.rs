@@ -2,7 +2,7 @@
 //! simulated world in tests implement them; nothing else of a side is known to the algorithm.
 //!
 //! Tables are named by their index in the run's list ([`TableId`]). Every method is one short snapshot or
-//! one transaction of its side: nothing stays open between two calls.
+//! one transaction of its side: nothing stays open between two calls, unless the side is asked to hold.
 
 use std::fmt;
 
@@ -285,4 +285,18 @@ pub trait Target: Summaries {
 
     /// Adds to the history. May be sent together with the next call.
     fn record_batch(&mut self, table: TableId, batch: BatchRecord) -> Outcome<()>;
+
+    /// From now on all calls are one transaction, which nobody else sees the changes of, until [`Target::commit`] or
+    /// [`Target::roll_back`]. A call that fails loses all of it: nothing but a rollback may follow.
+    fn hold(&mut self) -> Outcome<()> {
+        Err(Failure::new(FailureKind::Table, "this side cannot make a snapshot's changes in one transaction"))
+    }
+
+    /// Commits that transaction. Where it fails in passing, it may be committed or not.
+    fn commit(&mut self) -> Outcome<()> {
+        Ok(())
+    }
+
+    /// Undoes that transaction, where there is one. Nothing is left of it whatever the connection does.
+    fn roll_back(&mut self) {}
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Outcome, PositionRange, TableId};
+use super::{Failure, FailureKind, Outcome, PositionRange, TableId};
 use crate::digest::RowDigest;
 use crate::fingerprint::Fingerprint;
 use crate::manifest::Item;
@@ -240,4 +240,13 @@ pub trait Source {
     fn sharing(&mut self, _table: TableId, _keys: &[SourceKey]) -> Outcome<Vec<SourceRecord>> {
         Ok(Vec::new())
     }
+
+    /// From now on all calls see the same rows, those of one snapshot, until [`Source::let_go`]. The change token tells of
+    /// the present all the same. A call that fails may have lost the snapshot: nothing but [`Source::let_go`] may follow.
+    fn hold(&mut self) -> Outcome<()> {
+        Err(Failure::new(FailureKind::Table, "this side cannot hold a snapshot"))
+    }
+
+    /// Ends that snapshot, where there is one.
+    fn let_go(&mut self) {}
 }

@@ -37,6 +37,8 @@ pub(super) struct Piece {
     pub places: Vec<PositionRange>,
     /// What the target holds in it once it does not differ.
     pub expected: Fingerprint,
+    /// The source's rows in it that can be encoded, whether the target takes them or not.
+    pub encoded: Fingerprint,
 }
 
 impl Piece {
@@ -125,6 +127,7 @@ impl Compare {
                 let [range] = self.ranges[..] else { return false };
                 let expected = self.expected(ledger);
                 self.piece.expected = expected;
+                self.piece.encoded = self.encoded(expected, None, ledger);
                 if remote == expected {
                     return true;
                 }
@@ -214,6 +217,15 @@ impl Compare {
         self.expected_items(ledger).map(|item| item.digest).collect()
     }
 
+    /// What the source's rows amount to that can be encoded, in `covered` alone: what is expected, where no row is refused.
+    fn encoded(&self, expected: Fingerprint, covered: Option<PositionRange>, ledger: &Ledger) -> Fingerprint {
+        if !ledger.knows_any() {
+            return expected;
+        }
+        let within = |item: &&Item| covered.is_none_or(|covered| covered.contains(item.position));
+        self.items.iter().filter(within).map(|item| item.digest).collect()
+    }
+
     fn expected_rows(&self, ledger: &Ledger) -> Rows {
         Rows::new(self.expected_items(ledger).map(ShortItem::from).collect())
     }
@@ -251,6 +263,7 @@ impl Compare {
         let covered = self.piece.closed_range();
         let expected = self.expected_items(ledger).filter(|item| covered.contains(item.position));
         self.piece.expected = expected.map(|item| item.digest).collect();
+        self.piece.encoded = self.encoded(self.piece.expected, Some(covered), ledger);
         if self.piece.is_equal() {
             return;
         }

@@ -15,8 +15,8 @@ const PARTS: [Part; 4] = [Part::Look, Part::Level, Part::Delete, Part::Close];
 
 /// One run over all tables.
 #[derive(Debug)]
-struct Run {
-    tables: Vec<Table>,
+pub(super) struct Run {
+    pub tables: Vec<Table>,
     /// Parents first.
     order: Vec<TableId>,
     settings: Settings,
@@ -32,7 +32,7 @@ struct Run {
 }
 
 impl Run {
-    fn new(settings: &Settings, inputs: &[TableInput], memories: &[TableMemory], now: i64) -> Self {
+    pub fn new(settings: &Settings, inputs: &[TableInput], memories: &[TableMemory], now: i64) -> Self {
         let mut order: Vec<TableId> = (0..inputs.len()).collect();
         order.sort_by_key(|table| inputs[*table].rank);
         let memories = memories.iter().cloned().chain(std::iter::repeat(TableMemory::default()));
@@ -58,7 +58,7 @@ impl Run {
         self.order.get(at).copied()
     }
 
-    fn step(&self) -> Option<(TableId, Step<'_>)> {
+    pub fn step(&self) -> Option<(TableId, Step<'_>)> {
         if !self.asked {
             return Some((0, Step::ChangeToken));
         }
@@ -66,7 +66,7 @@ impl Run {
         Some((table, self.tables.get(table)?.step()?))
     }
 
-    fn tell(&mut self, outcome: Outcome<Answer>, took: u64, now: i64) -> Outcome<()> {
+    pub fn tell(&mut self, outcome: Outcome<Answer>, took: u64, now: i64) -> Outcome<()> {
         if !self.asked {
             self.asked = true;
             // Without a token the tables' own signs of change have to do.
@@ -85,7 +85,7 @@ impl Run {
     }
 
     /// Begins the next table, or the next part, where nothing is left to do for the one under way.
-    fn go_on(&mut self, now: i64) {
+    pub fn go_on(&mut self, now: i64) {
         while self.asked && self.part < PARTS.len() && self.step().is_none() {
             if self.begun < self.order.len() {
                 self.begun += 1;

@@ -16,12 +16,19 @@ pub(super) struct FullRead {
     complete: bool,
     /// All rows of the target, where it had to be asked for them.
     pub remote: Option<Fingerprint>,
+    /// Whether the target was found to hold the same.
+    proved: bool,
 }
 
 impl FullRead {
     /// Nothing is read yet.
     pub fn new(now: i64) -> Self {
         FullRead { began: now, ..FullRead::default() }
+    }
+
+    /// All rows of the source, where the target was found to hold the same.
+    pub fn proved(&self) -> Option<Fingerprint> {
+        self.proved.then_some(self.rows)
     }
 
     /// Takes note of rows that were read. The target cannot hold one that no encoding holds.
@@ -64,7 +71,8 @@ impl Table {
             return false;
         }
         let rows = read.rows.row_count();
-        self.windows.all_at_once(&mut self.memory, read.began, rows);
+        self.full_read.proved = true;
+        self.windows.all_at_once(&mut self.memory, self.full_read.began, rows);
         self.ledger.report.windows += 1;
         self.ledger.report.compared_rows += rows;
         self.ledger.events.push(Event::Compared { rows, missing: 0, excess: 0 });

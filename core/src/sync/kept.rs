@@ -77,12 +77,12 @@ impl KeptSweep {
         match (std::mem::replace(&mut self.state, State::Done), answer) {
             (State::Root, Answer::Kept(Some(rows))) => {
                 self.swept.rows = rows.row_count();
+                // Ranges are compared by short sums: at the end this must be what the target holds.
+                self.swept.whole = Some(rows);
                 if expected(&self.ranges, &[held(rows)], ledger).0 == [self.remote] {
                     self.swept.equal_rows = rows.row_count();
                     self.swept.refused = rows.row_count().saturating_sub(self.remote.row_count());
                 } else {
-                    // Ranges are compared by short sums: at the end this must be what the target holds.
-                    self.swept.whole = Some(rows);
                     self.state = State::Divide;
                 }
                 true

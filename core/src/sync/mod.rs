@@ -24,6 +24,7 @@
 //! | `ledger` | what those machines share |
 //! | `survey` | full comparisons that change nothing: |
 //! | `verify`, `dry_run` | what differs, what a run would do |
+//! | `snapshot` | runs over one snapshot of the source within one transaction of the target |
 //! | `memory`, `report` | what is remembered, what is told |
 
 mod close;
@@ -42,6 +43,7 @@ mod places;
 mod plan;
 mod report;
 mod send;
+mod snapshot;
 mod step;
 mod survey;
 mod sweep;
@@ -55,6 +57,7 @@ pub(crate) use places::{joined, point};
 
 pub use memory::{LastSweep, MOST_STALE, Reading, Seen, Stale, TableMemory};
 pub use report::{Difference, DifferenceKind, Event, RunReport, Status, TableReport, VerifyReport};
+pub use snapshot::snapshot;
 
 use crate::store::{Outcome, Source, TableId, TableShape, TableVersion, Target};
 
@@ -174,7 +177,7 @@ pub fn run(
     tables: &[TableInput],
     memories: &mut [TableMemory],
 ) -> RunReport {
-    let mut sides = step::Sides { source, target, world };
+    let mut sides = step::Sides { source, target, world, held: None };
     if settings.dry_run {
         return dry_run::dry_run(&mut sides, settings, tables);
     }
@@ -194,5 +197,10 @@ pub fn verify(
     (table, shape): (TableId, TableShape),
     on_difference: &mut dyn FnMut(Difference),
 ) -> Outcome<VerifyReport> {
-    verify::verify(&mut step::Sides { source, target, world }, settings, (table, shape), on_difference)
+    verify::verify(
+        &mut step::Sides { source, target, world, held: None },
+        settings,
+        (table, shape),
+        on_difference,
+    )
 }

@@ -201,7 +201,10 @@ impl Table {
             }
             // Rows that are still to be read in order are missing, and would be found one window after the other.
             Stage::Windows if hashed && self.unread => Task::None,
-            Stage::Windows if self.scanned || (self.both_keep() && !self.unread) => self.pass(now),
+            Stage::Windows if self.looked.is_some() => self.pass_found(now),
+            Stage::Windows if self.scanned || self.groups.is_some() || (self.both_keep() && !self.unread) => {
+                self.pass(now)
+            }
             Stage::Windows => self.window(now),
             Stage::Delete => {
                 self.stage = self.after(stage);

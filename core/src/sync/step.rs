@@ -153,6 +153,9 @@ pub(super) struct Sides<'a> {
     pub source: &'a mut dyn Source,
     pub target: &'a mut dyn Target,
     pub world: &'a mut dyn World,
+    /// While both sides are held: the source's change token, as it stays. What is to be remembered of a table is known to be
+    /// true when the target has committed, and saved then.
+    pub held: Option<Vec<u8>>,
 }
 
 impl Sides<'_> {
@@ -160,6 +163,8 @@ impl Sides<'_> {
     pub fn carry_out(&mut self, table: TableId, step: Step<'_>) -> Outcome<Answer> {
         let (source, target) = (&mut *self.source, &mut *self.target);
         Ok(match step {
+            Step::ChangeToken if self.held.is_some() => Answer::Token(self.held.clone()),
+            Step::Remember(_) if self.held.is_some() => Answer::Done,
             Step::ChangeToken => Answer::Token(source.change_token()?),
             Step::MaxPosition => Answer::Position(source.max_position(table)?),
             Step::CountRows => Answer::Count(source.row_count(table)?),

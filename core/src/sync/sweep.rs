@@ -14,7 +14,7 @@ use crate::reconcile::{Question, Reply};
 use crate::store::{PositionRange, RangeHeld};
 
 /// Rows of a range, about, when all are compared.
-const RANGE_ROWS: u64 = 4_096;
+pub(super) const RANGE_ROWS: u64 = 4_096;
 /// Passes that find where a table differs, at most.
 const MOST_PASSES: u32 = 3;
 

@@ -7,6 +7,7 @@ use super::confirm::Mended;
 use super::full_read::FullRead;
 use super::ledger::Ledger;
 use super::step::{Answer, Step};
+use super::sweep::Swept;
 use super::task::{BatchEnd, Part, Stage, Task, Until};
 use super::window::Windows;
 use super::{Event, Settings, TableInput, TableMemory};
@@ -94,6 +95,10 @@ pub(super) struct Table {
     /// Rows that waited when they were last tried.
     pub waiting: usize,
     pub failed: Option<Failure>,
+    /// Whether the run has nothing to do with it.
+    pub left_out: bool,
+    /// Where it was found to differ before the run began.
+    pub looked: Option<Swept>,
     pub until: Until,
     pub stage: Stage,
     pub task: Task,
@@ -155,6 +160,8 @@ impl Table {
             stop: false,
             waiting: 0,
             failed: None,
+            left_out: false,
+            looked: None,
             until: Until::default(),
             stage: Stage::Over,
             task: Task::None,
@@ -166,7 +173,7 @@ impl Table {
 
     /// Begins a part of the run.
     pub fn begin(&mut self, part: Part, now: i64) {
-        if self.failed.is_some() {
+        if self.failed.is_some() || self.left_out {
             return;
         }
         self.stage = match part {

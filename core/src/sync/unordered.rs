@@ -170,6 +170,16 @@ impl Table {
         }
     }
 
+    /// Goes on with the ranges that were found to differ before the run began.
+    pub(super) fn pass_found(&mut self, now: i64) -> Task {
+        if let Some(looked) = self.looked.take() {
+            self.memory.window_from = None;
+            self.begin_sweep(now);
+            self.swept(looked);
+        }
+        if self.stage == Stage::Windows { self.pass(now) } else { Task::None }
+    }
+
     /// Begins a window, at the bottom of the axis a sweep.
     pub(super) fn begin_sweep(&mut self, now: i64) -> crate::store::PositionRange {
         if self.memory.window_from.is_none() {
@@ -185,7 +195,7 @@ impl Table {
     /// Takes note of what the rows of a window are; of all rows, where the window was the last one of a sweep.
     pub(super) fn add_window(&mut self, piece: &Piece) {
         if let Some(hold) = &mut self.windows_hold {
-            hold.combine(&piece.expected);
+            hold.combine(&piece.encoded);
         }
         if piece.range.to.is_none() {
             self.whole = self.windows_hold.take();

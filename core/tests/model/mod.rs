@@ -8,9 +8,10 @@ mod state;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use plimsoll_core::store::{Outcome, TableId};
+use plimsoll_core::store::{Outcome, Source, TableId, Target};
 use plimsoll_core::sync::{
-    Difference, Event, RunReport, Settings, TableInput, TableMemory, VerifyReport, World, run, verify,
+    Difference, Event, RunReport, Settings, TableInput, TableMemory, VerifyReport, World, run, snapshot,
+    verify,
 };
 pub use sides::{ModelSource, ModelTarget, storable};
 pub use state::{Call, Hook, Kind, LocalRow, OTHER_SPELLING, RemoteRow, State, Table, UNSEEN, key_bytes};
@@ -43,6 +44,16 @@ impl World for ModelWorld {
     }
 }
 
+/// [`run`], or another way to make tables level.
+type Algorithm = fn(
+    &mut dyn Source,
+    &mut dyn Target,
+    &mut dyn World,
+    &Settings,
+    &[TableInput],
+    &mut [TableMemory],
+) -> RunReport;
+
 /// Both sides of a test, and the agent's durable memory.
 pub struct Model {
     pub state: Rc<RefCell<State>>,
@@ -71,6 +82,19 @@ impl Model {
 
     /// One run from what the agent durably remembers.
     pub fn run(&self) -> RunReport {
+        self.made(run)
+    }
+
+    /// One snapshot.
+    pub fn snapshot(&self) -> RunReport {
+        let report = self.made(snapshot);
+        self.with(|state| {
+            assert!(state.live.is_none() && state.committed.is_none(), "something is still held")
+        });
+        report
+    }
+
+    fn made(&self, run: Algorithm) -> RunReport {
         let inputs = self.inputs();
         let mut memories = self.state.borrow().memories.clone();
         {

@@ -222,6 +222,16 @@ impl Source for ModelSource {
         }
         Ok(records)
     }
+    fn hold(&mut self) -> Outcome<()> {
+        let mut state = self.0.borrow_mut();
+        state.before("hold_source", 0, &[], 0)?;
+        assert!(state.live.is_none(), "a snapshot is held already");
+        state.hold_source();
+        Ok(())
+    }
+    fn let_go(&mut self) {
+        self.0.borrow_mut().let_go();
+    }
 }
 
 /// The local keys that become this one, the one that is sent first.
@@ -558,7 +568,8 @@ impl Target for ModelTarget {
             if state.tables[table].remote.get(&key).is_none_or(|now| now.item(shape, key) != row.item) {
                 continue;
             }
-            if state.tables[table].hold {
+            let allowed = state.allowed.get(&table).is_none_or(|allowed| planned <= *allowed);
+            if state.tables[table].hold || !allowed {
                 deleted.held += 1;
                 continue;
             }
@@ -610,6 +621,23 @@ impl Target for ModelTarget {
         state.before("record_batch", table, &[], 0)?;
         state.tables[table].history.push(batch);
         state.after("record_batch")
+    }
+    fn hold(&mut self) -> Outcome<()> {
+        let mut state = self.0.borrow_mut();
+        state.before("hold_target", 0, &[], 0)?;
+        assert!(state.committed.is_none(), "a transaction is open already");
+        state.hold_target();
+        Ok(())
+    }
+    fn commit(&mut self) -> Outcome<()> {
+        let mut state = self.0.borrow_mut();
+        assert!(state.committed.is_some(), "no transaction is open");
+        state.before("commit", 0, &[], 0)?;
+        state.committed = None;
+        state.after("commit")
+    }
+    fn roll_back(&mut self) {
+        self.0.borrow_mut().lose_transaction();
     }
 }
 

@@ -208,6 +208,13 @@ impl Table {
                 .then(|| self.remote_items().map(|item| item.digest).collect::<Fingerprint>().sum()),
         }
     }
+    fn committed(&self) -> Committed {
+        Committed {
+            remote: self.remote.clone(),
+            rejected: self.rejected.clone(),
+            history: self.history.clone(),
+        }
+    }
     pub fn remote_items(&self) -> impl Iterator<Item = Item> {
         self.remote.iter().map(|(key, row)| row.item(self.shape, *key))
     }
@@ -271,6 +278,20 @@ pub struct State {
     pub rng: StdRng,
     /// Keys that the latest lookup did not find.
     pub absent: HashSet<(TableId, u64)>,
+    /// While the source holds a snapshot, which `local` is then: its rows as they are by now.
+    pub live: Option<Vec<BTreeMap<u64, LocalRow>>>,
+    /// While the target holds a transaction: what others see.
+    pub committed: Option<Vec<Committed>>,
+    /// Tables whose guard lets fewer deletes pass than the next number, in one transaction or out of it.
+    pub allowed: HashMap<TableId, u64>,
+}
+
+/// What a transaction of the target may change.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Committed {
+    pub remote: BTreeMap<u64, RemoteRow>,
+    pub rejected: HashMap<KeyId, Rejected>,
+    pub history: Vec<BatchRecord>,
 }
 
 impl State {
@@ -296,6 +317,50 @@ impl State {
             hook: None,
             rng: StdRng::seed_from_u64(seed),
             absent: HashSet::new(),
+            live: None,
+            committed: None,
+            allowed: HashMap::new(),
+        }
+    }
+
+    /// The source begins a snapshot.
+    pub fn hold_source(&mut self) {
+        self.live = Some(self.tables.iter().map(|table| table.local.clone()).collect());
+    }
+
+    /// The source ends it.
+    pub fn let_go(&mut self) {
+        for (table, local) in self.tables.iter_mut().zip(self.live.take().unwrap_or_default()) {
+            table.local = local;
+        }
+    }
+
+    /// The rows of a table as an application sees them.
+    pub fn live(&mut self, table: TableId) -> &mut BTreeMap<u64, LocalRow> {
+        match &mut self.live {
+            Some(live) => &mut live[table],
+            None => &mut self.tables[table].local,
+        }
+    }
+
+    /// The target begins a transaction.
+    pub fn hold_target(&mut self) {
+        self.committed = Some(self.tables.iter().map(Table::committed).collect());
+    }
+
+    /// Its transaction is gone: rolled back, or lost with the connection.
+    pub fn lose_transaction(&mut self) {
+        for (table, before) in self.tables.iter_mut().zip(self.committed.take().unwrap_or_default()) {
+            table.unanswered = None;
+            (table.remote, table.rejected, table.history) = (before.remote, before.rejected, before.history);
+        }
+    }
+
+    /// What a reader of the target sees of a table.
+    pub fn seen(&self, table: TableId) -> &BTreeMap<u64, RemoteRow> {
+        match &self.committed {
+            Some(committed) => &committed[table].remote,
+            None => &self.tables[table].remote,
         }
     }
 
