@@ -173,9 +173,15 @@ fn news(table: &TableResult) -> Option<TableNews> {
         "rejected": report.rejected,
         "waiting": report.waiting,
         "held": report.held,
+        "planned": planned(table),
         "compared": report.compared_rows,
         "error": report.failure.as_ref().map(ToString::to_string),
     }))
+}
+
+/// How many rows the server's guard held of a snapshot, which was undone: the hold is to be put again.
+fn planned(table: &TableResult) -> u64 {
+    if table.direction == Direction::SnapshotPush { table.report.held } else { 0 }
 }
 
 /// What the report says of a table that could not start.

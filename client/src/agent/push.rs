@@ -1,7 +1,7 @@
 //! Push: the local database is right, the replica is made level with it.
 
-use plimsoll_core::store::Outcome;
-use plimsoll_core::sync::{self, TableInput, TableReport};
+use plimsoll_core::store::{Outcome, Source, Target};
+use plimsoll_core::sync::{self, RunReport, Settings, TableInput, TableMemory, TableReport, World};
 
 use super::prepare::{PreparedTable, fingerprint_key};
 use super::world::RunWorld;
@@ -19,6 +19,29 @@ pub fn run(
     tables: &[PreparedTable],
     plans: Vec<TablePlan>,
 ) -> Outcome<GroupResult> {
+    run_by(sync::run, running, tables, plans)
+}
+
+/// A way to make tables level: the core's run, or its snapshot.
+pub type Algorithm = fn(
+    &mut dyn Source,
+    &mut dyn Target,
+    &mut dyn World,
+    &Settings,
+    &[TableInput],
+    &mut [TableMemory],
+) -> RunReport;
+
+/// Makes the replicas level in this way.
+///
+/// # Errors
+/// Where none of the tables could begin.
+pub fn run_by(
+    algorithm: Algorithm,
+    running: &mut Running<'_>,
+    tables: &[PreparedTable],
+    plans: Vec<TablePlan>,
+) -> Outcome<GroupResult> {
     let key = fingerprint_key(running.server)?;
     let mut source = ReadAhead::new(running.source()?.into_source(plans, key))?;
     let Running { server, state, options, stop, progress, run_id, settings, .. } = running;
@@ -29,7 +52,7 @@ pub fn run(
     let mut target = RunTarget::new(server, *run_id, replicas);
     progress.begin(tables.iter().map(|table| table.config.name.clone()).collect());
     let mut world = RunWorld { state, relations: &relations, stop, progress, dry_run: options.dry_run };
-    let report = sync::run(&mut source, &mut target, &mut world, settings, &inputs, &mut memories);
+    let report = algorithm(&mut source, &mut target, &mut world, settings, &inputs, &mut memories);
     progress.end();
     if let Err(failure) = target.flush() {
         tracing::warn!("the history of this run's batches could not be saved: {failure}");

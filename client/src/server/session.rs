@@ -45,6 +45,25 @@ pub struct Server {
     client: Option<Client>,
     /// What the last login answered.
     fingerprint_key: Option<Vec<u8>>,
+    /// One transaction for all calls, where one was begun.
+    held: Option<Held>,
+}
+
+/// What a transaction that all calls belong to is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// It reads: all calls see one snapshot.
+    Read,
+    /// It writes, and sees what others commit meanwhile.
+    Write,
+}
+
+/// A transaction that all calls belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Open,
+    /// A statement of it failed, or the connection: it can only be rolled back.
+    Lost,
 }
 
 type Pending<'f> = Pin<Box<dyn Future<Output = Result<Vec<Row>, Error>> + 'f>>;
@@ -55,7 +74,14 @@ impl Server {
     /// # Errors
     /// A `Run` failure where this machine refuses what a connection needs.
     pub fn new(address: Address, login: Login) -> Outcome<Self> {
-        Ok(Server { address, login, runtime: connection::runtime()?, client: None, fingerprint_key: None })
+        Ok(Server {
+            address,
+            login,
+            runtime: connection::runtime()?,
+            client: None,
+            fingerprint_key: None,
+            held: None,
+        })
     }
 
     /// The database that is logged in to.
@@ -83,6 +109,9 @@ impl Server {
     /// What the server says, as it concerns `place`; `Passing` where the connection was lost, also when
     /// that left open whether the transaction was committed.
     pub fn transact(&mut self, place: Place, statements: &[Statement<'_>]) -> Outcome<Vec<Vec<Row>>> {
+        if self.held.is_some() {
+            return self.go_on(place, statements);
+        }
         self.connect()?;
         let Some(client) = self.client.take() else { return Err(passing("no connection")) };
         let log_in = self.login.token.is_some() || self.fingerprint_key.is_none();
@@ -105,6 +134,105 @@ impl Server {
         }
     }
 
+    /// Begins a transaction that all calls belong to until [`Server::commit`] or [`Server::roll_back`]. It is logged in once.
+    ///
+    /// # Errors
+    /// As [`Server::transact`].
+    pub fn hold(&mut self, purpose: Purpose) -> Outcome<()> {
+        self.roll_back();
+        self.connect()?;
+        let Some(client) = self.client.as_ref() else { return Err(passing("no connection")) };
+        let begin = match purpose {
+            Purpose::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            Purpose::Write => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+        };
+        self.held = Some(Held::Lost);
+        let key = self.runtime.block_on(begin_held(client, &self.login, begin))?;
+        self.fingerprint_key = Some(key);
+        self.held = Some(Held::Open);
+        fault_point("transaction-held");
+        Ok(())
+    }
+
+    /// Commits that transaction.
+    ///
+    /// # Errors
+    /// What the server says; `Passing` where the connection was lost, and it is not known whether it was committed.
+    pub fn commit(&mut self) -> Outcome<()> {
+        match self.held {
+            None => return Ok(()),
+            Some(Held::Lost) => return Err(lost()),
+            Some(Held::Open) => self.held = Some(Held::Lost),
+        }
+        let Some(client) = self.client.as_ref() else { return Err(lost()) };
+        fault_point("before-commit");
+        let answer = self.runtime.block_on(client.batch_execute("COMMIT"));
+        answer.map_err(|error| failure(&error, Place::Table))?;
+        self.held = None;
+        fault_point("snapshot-committed");
+        Ok(())
+    }
+
+    /// Rolls that transaction back, where there is one.
+    pub fn roll_back(&mut self) {
+        if self.held.take().is_none() {
+            return;
+        }
+        // A connection that cannot roll back is thrown away, and the server does it.
+        self.client = self.client.take().filter(|client| {
+            !client.is_closed() && self.runtime.block_on(client.batch_execute("ROLLBACK")).is_ok()
+        });
+    }
+
+    /// Whether one transaction is open for all calls.
+    pub fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Makes a call that may be refused within the transaction that is held, without losing it: what the call did is undone.
+    /// As [`Server::transact`], where none is.
+    ///
+    /// # Errors
+    /// As [`Server::transact`].
+    pub fn attempt(&mut self, place: Place, statements: &[Statement<'_>]) -> Outcome<Vec<Vec<Row>>> {
+        if self.held.is_none() {
+            return self.transact(place, statements);
+        }
+        let plain = |sql| Statement { sql, parameters: Vec::new() };
+        self.go_on(place, &[plain("SAVEPOINT plimsoll_attempt")])?;
+        match self.go_on(place, statements) {
+            Ok(answers) => {
+                self.go_on(place, &[plain("RELEASE SAVEPOINT plimsoll_attempt")])?;
+                Ok(answers)
+            }
+            Err(failure) if failure.kind != FailureKind::Passing => {
+                self.held = Some(Held::Open);
+                self.go_on(place, &[plain("ROLLBACK TO SAVEPOINT plimsoll_attempt")])?;
+                Err(failure)
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Runs statements in the transaction that is held.
+    fn go_on(&mut self, place: Place, statements: &[Statement<'_>]) -> Outcome<Vec<Vec<Row>>> {
+        if self.held == Some(Held::Lost) {
+            return Err(lost());
+        }
+        let Some(client) = self.client.as_ref() else { return Err(lost()) };
+        let steps = statements
+            .iter()
+            .map(|statement| -> Pending<'_> {
+                Box::pin(client.query_typed(statement.sql, &statement.parameters))
+            })
+            .collect();
+        let answer = self.runtime.block_on(pipelined(steps));
+        answer.map_err(|(_, error)| {
+            self.held = Some(Held::Lost);
+            failure(&error, place)
+        })
+    }
+
     /// One statement in a transaction of its own.
     ///
     /// # Errors
@@ -117,6 +245,33 @@ impl Server {
 
 const CHALLENGE: &str = "SELECT plimsoll.login_challenge()";
 const LOGIN: &str = "SELECT client_id, fingerprint_key FROM plimsoll.login($1, $2)";
+
+/// How long a transaction that is held may wait for this client: while it reads the other side, and not for ever where it is
+/// gone without a word.
+const PATIENCE: &str = "SET LOCAL idle_in_transaction_session_timeout = '1h'";
+
+fn lost() -> Failure {
+    passing("the transaction of the snapshot was lost")
+}
+
+/// Begins a transaction and logs in; the fingerprint key.
+async fn begin_held(client: &Client, login: &Login, begin: &'static str) -> Outcome<Vec<u8>> {
+    let mut steps: Vec<Pending<'_>> = vec![simple(client, begin), simple(client, PATIENCE)];
+    if login.token.is_some() {
+        steps.push(Box::pin(client.query_typed(CHALLENGE, &[])));
+    }
+    let answers = pipelined(steps).await.map_err(|(_, error)| failure(&error, Place::Run))?;
+    let proof = match &login.token {
+        Some(token) => {
+            let challenge: Vec<u8> = cell(answers.last().and_then(|rows| rows.first()), 0)?;
+            Some(token.prove(&challenge, login.database_id.as_bytes()).to_vec())
+        }
+        None => None,
+    };
+    let parameters: [Parameter<'_>; 2] = [(&login.database_id, Type::UUID), (&proof, Type::BYTEA)];
+    let rows = client.query_typed(LOGIN, &parameters).await.map_err(|error| failure(&error, Place::Run))?;
+    cell(rows.first(), 1)
+}
 
 /// The fingerprint key, and each statement's rows.
 type Answers = (Option<Vec<u8>>, Vec<Vec<Row>>);

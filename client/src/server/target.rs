@@ -21,7 +21,7 @@ use super::batch::Batch;
 use super::error::Place;
 use super::numbers::Numbers;
 use super::parts::Parts;
-use super::session::{Parameter, Server, Statement, cell};
+use super::session::{Parameter, Purpose, Server, Statement, cell};
 use super::summaries::{Call, keys_of, version_of};
 use crate::failure::{Advise, table as refused};
 use crate::fault::fault_point;
@@ -60,6 +60,8 @@ pub struct RunTarget<'s> {
     kept: Vec<(String, BatchRecord)>,
     parts: Parts,
     numbers: Numbers,
+    /// Bytes of the largest upload that the server took while one transaction was held.
+    taken_bytes: usize,
 }
 
 #[derive(Deserialize)]
@@ -107,6 +109,7 @@ impl<'s> RunTarget<'s> {
             kept: Vec::new(),
             parts: Parts::default(),
             numbers: Numbers::default(),
+            taken_bytes: 0,
         }
     }
 
@@ -121,10 +124,11 @@ impl<'s> RunTarget<'s> {
         let run_id = self.run_id;
         let mut parameters: Vec<Parameter<'_>> = vec![(&run_id, Type::INT8), (&relation, Type::TEXT)];
         parameters.extend(more);
-        self.send(Some(Statement { sql, parameters }))
+        self.send(Some(Statement { sql, parameters }), false)
     }
 
-    fn send(&mut self, own: Option<Statement<'_>>) -> Outcome<Vec<Row>> {
+    /// `may_fail`: also where one transaction is held, and goes on.
+    fn send(&mut self, own: Option<Statement<'_>>, may_fail: bool) -> Outcome<Vec<Row>> {
         let run_id = self.run_id;
         let kept = std::mem::take(&mut self.kept);
         let records: Vec<KeptRecord<'_>> = kept
@@ -151,7 +155,10 @@ impl<'s> RunTarget<'s> {
             })
             .collect();
         statements.extend(own);
-        let answer = self.server.transact(Place::Table, &statements);
+        let answer = match may_fail {
+            true => self.server.attempt(Place::Table, &statements),
+            false => self.server.transact(Place::Table, &statements),
+        };
         drop(statements);
         match answer {
             Ok(mut answers) => Ok(if has_own { answers.pop().unwrap_or_default() } else { Vec::new() }),
@@ -161,6 +168,21 @@ impl<'s> RunTarget<'s> {
                 Err(failure)
             }
         }
+    }
+
+    /// Makes a call that names the database and the table first, with the kept records before it.
+    fn call_that(
+        &mut self,
+        may_fail: bool,
+        table: TableId,
+        sql: &str,
+        more: Vec<Parameter<'_>>,
+    ) -> Outcome<Vec<Row>> {
+        let relation = self.relation(table)?;
+        let database = self.server.database_id();
+        let mut parameters: Vec<Parameter<'_>> = vec![(&database, Type::UUID), (&relation, Type::TEXT)];
+        parameters.extend(more);
+        self.send(Some(Statement { sql, parameters }), may_fail)
     }
 
     /// Has rows stored, all with one call, the upload of that number.
@@ -182,13 +204,17 @@ impl<'s> RunTarget<'s> {
             (&absent, Type::INT4_ARRAY),
         ];
         fault_point("before-upload");
-        let answer = match self.call(table, sql, parameters) {
+        // What the server finds too large is sent in parts, and must not cost the transaction. Subtransactions are few so.
+        let bytes = rows.iter().map(|row| row.row.len()).sum();
+        let may_fail = self.server.is_held() && bytes > self.taken_bytes;
+        let answer = match self.call_that(may_fail, table, sql, parameters) {
             Err(failure) if failure.sqlstate.as_deref() == Some(OTHER_SCHEMA) => {
                 return Err(self.other_schema(table, failure));
             }
             answer => answer?,
         };
         fault_point("after-upload");
+        self.taken_bytes = self.taken_bytes.max(bytes);
         let row = answer.first();
         let refused_rows: Option<Json> = cell(row, 5)?;
         let refused_rows = refused_rows.filter(|rows| !rows.is_null()).unwrap_or_else(|| json!([]));
@@ -228,18 +254,14 @@ impl<'s> RunTarget<'s> {
     /// # Errors
     /// As the server says.
     pub fn flush(&mut self) -> Outcome<()> {
-        if self.kept.is_empty() { Ok(()) } else { self.send(None).map(drop) }
+        if self.kept.is_empty() { Ok(()) } else { self.send(None, false).map(drop) }
     }
 }
 
 impl Call for RunTarget<'_> {
     /// With the kept records before it.
     fn call(&mut self, table: TableId, sql: &str, more: Vec<Parameter<'_>>) -> Outcome<Vec<Row>> {
-        let relation = self.relation(table)?;
-        let database = self.server.database_id();
-        let mut parameters: Vec<Parameter<'_>> = vec![(&database, Type::UUID), (&relation, Type::TEXT)];
-        parameters.extend(more);
-        self.send(Some(Statement { sql, parameters }))
+        self.call_that(false, table, sql, more)
     }
 }
 
@@ -340,6 +362,24 @@ impl Target for RunTarget<'_> {
     fn record_batch(&mut self, table: TableId, batch: BatchRecord) -> Outcome<()> {
         self.kept.push((self.relation(table)?, batch));
         if self.kept.len() < MOST_KEPT { Ok(()) } else { self.flush() }
+    }
+
+    fn hold(&mut self) -> Outcome<()> {
+        self.flush()?;
+        self.server.hold(Purpose::Write)
+    }
+
+    fn commit(&mut self) -> Outcome<()> {
+        self.flush()?;
+        self.server.commit()
+    }
+
+    fn roll_back(&mut self) {
+        if self.server.is_held() {
+            // What was recorded was not done.
+            self.kept.clear();
+            self.server.roll_back();
+        }
     }
 }
 

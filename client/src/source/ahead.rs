@@ -68,6 +68,11 @@ impl ReadAhead {
         Ok(answer)
     }
 
+    /// What was read ahead is of another snapshot.
+    fn forget(&mut self) {
+        (self.batch, self.window, self.last_window) = (None, None, None);
+    }
+
     fn ask<A: Send + 'static>(
         &self,
         work: impl FnOnce(&mut dyn Source) -> Outcome<A> + Send + 'static,
@@ -177,6 +182,20 @@ impl Source for ReadAhead {
     fn sharing(&mut self, table: TableId, keys: &[SourceKey]) -> Outcome<Vec<SourceRecord>> {
         let keys = keys.to_vec();
         self.ask(move |source| source.sharing(table, &keys))
+    }
+
+    fn hold(&mut self) -> Outcome<()> {
+        self.forget();
+        self.ask(|source| source.hold())
+    }
+
+    fn let_go(&mut self) {
+        self.forget();
+        // Where the reader is gone, so is its snapshot.
+        let _ = self.ask(|source| {
+            source.let_go();
+            Ok(())
+        });
     }
 }
 

@@ -114,6 +114,12 @@ pub trait Kind: Send + 'static {
         Ok(None)
     }
 
+    /// Whether [`kept`](Self::kept) may answer. Not while one snapshot is held over many questions: one of them that fails would
+    /// end it.
+    fn use_kept(&mut self, use_it: bool) {
+        let _ = use_it;
+    }
+
     /// What ranges hold by that manifest, one answer each.
     ///
     /// # Errors

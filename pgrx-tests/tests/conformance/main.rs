@@ -15,6 +15,7 @@ mod model;
 mod postgres;
 mod shapes;
 mod shared_keys;
+mod snapshot;
 mod sqlite;
 mod unique;
 mod whole_way;
@@ -63,6 +64,11 @@ macro_rules! conformance {
             #[test]
             fn whatever_happens_on_either_side_is_made_level() {
                 whole_way::whatever_happens_is_made_level::<$kind>();
+            }
+
+            #[test]
+            fn a_snapshot_is_seen_as_a_whole() {
+                snapshot::a_snapshot_is_seen_as_a_whole::<$kind>();
             }
 
             #[test]

@@ -117,7 +117,7 @@ fn remote_texts(server: &mut Client, table: &Table) -> Vec<Vec<Option<String>>> 
 }
 
 /// The tables; whether they have a version.
-fn tables() -> Vec<Table> {
+pub fn tables() -> Vec<Table> {
     use Type::{Bytes, Folded, Number, Stamp, Text};
     vec![
         Table::new("items", &[("id", Number), ("name", Text), ("v", Number)], &["id"], Some("v")),
@@ -135,7 +135,7 @@ fn tables() -> Vec<Table> {
 }
 
 /// A row of a table; `number` makes it different from others.
-fn row(table: &Table, number: i64, version: i64, rng: &mut Rng) -> Vec<Cell> {
+pub fn row(table: &Table, number: i64, version: i64, rng: &mut Rng) -> Vec<Cell> {
     let cell = |(name, of): &(String, Type)| match (of, table.version == Some(name.as_str())) {
         (Type::Number, true) => Cell::Number(version),
         (Type::Stamp, true) => Cell::Stamp(700_000_000_000_000 + version * 1_000_003),
@@ -182,7 +182,7 @@ pub fn whatever_happens_is_made_level<K: LocalKind>() {
 }
 
 /// Rows come, go, change and get other keys, with versions above all others and below.
-fn changes<K: LocalKind>(local: &mut K, tables: &[&Table], version: &mut i64, rng: &mut Rng) {
+pub fn changes<K: LocalKind>(local: &mut K, tables: &[&Table], version: &mut i64, rng: &mut Rng) {
     for table in tables {
         let name = K::quoted(&table.name);
         let first = &table.columns[0].0;
@@ -223,7 +223,7 @@ fn changes<K: LocalKind>(local: &mut K, tables: &[&Table], version: &mut i64, rn
 }
 
 /// Two rows of a table swap their keys.
-fn swaps<K: LocalKind>(local: &mut K, version: &mut i64) {
+pub fn swaps<K: LocalKind>(local: &mut K, version: &mut i64) {
     let (name, id, v) = (K::quoted("items"), K::quoted("id"), K::quoted("v"));
     local.insert(
         &tables()[0],
@@ -236,7 +236,7 @@ fn swaps<K: LocalKind>(local: &mut K, version: &mut i64) {
 }
 
 /// Rows are changed on the server behind everybody's back.
-fn damage<K: LocalKind>(replica: &mut Replica<'_, K>, tables: &[&Table], rng: &mut Rng) {
+pub fn damage<K: LocalKind>(replica: &mut Replica<'_, K>, tables: &[&Table], rng: &mut Rng) {
     let mut owner = replica.site.owner();
     for table in tables {
         let name = format!("public.\"{}\"", table.name);

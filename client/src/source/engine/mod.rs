@@ -1,5 +1,5 @@
 //! The source over any kind of database: batches, windows, looking up, bad rows, cursors. Each call is one short
-//! snapshot, so an application that writes never waits for the network.
+//! snapshot, so an application that writes never waits for the network; unless it is asked to hold one over all calls.
 //!
 //! | file | what lives there |
 //! |---|---|
@@ -269,5 +269,20 @@ impl<K: Kind> Source for Engine<K> {
 
     fn sharing(&mut self, table: TableId, keys: &[SourceKey]) -> Outcome<Vec<SourceRecord>> {
         self.with(table, |reader| reader.sharing(keys))
+    }
+
+    fn hold(&mut self) -> Outcome<()> {
+        self.let_go();
+        self.kind.use_kept(false);
+        self.kind.begin()?;
+        self.held = Held::Open(Mode::Snapshot);
+        Ok(())
+    }
+
+    fn let_go(&mut self) {
+        if !matches!(std::mem::replace(&mut self.held, Held::Free), Held::Free) {
+            self.kind.end();
+            self.kind.use_kept(true);
+        }
     }
 }

@@ -75,12 +75,14 @@ pub struct PostgresSource {
     tables: Vec<ReadTable>,
     /// What tells of the manifests that the database keeps itself, where they are used.
     keeper: Option<Keeper>,
+    /// Whether manifests may be asked.
+    uses_kept: bool,
 }
 
 impl PostgresSource {
     /// The source over these tables.
     pub fn new(session: Session, tables: Vec<ReadTable>, keeper: Option<Keeper>) -> Self {
-        PostgresSource { session, tables, keeper }
+        PostgresSource { session, tables, keeper, uses_kept: true }
     }
 }
 
@@ -175,8 +177,12 @@ impl Kind for PostgresSource {
         }
     }
 
+    fn use_kept(&mut self, use_it: bool) {
+        self.uses_kept = use_it;
+    }
+
     fn kept(&mut self, table: TableId, plan: &TablePlan) -> Outcome<Option<Fingerprint>> {
-        let Some(keeper) = &mut self.keeper else { return Ok(None) };
+        let Some(keeper) = self.keeper.as_mut().filter(|_| self.uses_kept) else { return Ok(None) };
         let root = keeper.root(&self.session, table, plan)?;
         self.tables[table].position = keeper.position(table).cloned();
         Ok(root)
@@ -188,7 +194,7 @@ impl Kind for PostgresSource {
         plan: &TablePlan,
         ranges: &[PositionRange],
     ) -> Outcome<Option<Vec<Fingerprint>>> {
-        match &mut self.keeper {
+        match self.keeper.as_mut().filter(|_| self.uses_kept) {
             Some(keeper) => keeper.ranges(&self.session, table, plan, ranges),
             None => Ok(None),
         }
@@ -202,7 +208,7 @@ impl Kind for PostgresSource {
         if let Some(held) = self.kept(table, plan)? {
             return Ok(held.row_count());
         }
-        if self.keeper.as_mut().is_some_and(Keeper::take_failed) {
+        if self.uses_kept && self.keeper.as_mut().is_some_and(Keeper::take_failed) {
             self.session.begin()?;
         }
         let sql = format!("SELECT count(*) FROM {}{}", plan.relation, plan.where_clause());
