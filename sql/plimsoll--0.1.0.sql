@@ -214,9 +214,10 @@ CREATE TABLE plimsoll.lease_record (
     -- The beginning of the last run that found all level replicas level: they are not written again then.
     confirmed_at timestamptz,
     idle_runs bigint NOT NULL DEFAULT 0,
-    -- Of the run under way: which ways its tables go, and the tables that it does not write to.
+    -- Of the run under way: which ways its tables go, the tables that it was refused, and those that it only reads.
     directions text[] NOT NULL DEFAULT '{}',
-    unwritten integer[] NOT NULL DEFAULT '{}'
+    refused integer[] NOT NULL DEFAULT '{}',
+    only_read integer[] NOT NULL DEFAULT '{}'
 ) WITH (fillfactor = 50);
 CREATE UNIQUE INDEX lease_record_by_run ON plimsoll.lease_record (run_id);
 
@@ -541,7 +542,7 @@ COMMENT ON FUNCTION plimsoll.set_option(uuid, text, text) IS
 CREATE FUNCTION plimsoll.begin_run(database_id uuid, agent_id text, agent_version text, protocol integer,
         host text DEFAULT NULL, local_versions jsonb DEFAULT NULL, directions jsonb DEFAULT NULL,
         side_id uuid DEFAULT NULL, dry_run boolean DEFAULT false)
-    RETURNS TABLE (run_id bigint, lease_until timestamptz, tables jsonb, server_time timestamptz)
+    RETURNS TABLE (run_id bigint, lease_until timestamptz, tables jsonb)
     LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 SET search_path TO pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'begin_run_wrapper';
 COMMENT ON FUNCTION plimsoll.begin_run(uuid, text, text, integer, text, jsonb, jsonb, uuid, boolean) IS

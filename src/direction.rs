@@ -53,7 +53,7 @@ pub fn judge(
     replicas: &mut [Replica],
 ) -> Answer<Vec<Option<Problem>>> {
     let mut refusals = Vec::with_capacity(replicas.len());
-    let (mut ways, mut unwritten) = (BTreeSet::new(), Vec::new());
+    let (mut ways, mut refused_tables, mut only_read) = (BTreeSet::new(), Vec::new(), Vec::new());
     for replica in replicas.iter_mut() {
         let Some(&direction) = declared.directions.get(&replica.table.name) else {
             refusals.push(None);
@@ -61,15 +61,17 @@ pub fn judge(
         };
         let refusal = refused(database, declared, replica, direction)?;
         ways.insert(direction.name());
-        if refusal.is_some() || !direction.writes_remote() {
-            unwritten.push(replica.table.table_id);
+        if refusal.is_some() {
+            refused_tables.push(replica.table.table_id);
+        } else if !direction.writes_remote() {
+            only_read.push(replica.table.table_id);
         }
         if refusal.is_none() && !declared.dry_run {
             replica.turn(database, direction)?;
         }
         refusals.push(refusal);
     }
-    lease::declare(database, ways.into_iter().map(str::to_owned).collect(), unwritten)?;
+    lease::declare(database, ways.into_iter().map(str::to_owned).collect(), refused_tables, only_read)?;
     Ok(refusals)
 }
 
@@ -105,12 +107,12 @@ fn forbidden(name: &str, allowed: Allowed, wanted: &str) -> Problem {
         ))
 }
 
-/// Renews the lease of a run that is about to write to a replica: rows, or what it has to say of rows that could not
-/// be stored. `way`: the direction that such a call serves, where it serves one alone. See [`lease::renew`].
+/// Renews the lease of a run that is about to write to a replica. `way`: the direction that such a call serves, where it
+/// serves one alone. See [`lease::renew`].
 ///
 /// # Errors
-/// `NOT_AUTHORISED` where the table allows no such way, or the run said that it does not write to this one or was refused
-/// it. Admins write at any time.
+/// `NOT_AUTHORISED` where the table allows no such way, or the run said that it only reads this one or was refused it.
+/// Admins write at any time.
 pub fn renew_to_write(
     run_id: Option<i64>,
     database: &Database,
@@ -122,14 +124,35 @@ pub fn renew_to_write(
         return Err(forbidden(&table.name, table.allowed, way.unwrap_or_default().setting()));
     }
     let renewed = lease::renew(run_id, database)?;
-    if let Some(Renewed { run_id, unwritten }) = &renewed
+    if let Some(run) = &renewed
         && !database.admin
-        && unwritten.contains(&table.table_id)
+        && (run.refused.contains(&table.table_id) || run.only_read.contains(&table.table_id))
     {
-        let message = format!("run {run_id} does not write to {}", table.name);
-        return Err(Problem::new(state::NOT_AUTHORISED, message)
-            .detail("It said so when it began, or was refused the table.")
-            .hint("Begin a run with another direction for the table: the argument directions of plimsoll.begin_run."));
+        return Err(not_this_run(run, table, "write to"));
     }
-    Ok(renewed.map(|renewed| renewed.run_id))
+    Ok(renewed.map(|run| run.run_id))
+}
+
+/// Renews the lease of a run that is about to record something of a replica, such as rows that either side could not
+/// store.
+///
+/// # Errors
+/// `NOT_AUTHORISED` where the table allows no way at all, or the run was refused it. Admins record at any time.
+pub fn renew_to_record(run_id: i64, database: &Database, table: &Registered) -> Answer<()> {
+    if !database.admin && table.allowed == Allowed::default() {
+        return Err(forbidden(&table.name, table.allowed, Direction::default().setting()));
+    }
+    match lease::renew(Some(run_id), database)? {
+        Some(run) if !database.admin && run.refused.contains(&table.table_id) => {
+            Err(not_this_run(&run, table, "record anything of"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn not_this_run(run: &Renewed, table: &Registered, act: &str) -> Problem {
+    let message = format!("run {} may not {act} {}", run.run_id, table.name);
+    Problem::new(state::NOT_AUTHORISED, message)
+        .detail("It said when it began that it only reads the table, or was refused it.")
+        .hint("Begin a run with another direction for the table: the argument directions of plimsoll.begin_run.")
 }

@@ -181,8 +181,10 @@ fn held(lease: &Lease) -> Problem {
 pub struct Renewed {
     /// Its number.
     pub run_id: i64,
-    /// The tables that it said it does not write to, and those that it was refused.
-    pub unwritten: Vec<i32>,
+    /// The tables that it was refused.
+    pub refused: Vec<i32>,
+    /// The tables that it said it only reads.
+    pub only_read: Vec<i32>,
 }
 
 /// Renews the lease of a run, marks that the run has something to record, and keeps the lease's row locked
@@ -199,7 +201,7 @@ pub fn renew(run_id: Option<i64>, database: &Database) -> Answer<Option<Renewed>
             _ => Ok(None),
         };
     };
-    let renewed: Option<Vec<i32>> = identity::as_extension(|| {
+    let renewed = identity::as_extension(|| {
         Spi::connect_mut(|client| {
             let rows = client.update(
                 "WITH renewed AS (
@@ -210,34 +212,44 @@ pub fn renew(run_id: Option<i64>, database: &Database) -> Answer<Option<Renewed>
                      WHERE database_id OPERATOR(pg_catalog.=) $1 AND run_id OPERATOR(pg_catalog.=) $2
                          AND lease_until IS NOT NULL
                      RETURNING run_id, database_id, agent_id, agent_version, host, started_at, directions,
-                         unwritten),
+                         refused, only_read),
                  marked AS (
                      INSERT INTO plimsoll.run_record
                          (run_id, database_id, agent_id, agent_version, host, started_at, directions)
                      SELECT run_id, database_id, agent_id, agent_version, host, started_at, directions FROM renewed
                      ON CONFLICT (run_id) DO NOTHING)
-                 SELECT unwritten FROM renewed",
+                 SELECT refused, only_read FROM renewed",
                 None,
                 &[database.id.into(), run_id.into(), setting::lease_seconds(database).into()],
             )?;
-            if rows.is_empty() { Ok(None) } else { Ok(Some(rows.first().get_one()?.unwrap_or_default())) }
+            if rows.is_empty() {
+                return Ok(None);
+            }
+            let (refused, only_read) = rows.first().get_two::<Vec<i32>, Vec<i32>>()?;
+            let (refused, only_read) = (refused.unwrap_or_default(), only_read.unwrap_or_default());
+            Ok(Some(Renewed { run_id, refused, only_read }))
         })
     })?;
     match renewed {
-        Some(unwritten) => Ok(Some(Renewed { run_id, unwritten })),
+        Some(renewed) => Ok(Some(renewed)),
         None => Err(over(run_id, lock(database)?.as_ref())),
     }
 }
 
-/// Remembers which ways a run's tables go, and the tables that it does not write to. Written only where that differs
-/// from the run before: an idle run changes one row once.
-pub fn declare(database: &Database, directions: Vec<String>, unwritten: Vec<i32>) -> Answer<()> {
+/// Remembers which ways a run's tables go, the tables that it was refused, and those that it only reads. Written only
+/// where that differs from the run before: an idle run changes one row once.
+pub fn declare(
+    database: &Database,
+    directions: Vec<String>,
+    refused: Vec<i32>,
+    only_read: Vec<i32>,
+) -> Answer<()> {
     identity::as_extension(|| {
         Ok(Spi::run_with_args(
-            "UPDATE plimsoll.lease_record l SET directions = $2, unwritten = $3
+            "UPDATE plimsoll.lease_record l SET directions = $2, refused = $3, only_read = $4
              WHERE l.database_id OPERATOR(pg_catalog.=) $1
-                 AND (l.directions, l.unwritten) IS DISTINCT FROM ($2, $3)",
-            &[database.id.into(), directions.into(), unwritten.into()],
+                 AND (l.directions, l.refused, l.only_read) IS DISTINCT FROM ($2, $3, $4)",
+            &[database.id.into(), directions.into(), refused.into(), only_read.into()],
         )?)
     })
 }

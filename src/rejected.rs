@@ -75,7 +75,7 @@ fn reject(run_id: Option<i64>, relation: Option<&str>, rejections: Option<AnyEle
         let rejection = read(ordinal, value)?;
         rows.insert(rejection.key_id.clone(), rejection);
     }
-    direction::renew_to_write(Some(run_id), &database, &table, None)?;
+    direction::renew_to_record(run_id, &database, &table)?;
     let remembered = rows.len();
     let new = write(database.id, table.table_id, run_id, rows.into_values().collect())?;
     run::add_counts(run_id, 0, 0, 0, new)?;

@@ -7,7 +7,6 @@
 //! ```
 //! A run that records nothing leaves no record: it changes the lease's row only.
 
-use pgrx::datum::datetime_support::clock_timestamp;
 use pgrx::datum::{AnyElement, TimestampWithTimeZone};
 use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
@@ -50,12 +49,7 @@ fn begin_run(
     dry_run: Option<bool>,
 ) -> TableIterator<
     'static,
-    (
-        name!(run_id, i64),
-        name!(lease_until, TimestampWithTimeZone),
-        name!(tables, JsonB),
-        name!(server_time, TimestampWithTimeZone),
-    ),
+    (name!(run_id, i64), name!(lease_until, TimestampWithTimeZone), name!(tables, JsonB)),
 > {
     let begin = || {
         let database = access::authorise(required(database_id, "database_id")?)?;
@@ -78,7 +72,7 @@ fn begin_run(
         upload::forget_batches(database.id)?;
         let declared = Declared { agent: &agent, directions, side_id, dry_run };
         let tables = replica::at_begin(&database, &local_versions, &declared)?;
-        Ok((run_id, until, JsonB(tables), clock_timestamp()))
+        Ok((run_id, until, JsonB(tables)))
     };
     TableIterator::once(begin().or_raise())
 }

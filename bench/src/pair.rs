@@ -3,10 +3,9 @@
 
 use anyhow::{Result, bail, ensure};
 use plimsoll_client::server::address::Address;
-use plimsoll_client::server::{Login, ReadOnly, Replica, RunTarget, Server, level, roots};
+use plimsoll_client::server::{Login, ReadOnly, Replica, RunBegin, RunTarget, Server, level, roots};
 use plimsoll_core::reconcile::{Found, Limits, find_between};
 use plimsoll_core::schema::TableSchema;
-use serde_json::Map;
 use uuid::Uuid;
 
 use crate::bench::{self, Bench};
@@ -96,7 +95,7 @@ impl Pair {
     /// # Errors
     /// When it is not level in the end.
     pub fn repair(&self, local: &mut Server, remote: &mut Server, schema: &TableSchema) -> Result<u64> {
-        let run = remote.begin_run("bench", &Map::new())?;
+        let run = remote.begin_run(&RunBegin { agent_id: "bench".to_owned(), ..RunBegin::default() })?;
         let levelled = {
             let mut local = ReadOnly::new(local, replica(LOCAL));
             let mut remote = RunTarget::new(remote, run.run_id, replica(SHARED));

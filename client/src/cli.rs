@@ -112,6 +112,10 @@ pub struct SyncArgs {
     /// Approve the deletes that replicas on hold planned.
     #[arg(long)]
     pub allow_mass_delete: bool,
+    /// Let this local database take the place of another one that replicas are kept level with, where the administrator
+    /// permits it.
+    #[arg(long)]
+    pub take_over: bool,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

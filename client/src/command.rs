@@ -61,6 +61,7 @@ fn perform(cli: Cli) -> Outcome<u8> {
                 tables: arguments.tables,
                 dry_run: arguments.dry_run,
                 allow_mass_delete: arguments.allow_mass_delete,
+                take_over: arguments.take_over,
                 interval: None,
             };
             let mut server = agent::server_of(&config)?;

@@ -7,6 +7,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use fs4::fs_std::FileExt;
+use plimsoll_core::direction::Direction;
 use plimsoll_core::store::Outcome;
 use plimsoll_core::sync::TableMemory;
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,9 @@ struct Memory {
     /// Numbers of the columns of each managed table that were sent.
     #[serde(default)]
     sent: BTreeMap<String, Vec<u32>>,
+    /// Which way each managed table went last.
+    #[serde(default)]
+    directions: BTreeMap<String, String>,
 }
 
 /// The agent's memory, locked against other processes.
@@ -58,6 +62,7 @@ impl State {
                 database_id: None,
                 tables: BTreeMap::new(),
                 sent: BTreeMap::new(),
+                directions: BTreeMap::new(),
             }
         });
         let mut state = State { path: path.to_owned(), memory, _lock: lock };
@@ -65,6 +70,7 @@ impl State {
             state.memory.database_id = Some(database_id);
             state.memory.tables.clear();
             state.memory.sent.clear();
+            state.memory.directions.clear();
         }
         state.save()?;
         Ok(state)
@@ -96,6 +102,31 @@ impl State {
             self.memory.sent.insert(relation.clone(), numbers);
         }
         if changed { self.save() } else { Ok(()) }
+    }
+
+    /// Notices which way a managed table goes from now on. Where it went another way, what was remembered of it is
+    /// dropped, and that way is answered; `dry_run`: not durably.
+    ///
+    /// # Errors
+    /// `Passing` where the file cannot be written.
+    pub fn turn(&mut self, relation: &str, direction: Direction, dry_run: bool) -> Outcome<Option<String>> {
+        let name = direction.name().to_owned();
+        let before = self.memory.directions.insert(relation.to_owned(), name);
+        if before.as_deref() == Some(direction.name()) {
+            return Ok(None);
+        }
+        // Of a release that knew no directions: what was remembered was pushed.
+        let remembered = self.memory.tables.contains_key(relation);
+        let before = before.or_else(|| remembered.then(|| Direction::Push.name().to_owned()));
+        let before = before.filter(|before| before != direction.name());
+        if before.is_some() {
+            self.memory.tables.remove(relation);
+            self.memory.sent.remove(relation);
+        }
+        if !dry_run {
+            self.save()?;
+        }
+        Ok(before)
     }
 
     /// Remembers, durably.
@@ -201,6 +232,33 @@ mod tests {
         let state = State::open(&path, database).expect("opened");
         assert_ne!(state.agent_id(), agent);
         assert_eq!(state.table("public.t"), TableMemory::default());
+    }
+
+    #[test]
+    fn what_was_remembered_one_way_is_dropped_when_a_table_goes_another() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("s.json");
+        let database = Uuid::new_v4();
+        let memory = TableMemory { window_from: Some(7), ..TableMemory::default() };
+        let mut state = State::open(&path, database).expect("opened");
+        state.remember("public.t", &memory).expect("saved");
+        // It was pushed by a release that did not say so.
+        assert_eq!(state.turn("public.t", Direction::Push, false), Ok(None));
+        assert_eq!(state.table("public.t"), memory);
+        drop(state);
+        // A dry run sees what a run would, and leaves all as it is.
+        let mut state = State::open(&path, database).expect("opened");
+        assert_eq!(state.turn("public.t", Direction::Pull, true), Ok(Some("push".to_owned())));
+        assert_eq!(state.table("public.t"), TableMemory::default());
+        drop(state);
+        let mut state = State::open(&path, database).expect("opened");
+        assert_eq!(state.table("public.t"), memory);
+        assert_eq!(state.turn("public.t", Direction::Pull, false), Ok(Some("push".to_owned())));
+        drop(state);
+        let mut state = State::open(&path, database).expect("opened");
+        assert_eq!(state.table("public.t"), TableMemory::default());
+        assert_eq!(state.turn("public.t", Direction::Pull, false), Ok(None));
+        assert_eq!(state.turn("public.new", Direction::TwoWay, false), Ok(None));
     }
 
     #[test]

@@ -29,6 +29,11 @@ fn writes(client: &mut Client, till: &Registered, run: Option<i64>) -> [Result<u
     ]
 }
 
+fn reject(client: &mut Client, run: &Run) -> Result<u64, postgres::Error> {
+    let rejected = json!([rejection(1, false)]);
+    client.execute("SELECT plimsoll.reject_rows($1, 'shop.customer', $2)", &[&run.id, &rejected])
+}
+
 fn refusal<'r>(run: &'r Run, relation: &str) -> &'r Value {
     let refusal = &run.table(relation)["refused"];
     assert!(!refusal.is_null(), "{relation} is refused: {}", run.tables);
@@ -42,17 +47,17 @@ fn a_table_that_allows_no_way_to_the_server_takes_nothing_from_an_agent() {
     let mut agent = shop.agent(&till);
     let run = begin(&mut agent, &till, "agent").expect("a run");
     allow(&mut shop, "shop.customer", "pull");
-    let rejected = json!([rejection(1, false)]);
-    let reject = agent
-        .execute("SELECT plimsoll.reject_rows($1, 'shop.customer', $2)", &[&run.id, &rejected])
-        .map(|_| 0);
-    let outcomes = writes(&mut agent, &till, Some(run.id)).into_iter().chain([reject]);
-    for outcome in outcomes {
+    for outcome in writes(&mut agent, &till, Some(run.id)) {
         let message = refused(outcome, "42501");
         assert!(message.contains("shop.customer does not allow direction push"), "{message}");
         assert!(message.contains("It allows pull."), "{message}");
         assert!(message.contains("set_directions('shop.customer', '{pull,push}')"), "{message}");
     }
+    // What the local side could not store is told all the same, while anything is allowed.
+    reject(&mut agent, &run).expect("a rejected row");
+    allow(&mut shop, "shop.customer", "");
+    let message = refused(reject(&mut agent, &run), "42501");
+    assert!(message.contains("It allows nothing."), "{message}");
     end(&mut agent, &run, "finished", None).expect("an end");
     for outcome in writes(&mut agent, &till, None) {
         refused(outcome, "42501");
@@ -95,8 +100,10 @@ fn a_run_is_told_which_of_its_tables_may_not_go_its_way_and_may_not_write_to_the
     assert!(run.table("shop.invoice")["refused"].is_null());
     for outcome in writes(&mut agent, &till, Some(run.id)) {
         let message = refused(outcome, "42501");
-        assert!(message.contains(&format!("run {} does not write to shop.customer", run.id)), "{message}");
+        assert!(message.contains(&format!("run {} may not write to shop.customer", run.id)), "{message}");
     }
+    let message = refused(reject(&mut agent, &run), "42501");
+    assert!(message.contains("may not record anything of shop.customer"), "{message}");
     record(&mut agent, &run, "shop.invoice").expect("the other table goes on");
     end(&mut agent, &run, "finished", None).expect("an end");
     // What it said of a table holds for the run, whatever the table allows.
@@ -107,6 +114,7 @@ fn a_run_is_told_which_of_its_tables_may_not_go_its_way_and_may_not_write_to_the
     for outcome in writes(&mut agent, &till, Some(run.id)) {
         refused(outcome, "42501");
     }
+    reject(&mut agent, &run).expect("a row that the local side does not take");
     let run = begin_towards(&mut agent, &till, json!({"shop.customer": "push"}), None).expect("a run");
     for outcome in writes(&mut agent, &till, Some(run.id)) {
         outcome.expect("it pushes");

@@ -1,11 +1,13 @@
 //! Runs: begun on the server, made by the core's algorithm, ended with a report.
 
+mod begin;
 mod direct;
 mod every;
 mod prepare;
 mod pull;
 mod push;
 mod scan;
+mod side;
 mod snapshot;
 mod status;
 mod two_way;
@@ -42,6 +44,8 @@ pub struct RunOptions {
     pub dry_run: bool,
     /// Approve what holds planned, before the run.
     pub allow_mass_delete: bool,
+    /// Let the local database take the place of another one that replicas are kept level with.
+    pub take_over: bool,
     /// How often runs are made, where they are.
     pub interval: Option<std::time::Duration>,
 }
@@ -81,12 +85,14 @@ pub struct RunResult {
 impl RunResult {
     /// Whether a table failed, differs or is on hold.
     pub fn is_troubled(&self) -> bool {
-        self.failure.is_some() || self.tables.iter().any(|table| is_troubled(&table.report))
+        self.failure.is_some() || self.tables.iter().any(is_troubled)
     }
 }
 
-fn is_troubled(report: &TableReport) -> bool {
-    report.failure.is_some() || report.held > 0 || report.status == Status::Different
+fn is_troubled(table: &TableResult) -> bool {
+    let TableResult { report, moved, .. } = table;
+    let held = report.held + moved.held_here + moved.held_there;
+    report.failure.is_some() || held > 0 || report.status == Status::Different
 }
 
 /// Connects, so far as a token and an address are to be had.
@@ -161,9 +167,10 @@ fn end_run(server: &mut Server, run_id: i64, result: &RunResult) {
 }
 
 fn news(table: &TableResult) -> Option<TableNews> {
-    let report = &table.report;
+    let TableResult { report, moved, .. } = table;
     Some(json!({
         "relation": table.relation.as_ref()?,
+        "direction": table.direction,
         "status": report.status,
         "proved_at": report.proved_at,
         "local_rows": report.local_rows,
@@ -175,6 +182,15 @@ fn news(table: &TableResult) -> Option<TableNews> {
         "held": report.held,
         "planned": planned(table),
         "compared": report.compared_rows,
+        "sent": moved.sent,
+        "received": moved.received,
+        "deleted_here": moved.deleted_here,
+        "deleted_there": moved.deleted_there,
+        "conflicts": moved.conflicts,
+        "merged": moved.merged,
+        "undecided": moved.undecided,
+        "held_here": moved.held_here,
+        "held_there": moved.held_there,
         "error": report.failure.as_ref().map(ToString::to_string),
     }))
 }

@@ -6,8 +6,8 @@ use plimsoll_core::digest::FingerprintKey;
 use plimsoll_core::schema::TableSchema;
 use plimsoll_core::store::{FailureKind, Outcome, TableShape};
 use plimsoll_core::sync::TableInput;
-use serde_json::{Map, Value as Json};
 
+use super::begin::{Schemas, begin};
 use super::{RunOptions, TableResult, not_started};
 use crate::config::{Config, Direction, TableConfig};
 use crate::failure::{Advise, run as no_run, table as refused};
@@ -66,13 +66,12 @@ impl PreparedTable {
 pub fn prepare(
     config: &Config,
     server: &mut Server,
-    state: &State,
+    state: &mut State,
     options: &RunOptions,
 ) -> Outcome<Prepared> {
     let chosen = choose(config, &options.tables)?;
     let mut local = open_source(config)?;
-    let known = known_schemas(server, &chosen)?;
-    let run = server.begin_run(&state.agent_id(), &local_versions(local.as_mut(), &chosen, &known))?;
+    let (run, known) = begin(config, server, state.agent_id(), options, local.as_mut(), &chosen)?;
     match prepare_tables(server, local, chosen, known, &run, state, options) {
         Ok(prepared) => Ok(prepared),
         Err(failure) => {
@@ -109,42 +108,28 @@ fn rebuild_manifest(server: &mut Server, relation: &str) -> Outcome<()> {
     }
 }
 
-/// Schemas by the managed table's name.
-type Schemas = HashMap<String, TableSchema>;
-
-/// The schemas of the managed tables, as far as they are found by name: asked for before the run begins,
-/// because that tells the server the highest local versions. What fails here is asked for again.
-fn known_schemas(server: &mut Server, tables: &[&TableConfig]) -> Outcome<Schemas> {
-    let mut names: Vec<String> = Vec::new();
-    let (full, partial): (Vec<&TableConfig>, Vec<&TableConfig>) =
-        tables.iter().partition(|table| wanted(table).schema.is_some());
-    names.extend(full.into_iter().map(|table| wanted(table).text()));
-    if !partial.is_empty() {
-        let managed = server.managed_tables()?;
-        for table in partial {
-            if let [found] = matching(table, &managed)[..] {
-                names.push(found.clone());
-            }
-        }
-    }
-    let asked: Vec<&str> = names.iter().map(String::as_str).collect();
-    let schemas = server.table_schemas(&asked)?;
-    let found = names.into_iter().zip(schemas);
-    Ok(found.filter_map(|(name, schema)| Some((name, schema.ok()?))).collect())
-}
-
 fn prepare_tables(
     server: &mut Server,
     mut local: Box<dyn LocalDatabase>,
     chosen: Vec<&TableConfig>,
     mut known: Schemas,
     run: &Run,
-    state: &State,
+    state: &mut State,
     options: &RunOptions,
 ) -> Outcome<Prepared> {
     let mut failed = Vec::new();
-    let matched = match_tables(chosen, &run.tables, &mut failed);
+    let mut matched = match_tables(chosen, &run.tables, &mut failed);
     explain(server, &mut failed)?;
+    matched.retain(|(table, remote)| match remote.refusal() {
+        Some(failure) => {
+            failed.push(not_started(table, Some(remote.relation.clone()), failure));
+            false
+        }
+        None => true,
+    });
+    for (table, remote) in &matched {
+        turn(state, &remote.relation, table.direction(), options.dry_run)?;
+    }
     let released = match options.allow_mass_delete && !options.dry_run {
         true => release_holds(server, &matched)?,
         false => Vec::new(),
@@ -190,7 +175,9 @@ fn prepare_tables(
                 let shape = TableShape::of(&plan.schema);
                 let input = TableInput {
                     plan: Some(plan.stamp()),
-                    on_hold: remote.hold.is_some() && !released.contains(&relation),
+                    on_hold: remote.hold.is_some()
+                        && !released.contains(&relation)
+                        && table.direction().writes_remote(),
                     name: relation,
                     version: remote.version(),
                     rejected: remote.rejected,
@@ -205,7 +192,22 @@ fn prepare_tables(
             Err(failure) => return Err(failure),
         }
     }
-    Ok(Prepared { run_id: run.run_id, local, groups: by_direction(prepared), failed })
+    let groups = by_direction(prepared);
+    Ok(Prepared { run_id: run.run_id, local, groups, failed })
+}
+
+/// Notices that a table goes another way than in the run before: what was remembered of it holds no more.
+///
+/// # Errors
+/// `Passing` where that cannot be remembered.
+fn turn(state: &mut State, relation: &str, direction: Direction, dry_run: bool) -> Outcome<()> {
+    if let Some(before) = state.turn(relation, direction, dry_run)? {
+        tracing::warn!(
+            "the direction of {relation} was {before} and is {direction} now: what was remembered of it is dropped, and all \
+             is compared anew"
+        );
+    }
+    Ok(())
 }
 
 fn by_direction(mut prepared: Vec<(TablePlan, PreparedTable)>) -> Vec<Group> {
@@ -260,29 +262,6 @@ pub fn choose<'c>(config: &'c Config, wanted: &[String]) -> Outcome<Vec<&'c Tabl
     Ok(chosen)
 }
 
-/// The highest local position of each table that is sent and whose schema is known; the server compares them with
-/// what was reported before.
-fn local_versions(
-    local: &mut dyn LocalDatabase,
-    tables: &[&TableConfig],
-    known: &Schemas,
-) -> Map<String, Json> {
-    let mut versions = Map::new();
-    let sources = tables.iter().filter(|table| table.direction().writes_remote());
-    for table in sources {
-        let [remote] = matching(table, known.keys())[..] else { continue };
-        let Some(schema) = known.get(remote) else { continue };
-        // What cannot be read or does not fit is reported by the table itself.
-        let Ok(plan) = plan(local, table, Ok(schema.clone()), &[]) else { continue };
-        if let Ok(highest) = local.highest_position(&plan)
-            && plan.version_place().is_some()
-        {
-            versions.insert(remote.clone(), highest.map_or(Json::Null, Json::from));
-        }
-    }
-    versions
-}
-
 /// Each configured table with its managed table; what has none goes to `failed`.
 pub fn match_tables<'c, 'r>(
     chosen: Vec<&'c TableConfig>,
@@ -325,12 +304,12 @@ pub fn explain(server: &mut Server, failed: &mut [TableResult]) -> Outcome<()> {
 const NOT_MANAGED: &str = "42P01";
 
 /// The managed table's name as configured: the local table's own where nothing is said.
-fn wanted(table: &TableConfig) -> Relation {
+pub fn wanted(table: &TableConfig) -> Relation {
     table.relation().unwrap_or_else(|| Relation { schema: None, table: table.name.clone() })
 }
 
 /// The managed tables that a configured one can mean; letter case counts only where it decides.
-fn matching<'n>(table: &TableConfig, names: impl IntoIterator<Item = &'n String>) -> Vec<&'n String> {
+pub fn matching<'n>(table: &TableConfig, names: impl IntoIterator<Item = &'n String>) -> Vec<&'n String> {
     let wanted = wanted(table);
     let names: Vec<&String> = names.into_iter().collect();
     let alike = |same: &dyn Fn(&str, &str) -> bool| -> Vec<&'n String> {
@@ -340,7 +319,7 @@ fn matching<'n>(table: &TableConfig, names: impl IntoIterator<Item = &'n String>
     if exact.is_empty() { alike(&|a, b| a.to_lowercase() == b.to_lowercase()) } else { exact }
 }
 
-fn find_remote<'r>(table: &TableConfig, remote: &'r [RemoteTable]) -> Outcome<&'r RemoteTable> {
+pub fn find_remote<'r>(table: &TableConfig, remote: &'r [RemoteTable]) -> Outcome<&'r RemoteTable> {
     let names: Vec<&String> = matching(table, remote.iter().map(|remote| &remote.relation));
     let wanted = wanted(table).text();
     match names[..] {

@@ -1,11 +1,15 @@
 //! The calls that concern a run as a whole: its begin and end, schemas, holds, reports.
 
+use std::collections::BTreeMap;
+
+use plimsoll_core::direction::Direction;
 use plimsoll_core::schema::{Column, Roles, TableSchema};
 use plimsoll_core::store::{Failure, FailureKind, Outcome, TableVersion};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
+use uuid::Uuid;
 
 use super::error::Place;
 use super::session::{Server, Statement, cell};
@@ -29,6 +33,33 @@ pub struct Run {
     pub tables: Vec<RemoteTable>,
 }
 
+/// What the server is told when a run begins.
+#[derive(Debug, Default)]
+pub struct RunBegin {
+    /// Who runs.
+    pub agent_id: String,
+    /// The highest local position of each table that is sent.
+    pub local_versions: Map<String, Json>,
+    /// Which way each table goes.
+    pub directions: BTreeMap<String, Direction>,
+    /// The id of the local database, where that is written to.
+    pub side_id: Option<Uuid>,
+    /// Whether the run only looks.
+    pub dry_run: bool,
+}
+
+/// Why a table may not go its way in a run.
+#[derive(Debug, Clone, Deserialize)]
+struct Refusal {
+    sqlstate: String,
+    message: String,
+    detail: Option<String>,
+    hint: Option<String>,
+}
+
+/// SQLSTATE where another local database has the place of this one.
+const TAKEN: &str = "55006";
+
 /// A managed table at the begin of a run.
 #[derive(Debug, Clone, Deserialize)]
 pub struct RemoteTable {
@@ -48,9 +79,25 @@ pub struct RemoteTable {
     /// Parents before the tables that refer to them.
     #[serde(default)]
     pub rank: u32,
+    refused: Option<Refusal>,
 }
 
 impl RemoteTable {
+    /// Why the table may not go its way in this run, where that is so.
+    pub fn refusal(&self) -> Option<Failure> {
+        let Refusal { sqlstate, message, detail, hint } = self.refused.clone()?;
+        let message = match detail {
+            Some(detail) => format!("{message}: {}", detail.trim_end_matches('.')),
+            None => message,
+        };
+        Some(Failure { kind: FailureKind::Table, sqlstate: Some(sqlstate), message, hint })
+    }
+
+    /// Whether that is because the replica is kept level with another local database.
+    pub fn is_taken(&self) -> bool {
+        self.refused.as_ref().is_some_and(|refused| refused.sqlstate == TAKEN)
+    }
+
     /// Whether one scan of the rows on the server saves those that follow.
     pub fn wants_rebuild(&self) -> bool {
         self.manifest.as_deref() == Some("untrusted")
@@ -96,19 +143,20 @@ pub fn to_hex(bytes: &[u8]) -> String {
 }
 
 impl Server {
-    /// Begins a run. `local_versions` holds the highest local position of each table.
+    /// Begins a run.
     ///
     /// # Errors
     /// A `Run` failure where another agent holds the lease, the caller is not authorised, or the server
     /// speaks another protocol.
-    pub fn begin_run(&mut self, agent_id: &str, local_versions: &Map<String, Json>) -> Outcome<Run> {
+    pub fn begin_run(&mut self, begin: &RunBegin) -> Outcome<Run> {
+        let RunBegin { agent_id, local_versions, directions, side_id, dry_run } = begin;
         let database = self.database_id();
         let host = hostname();
-        let versions = Json::Object(local_versions.clone());
+        let (versions, directions) = (json!(local_versions), json!(directions));
         fault_point("before-begin");
         let rows = self.call(
             Place::Run,
-            "SELECT run_id, tables FROM plimsoll.begin_run($1, $2, $3, $4, $5, $6)",
+            "SELECT run_id, tables FROM plimsoll.begin_run($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             vec![
                 (&database, Type::UUID),
                 (&agent_id, Type::TEXT),
@@ -116,6 +164,9 @@ impl Server {
                 (&PROTOCOL, Type::INT4),
                 (&host, Type::TEXT),
                 (&versions, Type::JSONB),
+                (&directions, Type::JSONB),
+                (side_id, Type::UUID),
+                (dry_run, Type::BOOL),
             ],
         )?;
         fault_point("after-begin");
@@ -197,6 +248,7 @@ impl Server {
                 rejected: 0,
                 hold: None,
                 rank: 0,
+                refused: None,
             })
         };
         rows.iter().map(|row| table(Some(row))).collect()
@@ -248,6 +300,16 @@ impl Server {
         let database = self.database_id();
         let parameters = vec![(&database as _, Type::UUID), (&relation as _, Type::TEXT)];
         self.call(Place::Table, "SELECT plimsoll.release_hold($1, $2)", parameters).map(drop)
+    }
+
+    /// Lets another local database take the place of the one that a replica is kept level with.
+    ///
+    /// # Errors
+    /// Where the administrator does not let this client do so.
+    pub fn forget_side(&mut self, relation: &str) -> Outcome<()> {
+        let database = self.database_id();
+        let parameters = vec![(&database as _, Type::UUID), (&relation as _, Type::TEXT)];
+        self.call(Place::Table, "SELECT plimsoll.forget_side($1, $2)", parameters).map(drop)
     }
 
     /// The replicas of this database as the server reports them, a JSON object each.

@@ -23,7 +23,7 @@ mod summaries;
 mod target;
 mod tls;
 
-pub use agent::{RemoteTable, Run, RunEnd, TableNews, to_hex};
+pub use agent::{RemoteTable, Run, RunBegin, RunEnd, TableNews, to_hex};
 pub(crate) use agent::{TABLE_SCHEMA, schema};
 pub use level::{Levelled, Roots, level, roots, source_rows};
 pub use session::{Login, Server};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use plimsoll_client::server::address::Address;
-use plimsoll_client::server::{Levelled, Login, ReadOnly, Replica, RunTarget, Server, level};
+use plimsoll_client::server::{Levelled, Login, ReadOnly, Replica, RunBegin, RunTarget, Server, level};
 use plimsoll_core::schema::TableSchema;
 use plimsoll_tests::{Registered, shared};
 use postgres::Client;
@@ -174,7 +174,9 @@ impl Pair {
         let (mut local, mut remote) = self.servers(None);
         let schemas = remote.table_schemas(&["shop.sale"]).expect("schemas");
         let schema: TableSchema = schemas.into_iter().next().expect("one").expect("a schema");
-        let run = remote.begin_run("test", &Map::new()).expect("a run");
+        let run = remote
+            .begin_run(&RunBegin { agent_id: "test".to_owned(), ..RunBegin::default() })
+            .expect("a run");
         let mut target = RunTarget::new(&mut remote, run.run_id, replicas());
         let levelled =
             level(&mut ReadOnly::new(&mut local, replicas()), &schema, &mut target, 0).expect("level");

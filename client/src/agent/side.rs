@@ -1,0 +1,58 @@
+//! The id by which a local database that is written to is told from others: a note in it, so that it goes wherever the
+//! database goes, and not where the agent's state does.
+
+use plimsoll_core::digest::FingerprintKey;
+use plimsoll_core::store::{FailureKind, Outcome};
+use uuid::Uuid;
+
+use crate::config::Config;
+use crate::failure::run as no_run;
+use crate::source::notes::{Cell, NoteType};
+use crate::source::open_writable;
+use crate::source::write::LocalStore;
+
+/// The table of the note: one row.
+const TABLE: &str = "plimsoll_side";
+
+/// The id of the local database. Where it has none yet, it is given one; a run that only looks goes without.
+///
+/// # Errors
+/// Where the database cannot be read, or the note cannot be written.
+pub fn side_id(config: &Config, dry_run: bool) -> Outcome<Option<Uuid>> {
+    // No row is read by these plans: no digest is made with the key.
+    let mut store =
+        open_writable(&config.source_place()?)?.into_store(Vec::new(), FingerprintKey::new([0; 32]));
+    match read(store.as_mut()) {
+        Ok(Some(known)) => return Ok(Some(known)),
+        Err(failure) if failure.kind == FailureKind::Passing => return Err(failure),
+        // There is no such table yet.
+        Ok(None) | Err(_) if dry_run => return Ok(None),
+        Ok(None) | Err(_) => {}
+    }
+    let columns = [("number", NoteType::Int, false), ("side_id", NoteType::Text(36), false)];
+    let create = store.notes().create(TABLE, &columns, &["number"]);
+    store.define(&create)?;
+    let new = Uuid::new_v4().to_string();
+    let insert = format!("INSERT INTO {TABLE} (number, side_id) VALUES (1, ?)");
+    let written =
+        store.transact(&mut |transaction| transaction.execute(&insert, &[Cell::Text(&new)]).map(drop));
+    // Another agent may have been faster.
+    match (read(store.as_mut())?, written) {
+        (Some(known), _) => Ok(Some(known)),
+        (None, Err(failure)) => Err(failure),
+        (None, Ok(())) => Err(no_run(format!("the note {TABLE} of the local database is not kept"))),
+    }
+}
+
+fn read(store: &mut dyn LocalStore) -> Outcome<Option<Uuid>> {
+    let mut found = None;
+    store.look(&mut |look| {
+        look.query(&format!("SELECT side_id FROM {TABLE}"), &[], &mut |cells| {
+            if let [Cell::Text(text)] = cells {
+                found = Uuid::parse_str(text).ok();
+            }
+            Ok(())
+        })
+    })?;
+    Ok(found)
+}
