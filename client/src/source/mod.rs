@@ -17,7 +17,6 @@ pub mod write;
 
 use plimsoll_core::store::Outcome;
 
-use crate::failure::run;
 use crate::server::address::Address;
 use local::LocalDatabase;
 pub use place::{Password, Place, password_of_environment};
@@ -44,8 +43,7 @@ pub fn open(place: &Place) -> Outcome<Box<dyn LocalDatabase>> {
 pub fn open_writable(place: &Place) -> Outcome<Box<dyn LocalDatabase>> {
     match place {
         Place::Sqlite(path) => Ok(Box::new(sqlite::Sqlite::open_writable(path)?)),
-        Place::Postgres { .. } | Place::Mysql { .. } => {
-            Err(run(format!("a local {} database is not written to yet", place.kind())))
-        }
+        Place::Postgres { .. } => open(place),
+        Place::Mysql { url, password } => Ok(Box::new(mysql::Mysql::open_writable(url, password.as_ref())?)),
     }
 }

@@ -122,7 +122,7 @@ impl Table {
 }
 
 /// A private, empty database of one kind, which an application writes to.
-pub trait LocalKind: Sized {
+pub trait LocalKind: Sized + Send {
     /// A new one.
     fn new() -> Self;
 
@@ -131,6 +131,17 @@ pub trait LocalKind: Sized {
 
     /// The lines under `[source]` that say the same.
     fn setting(&self) -> String;
+
+    /// Lets the source's user write to tables that are made from here on, and keep notes.
+    fn allow_writing(&mut self) {}
+
+    /// Whether others write while a snapshot is held.
+    fn lets_others_write() -> bool {
+        true
+    }
+
+    /// Statements that make a trigger: whatever row is given `spoil` in a column is stored with `spoilt`.
+    fn trigger_that_spoils(table: &str, column: &str) -> String;
 
     /// Runs statements.
     fn run(&mut self, sql: &str);

@@ -19,6 +19,7 @@ mod snapshot;
 mod sqlite;
 mod unique;
 mod whole_way;
+mod written;
 
 /// The suite for one kind.
 macro_rules! conformance {
@@ -134,6 +135,68 @@ macro_rules! conformance {
     };
 }
 
+/// What a kind that is written to must do.
+macro_rules! written {
+    ($name:ident, $kind:ty) => {
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn rows_are_stored_as_given_and_changed_where_they_are_expected() {
+                written::rows_are_stored_as_given_and_changed_where_they_are_expected::<$kind>();
+            }
+
+            #[test]
+            fn a_refused_row_undoes_no_other() {
+                written::a_refused_row_undoes_no_other::<$kind>();
+            }
+
+            #[test]
+            fn unique_values_that_rows_exchange_arrive() {
+                written::unique_values_that_rows_exchange_arrive::<$kind>();
+            }
+
+            #[test]
+            fn rows_without_a_key_are_counted() {
+                written::rows_without_a_key_are_counted::<$kind>();
+            }
+
+            #[test]
+            fn what_a_table_does_not_keep_as_given_is_refused() {
+                written::what_a_table_does_not_keep_as_given_is_refused::<$kind>();
+            }
+
+            #[test]
+            fn notes_are_kept_with_the_rows() {
+                written::notes_are_kept_with_the_rows::<$kind>();
+            }
+
+            #[test]
+            fn what_is_held_is_one_transaction() {
+                written::what_is_held_is_one_transaction::<$kind>();
+            }
+
+            #[test]
+            fn large_values_are_stored() {
+                written::large_values_are_stored::<$kind>();
+            }
+
+            #[test]
+            fn an_application_that_writes_meanwhile_loses_nothing() {
+                written::an_application_that_writes_meanwhile_loses_nothing::<$kind>();
+            }
+
+            #[test]
+            fn many_rows_are_written() {
+                written::many_rows_are_written::<$kind>();
+            }
+        }
+    };
+}
+
 conformance!(sqlite_conforms, sqlite::SqliteKind);
 conformance!(postgres_conforms, postgres::PostgresKind);
 conformance!(mariadb_conforms, mariadb::MariaDbKind);
+written!(sqlite_is_written, sqlite::SqliteKind);
+written!(postgres_is_written, postgres::PostgresKind);
+written!(mariadb_is_written, mariadb::MariaDbKind);

@@ -52,6 +52,19 @@ impl LocalKind for MariaDbKind {
         format!("mysql = \"{}\"", self.url())
     }
 
+    fn allow_writing(&mut self) {
+        let database = &self.database;
+        let sql = format!("GRANT SELECT, INSERT, UPDATE, DELETE, CREATE ON {database}.* TO '{USER}'@'%'");
+        self.writer.run(&sql).expect("rights");
+    }
+
+    fn trigger_that_spoils(table: &str, column: &str) -> String {
+        format!(
+            "CREATE TRIGGER spoils BEFORE INSERT ON {table} FOR EACH ROW
+             SET NEW.{column} = IF(NEW.{column} = 'spoil', 'spoilt', NEW.{column})"
+        )
+    }
+
     fn run(&mut self, sql: &str) {
         self.writer.run(sql).unwrap_or_else(|error| panic!("{error:?}\n{sql:.300}"));
     }

@@ -41,6 +41,26 @@ impl LocalKind for PostgresKind {
         format!("postgres = \"{}\"", self.url())
     }
 
+    fn allow_writing(&mut self) {
+        let role = &self.reader.role;
+        let sql = format!(
+            "ALTER DEFAULT PRIVILEGES GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {role};
+             CREATE SCHEMA {role} AUTHORIZATION {role}"
+        );
+        self.writer.batch_execute(&sql).expect("rights");
+    }
+
+    /// What it names is found by the role's own search path.
+    fn trigger_that_spoils(table: &str, column: &str) -> String {
+        format!(
+            "CREATE TABLE words (word text); INSERT INTO words VALUES ('spoil');
+             CREATE FUNCTION spoils() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 IF EXISTS (SELECT FROM words WHERE word = NEW.{column}) THEN NEW.{column} := 'spoilt'; END IF;
+                 RETURN NEW; END $$;
+             CREATE TRIGGER spoils BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION spoils()"
+        )
+    }
+
     fn run(&mut self, sql: &str) {
         self.writer.batch_execute(sql).unwrap_or_else(|error| panic!("{error:?}\n{sql:.300}"));
     }

@@ -38,6 +38,18 @@ impl LocalKind for SqliteKind {
         format!("sqlite = \"{}\"", self.path().display())
     }
 
+    /// The file's journal keeps old rows in itself.
+    fn lets_others_write() -> bool {
+        false
+    }
+
+    fn trigger_that_spoils(table: &str, column: &str) -> String {
+        format!(
+            "CREATE TRIGGER spoils AFTER INSERT ON {table} WHEN NEW.{column} = \"spoil\"
+             BEGIN UPDATE {table} SET {column} = 'spoilt' WHERE id = NEW.id; END"
+        )
+    }
+
     fn run(&mut self, sql: &str) {
         self.connection.execute_batch(sql).unwrap_or_else(|error| panic!("{error}\n{sql:.300}"));
     }

@@ -7,9 +7,11 @@ mod corpus;
 use std::collections::BTreeMap;
 
 use corpus::{Entry, entries};
+use plimsoll_client::source::write::{Expected, RowChange};
 use plimsoll_core::digest::{Digester, FingerprintKey};
-use plimsoll_core::row::{Fields, RowWriter, put_field, put_varint};
-use plimsoll_core::store::SourceRecord;
+use plimsoll_core::manifest::Item;
+use plimsoll_core::row::{Fields, RowWriter, key_of, position_in, put_field, put_varint};
+use plimsoll_core::store::{Applied, SourceKey, SourceRecord, SourceRow};
 use plimsoll_core::value::{ColumnType, Value};
 use plimsoll_tests::shared;
 use postgres::Client;
@@ -155,6 +157,61 @@ fn values_have_the_bytes_and_digests_of_the_corpus() {
     }
     println!("{compared} values compared, left out: {left_out:?}");
     assert!(compared >= 190, "only {compared} values were compared");
+}
+
+#[test]
+fn values_are_written_and_read_back() {
+    let mut local = new_local();
+    let mut made = Made::default();
+    let mut types: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
+    for entry in entries().into_iter().filter(|entry| entry.refused.is_none()) {
+        types.entry(entry.column_type.to_string()).or_default().push(entry);
+    }
+    let (mut stored, mut refused) = (0, Vec::new());
+    for (name, cases) in types {
+        let Some(sql) = made.sql(&mut local.writer, &cases[0].column_type) else { continue };
+        let table = shared().unique("t");
+        let create = format!("CREATE TABLE public.{table} (id int8 PRIMARY KEY, value {sql})");
+        local.writer.batch_execute(&create).expect("a table");
+        let (mut store, schema) = local.store(&table, &["id int8*", &format!("value {name}")]);
+        let row_of = |(id, entry): (i64, &Entry)| {
+            let mut wire = Vec::new();
+            RowWriter::new(&mut wire).field(1, &Value::Int(id));
+            if let Some((1, value)) = entry.stored.split_first() {
+                put_varint(&mut wire, 2);
+                wire.extend_from_slice(value);
+            }
+            let digest = Digester::new(FingerprintKey::new(KEY)).digest(&wire).expect("a digest");
+            let position = position_in(&wire, &schema).expect("a position");
+            let key = key_of(&wire, &schema).expect("a key");
+            SourceRow { item: Item { position, digest }, key, row: wire }
+        };
+        let rows: Vec<SourceRow> = (1..).zip(&cases).map(row_of).collect();
+        let changes: Vec<RowChange<'_>> =
+            rows.iter().map(|row| RowChange::Upsert { row, expected: Expected::Absent }).collect();
+        let mut answers = Vec::new();
+        let outcome = store.transact(&mut |transaction| {
+            answers = transaction.apply(0, &changes)?;
+            Ok(())
+        });
+        outcome.unwrap_or_else(|failure| panic!("{name}: {failure}"));
+        let keys: Vec<SourceKey> = rows.iter().map(|row| SourceKey::Encoded(row.key.clone())).collect();
+        let found = store.lookup(0, &keys).expect("read");
+        for (((entry, row), answer), found) in cases.iter().zip(&rows).zip(answers).zip(found) {
+            match (answer, found) {
+                (Applied::Done, Some(SourceRecord::Row(found))) => {
+                    assert_eq!(found.item, row.item, "{}", entry.name);
+                    stored += 1;
+                }
+                (Applied::Refused { waits: false, reason }, None) => {
+                    refused.push(format!("{} as {name}: {reason:?}", entry.name));
+                }
+                other => panic!("{} as {name}: {other:?}", entry.name),
+            }
+        }
+    }
+    assert!(refused.is_empty(), "{refused:#?}");
+    assert!(stored >= 190, "only {stored} values were stored");
 }
 
 /// The type without its limits, in which an application may keep what a managed column refuses.

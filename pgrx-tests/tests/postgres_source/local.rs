@@ -5,6 +5,8 @@ use plimsoll_client::server::address::Address;
 use plimsoll_client::source::local::LocalDatabase;
 use plimsoll_client::source::plan::TablePlan;
 use plimsoll_client::source::postgres::Postgres;
+use plimsoll_client::source::write::LocalStore;
+use plimsoll_client::source::{Place, open_writable};
 use plimsoll_core::digest::FingerprintKey;
 use plimsoll_core::schema::{Column, Roles, TableSchema};
 use plimsoll_core::store::{BatchLimit, Failure, Source, SourceRecord};
@@ -62,6 +64,20 @@ impl Local {
         version: Option<&str>,
     ) -> Result<Box<dyn Source + Send>, Failure> {
         source_at(self.address(), table, columns, version)
+    }
+}
+
+impl Local {
+    /// The store over one table, whose rows stand at the hash of their key; columns as in [`source`](Self::source).
+    pub fn store(&mut self, table: &str, columns: &[&str]) -> (Box<dyn LocalStore>, TableSchema) {
+        let grant = format!("GRANT SELECT, INSERT, UPDATE, DELETE ON public.{table} TO {}", self.reader.role);
+        self.writer.batch_execute(&grant).expect("the right to write");
+        let place = Place::Postgres { url: self.url(), password: None };
+        let mut local = open_writable(&place).expect("opened");
+        let (schema, found) = (schema(columns, None), local.table(table).expect("a table"));
+        let config = TableConfig { name: table.to_owned(), ..Default::default() };
+        let plan = TablePlan::new(&found, schema.clone(), &config, &[]).expect("they fit");
+        (local.into_store(vec![plan], FingerprintKey::new(KEY)), schema)
     }
 }
 

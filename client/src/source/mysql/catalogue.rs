@@ -9,6 +9,7 @@ use super::session::Session;
 use super::types::LocalType;
 use crate::failure::{Advise, table as refused};
 use crate::source::local::{Holds, LocalColumn, LocalIndex, LocalTable};
+use crate::source::notes::is_note;
 
 /// Tables whose rows a snapshot shows as they were when it began.
 const TRANSACTIONAL: [&str; 3] = ["InnoDB", "ROCKSDB", "TokuDB"];
@@ -30,6 +31,7 @@ fn text(row: &Row, place: usize) -> String {
 pub fn table_names(session: &mut Session) -> Outcome<Vec<String>> {
     let sql = format!("SELECT table_name FROM information_schema.tables WHERE {TABLES} ORDER BY table_name");
     let mut names: Vec<String> = session.rows(&sql, &[])?.iter().map(|row| text(row, 0)).collect();
+    names.retain(|name| !is_note(name));
     names.sort_unstable();
     Ok(names)
 }

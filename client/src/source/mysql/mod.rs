@@ -9,6 +9,7 @@
 //! | `types` | declared types, and which Postgres types are proposed for them |
 //! | `dialect` | statements, and in which order rows come |
 //! | `convert` | the database's values to Postgres' |
+//! | `write` | writing |
 //! | `raw` | the database's own values in cursors and keys |
 //!
 //! There is no change token: none of the server's counters that a user may read changes exactly when what a snapshot shows
@@ -22,6 +23,7 @@ mod error;
 mod raw;
 mod session;
 mod types;
+mod write;
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -35,7 +37,7 @@ use serde_json::Value as Json;
 use super::Password;
 use super::engine::Engine;
 use super::kind::{Kind, LocalRow, Scratch};
-use super::local::{LocalColumn, LocalDatabase, LocalTable, Part};
+use super::local::{LocalColumn, LocalDatabase, LocalTable, Part, no_note};
 use super::plan::TablePlan;
 use super::query::{Condition, Order, Query, RawValue, Select};
 use super::statement::{Rendered, render};
@@ -45,6 +47,7 @@ use catalogue::Index;
 use dialect::{Sql, bounds, local_type, quoted};
 use session::Session;
 use types::{LocalType, postgres_type};
+use write::WriteTable;
 
 /// Rows that a portion holds beyond those that are expected to be taken.
 const SPARE_ROWS: u64 = 64;
@@ -56,6 +59,8 @@ pub struct Mysql {
     database: String,
     /// The indexes of tables that were read, by the table's name.
     indexes: HashMap<String, Vec<Index>>,
+    /// What is known of tables that were written to.
+    writing: HashMap<TableId, WriteTable>,
 }
 
 impl Mysql {
@@ -65,6 +70,18 @@ impl Mysql {
     /// A `Run` failure where the url is none, the server lets nobody in by this name and password, or has no such
     /// database; `Passing` where it cannot be reached.
     pub fn open(url: &str, password: Option<&Password>) -> Outcome<Self> {
+        Self::open_as(url, password, false)
+    }
+
+    /// Connects to write.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_writable(url: &str, password: Option<&Password>) -> Outcome<Self> {
+        Self::open_as(url, password, true)
+    }
+
+    fn open_as(url: &str, password: Option<&Password>, is_written: bool) -> Outcome<Self> {
         let address = address::parse(url, password.map(|password| password.0.as_str()))?;
         if address.is_open {
             tracing::warn!(
@@ -73,9 +90,10 @@ impl Mysql {
             );
         }
         Ok(Mysql {
-            session: Session::open(address.opts)?,
+            session: Session::open(address.opts, is_written)?,
             database: address.database,
             indexes: HashMap::new(),
+            writing: HashMap::new(),
         })
     }
 
@@ -83,6 +101,15 @@ impl Mysql {
     fn has(&mut self, table: &LocalTable, condition: &str) -> Outcome<bool> {
         let sql = format!("SELECT 1 FROM {} WHERE {condition} LIMIT 1", table.relation);
         Ok(!self.session.rows(&sql, &[])?.is_empty())
+    }
+
+    /// Reads the indexes of a table, once.
+    fn read_indexes(&mut self, table: &String) -> Outcome<()> {
+        if !self.indexes.contains_key(table) {
+            let found = catalogue::read_indexes(&mut self.session, table)?;
+            self.indexes.insert(table.clone(), found);
+        }
+        Ok(())
     }
 
     /// Runs a query as it is. Answers how many rows there were, and whether `each` broke.
@@ -93,10 +120,7 @@ impl Mysql {
         each: &mut dyn FnMut(&MysqlRow<'_>) -> ControlFlow<()>,
     ) -> Outcome<(u64, bool)> {
         let table = &query.plan.table;
-        if !self.indexes.contains_key(table) {
-            let found = catalogue::read_indexes(&mut self.session, table)?;
-            self.indexes.insert(table.clone(), found);
-        }
+        self.read_indexes(table)?;
         let indexes = self.indexes.get(table).map(Vec::as_slice).unwrap_or_default();
         let Rendered { sql, parameters } = render(&Sql(indexes), query);
         let values = parameters.iter().map(|parameter| dialect::value(query.plan, parameter)).collect();
@@ -180,6 +204,7 @@ impl LocalDatabase for Mysql {
     }
 
     fn table(&mut self, name: &str) -> Outcome<LocalTable> {
+        no_note(name)?;
         let (table, engine) = catalogue::read_table(&mut self.session, name)?;
         if let Some(engine) = engine {
             tracing::warn!(
@@ -285,8 +310,8 @@ impl LocalDatabase for Mysql {
         Box::new(Engine::new(*self, tables, key))
     }
 
-    fn into_store(self: Box<Self>, _: Vec<TablePlan>, _: FingerprintKey) -> Box<dyn LocalStore> {
-        unreachable!("it was opened to be read")
+    fn into_store(self: Box<Self>, tables: Vec<TablePlan>, key: FingerprintKey) -> Box<dyn LocalStore> {
+        Box::new(Engine::new(*self, tables, key))
     }
 }
 
@@ -357,7 +382,7 @@ impl Kind for Mysql {
                 None => return Ok(()),
             }
         }
-        if !self.session.is_open() {
+        if !self.session.is_open() && !self.session.is_held() {
             // It was closed on a query before that was left half-way.
             self.session.begin()?;
         }

@@ -88,7 +88,7 @@ pub fn bound(value: &RawValue) -> Raw {
 }
 
 /// A value made to be bound.
-fn made(raw: &Raw) -> RawValue {
+pub fn made(raw: &Raw) -> RawValue {
     let mut bytes = Vec::new();
     let class = put(raw, &LocalType::Year, &mut bytes);
     RawValue { class, bytes }
@@ -113,7 +113,7 @@ pub fn moment(micros: i64) -> Raw {
 }
 
 /// A TIME of so many microseconds.
-fn time(micros: i64) -> Raw {
+pub fn time(micros: i64) -> Raw {
     let (hours, minutes, seconds, rest) = clock(micros.abs());
     let days = u32::try_from(hours / 24).unwrap_or(u32::MAX);
     // Less than a day is left.

@@ -4,12 +4,13 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Opts, Params, Row, Value as Raw};
+use mysql_async::{Conn, Error, Opts, Params, Row, Value as Raw};
 use plimsoll_core::store::Outcome;
 use tokio::runtime::{Builder, Runtime};
 
 use super::error::failure;
 use crate::failure::{Advise, passing, run as no_run};
+use crate::source::write::{Mode, Savepoint};
 
 /// How long a server may take to answer a new connection.
 const CONNECT: Duration = Duration::from_secs(15);
@@ -25,7 +26,17 @@ pub struct Session {
     connection: Option<Conn>,
     /// Whether it is MariaDB, not MySQL.
     is_mariadb: bool,
+    /// Whether it is written to.
+    is_written: bool,
+    /// Whether a transaction must go on whatever becomes of a statement's rows.
+    is_held: bool,
+    /// How many savepoints are set.
+    savepoints: u32,
 }
+
+/// What sessions that write are set to: what a column does not hold is an error, and numbers are stored as they are given.
+const WRITING: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION', \
+     foreign_key_checks = 1, unique_checks = 1, innodb_lock_wait_timeout = 10";
 
 impl Session {
     /// Connects.
@@ -33,12 +44,20 @@ impl Session {
     /// # Errors
     /// A `Run` failure where the server lets nobody in by this name and password, or has no such database; `Passing` where
     /// it cannot be reached.
-    pub fn open(opts: Opts) -> Outcome<Self> {
+    pub fn open(opts: Opts, is_written: bool) -> Outcome<Self> {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| no_run(format!("no runtime for the source's connection: {error}")))?;
-        let mut session = Session { runtime, opts, connection: None, is_mariadb: false };
+        let mut session = Session {
+            runtime,
+            opts,
+            connection: None,
+            is_mariadb: false,
+            is_written,
+            is_held: false,
+            savepoints: 0,
+        };
         session.connect()?;
         Ok(session)
     }
@@ -75,6 +94,9 @@ impl Session {
             false => "SET SESSION max_execution_time = 0",
         };
         self.runtime.block_on(connection.query_drop(unlimited)).map_err(|error| failure(&error))?;
+        if self.is_written {
+            self.runtime.block_on(connection.query_drop(WRITING)).map_err(|error| failure(&error))?;
+        }
         self.connection = Some(connection);
         Ok(())
     }
@@ -84,17 +106,41 @@ impl Session {
     /// # Errors
     /// As [`Session::open`].
     pub fn begin(&mut self) -> Outcome<()> {
-        const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
-        if self.connection.is_some() && self.run(BEGIN).is_ok() {
+        self.is_held = false;
+        self.begin_by(&["START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"])
+    }
+
+    /// Begins a transaction in which all that follows is done; one that was begun before is rolled back.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub fn begin_as(&mut self, mode: Mode) -> Outcome<()> {
+        self.end();
+        let begin: &[&str] = match mode {
+            Mode::Snapshot => &["START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"],
+            // Without the gaps between rows being locked.
+            Mode::Writing => {
+                &["SET TRANSACTION ISOLATION LEVEL READ COMMITTED", "START TRANSACTION READ WRITE"]
+            }
+            Mode::WritingSnapshot => &["START TRANSACTION WITH CONSISTENT SNAPSHOT, READ WRITE"],
+        };
+        self.begin_by(begin)?;
+        (self.is_held, self.savepoints) = (true, 0);
+        Ok(())
+    }
+
+    fn begin_by(&mut self, begin: &[&str]) -> Outcome<()> {
+        if self.connection.is_some() && begin.iter().try_for_each(|sql| self.run(sql)).is_ok() {
             return Ok(());
         }
         self.connection = None;
         self.connect()?;
-        self.run(BEGIN)
+        begin.iter().try_for_each(|sql| self.run(sql))
     }
 
     /// Ends the snapshot.
     pub fn end(&mut self) {
+        self.is_held = false;
         if self.connection.is_some()
             && let Err(error) = self.run("ROLLBACK")
         {
@@ -121,7 +167,7 @@ impl Session {
         most: Option<u64>,
         each: &mut dyn FnMut(&Row) -> ControlFlow<()>,
     ) -> Outcome<(u64, bool)> {
-        let Session { runtime, connection, .. } = self;
+        let Session { runtime, connection, is_held, .. } = self;
         let open =
             connection.as_mut().ok_or_else(|| passing("the connection to the local database was lost"))?;
         let values = if values.is_empty() { Params::Empty } else { Params::Positional(values) };
@@ -132,7 +178,7 @@ impl Session {
                 rows += 1;
                 if each(&row).is_break() {
                     let left = most.map(|most| most.saturating_sub(rows).saturating_mul(size(&row)));
-                    let is_little = left.is_some_and(|left| left <= MOST_LEFT);
+                    let is_little = *is_held || left.is_some_and(|left| left <= MOST_LEFT);
                     if is_little {
                         result.drop_result().await?;
                     }
@@ -152,6 +198,85 @@ impl Session {
             *connection = None;
         }
         outcome.map(|(rows, left_read)| (rows, left_read.is_some())).map_err(|error| failure(&error))
+    }
+
+    /// Whether all that is done belongs to one transaction.
+    pub fn is_held(&self) -> bool {
+        self.is_held
+    }
+
+    /// Sets, undoes or releases a savepoint.
+    ///
+    /// # Errors
+    /// As the server says.
+    pub fn savepoint(&mut self, act: Savepoint) -> Outcome<()> {
+        // One of the same name would take the place of the one before.
+        if act == Savepoint::Set {
+            self.savepoints += 1;
+        }
+        let number = self.savepoints;
+        match act {
+            Savepoint::Set => self.run(&format!("SAVEPOINT plimsoll_{number}")),
+            Savepoint::Undo => self.run(&format!("ROLLBACK TO SAVEPOINT plimsoll_{number}")),
+            Savepoint::Release => {
+                self.savepoints = number.saturating_sub(1);
+                self.run(&format!("RELEASE SAVEPOINT plimsoll_{number}"))
+            }
+        }
+    }
+
+    /// Commits.
+    ///
+    /// # Errors
+    /// As the server says; `Passing` where its answer was lost, with a message that says so.
+    pub fn commit(&mut self) -> Outcome<()> {
+        self.is_held = false;
+        let connection = self.connection.as_mut().ok_or_else(|| passing("the connection was lost"))?;
+        let Err(error) = self.runtime.block_on(connection.query_drop("COMMIT")) else { return Ok(()) };
+        self.connection = None;
+        match error {
+            Error::Server(_) => Err(failure(&error)),
+            error => Err(passing(format!(
+                "{}; whether what was written to the local database is there is not known",
+                failure(&error).message
+            ))),
+        }
+    }
+
+    /// Runs a statement, and hands the rows that it answers to `each`. The number of rows that it changed.
+    ///
+    /// # Errors
+    /// The server's own, for the caller to look at.
+    pub fn change(
+        &mut self,
+        sql: &str,
+        values: Vec<Raw>,
+        mut each: impl FnMut(&Row),
+    ) -> mysql_async::Result<u64> {
+        let Session { runtime, connection: Some(open), .. } = self else {
+            return Err(Error::Driver(mysql_async::DriverError::ConnectionClosed));
+        };
+        let values = if values.is_empty() { Params::Empty } else { Params::Positional(values) };
+        runtime.block_on(async {
+            let mut result = open.exec_iter(sql, values).await?;
+            while let Some(row) = result.next().await? {
+                each(&row);
+            }
+            let changed = result.affected_rows();
+            result.drop_result().await?;
+            Ok(changed)
+        })
+    }
+
+    /// Runs a statement that answers nothing, outside of any transaction.
+    ///
+    /// # Errors
+    /// As the server says.
+    pub fn define(&mut self, sql: &str) -> Outcome<()> {
+        if self.connection.is_none() {
+            self.connect()?;
+        }
+        self.run(sql)
     }
 
     /// All rows of a statement that answers few.

@@ -27,7 +27,7 @@ impl ReadTable {
 }
 
 /// A column by its type's text output. A cast to text may say other than that, as inet's does.
-fn written(name: &str) -> String {
+pub fn written(name: &str) -> String {
     format!("CASE WHEN {name} IS DISTINCT FROM NULL THEN format('%s', {name}) END")
 }
 

@@ -39,6 +39,24 @@ pub fn failure(error: &Error, role: &str, relation: Option<&str>) -> Failure {
     Failure { kind: kind(code), sqlstate: Some(code.to_owned()), message, hint }
 }
 
+/// What an error of a statement that writes to `relation` means for the run.
+pub fn write_failure(error: &Error, role: &str, relation: &str) -> Failure {
+    let failure = failure(error, role, Some(relation));
+    let lacks_right = failure.sqlstate.as_deref() == Some("42501");
+    match failure
+        .hint
+        .as_deref()
+        .filter(|_| lacks_right)
+        .and_then(|hint| hint.strip_prefix("GRANT SELECT ON "))
+    {
+        Some(rest) => {
+            let hint = format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {rest}");
+            failure.advise(hint)
+        }
+        None => failure,
+    }
+}
+
 fn kind(code: &str) -> FailureKind {
     match code {
         "40001" | "40P01" | "55P03" | "57014" => FailureKind::Passing,

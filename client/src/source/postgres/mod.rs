@@ -10,6 +10,7 @@
 //! | `dialect` | statements |
 //! | `row` | rows, and values that are bound again |
 //! | `decode`, `nested` | values from Postgres' binary form |
+//! | `write` | writing |
 //! | `spelled`, `written` | values as text, by which keys are looked up |
 
 mod catalogue;
@@ -23,6 +24,7 @@ mod session;
 mod shape;
 mod source;
 mod spelled;
+mod write;
 mod written;
 
 use std::collections::HashMap;
@@ -32,7 +34,7 @@ use plimsoll_core::store::{Outcome, Source};
 use plimsoll_core::value::ColumnType;
 use uuid::Uuid;
 
-use super::local::{Holds, LocalColumn, LocalDatabase, LocalTable, Part};
+use super::local::{Holds, LocalColumn, LocalDatabase, LocalTable, Part, no_note};
 use super::plan::TablePlan;
 use super::write::LocalStore;
 use crate::failure::{Advise, table as refused};
@@ -177,6 +179,7 @@ impl LocalDatabase for Postgres {
     }
 
     fn table(&mut self, name: &str) -> Outcome<LocalTable> {
+        no_note(&Relation::parse(name).table)?;
         Ok(self.described(name)?.table.clone())
     }
 
@@ -243,7 +246,10 @@ impl LocalDatabase for Postgres {
         Box::new(super::engine::Engine::new(source, tables, key))
     }
 
-    fn into_store(self: Box<Self>, _: Vec<TablePlan>, _: FingerprintKey) -> Box<dyn LocalStore> {
-        unreachable!("it was opened to be read")
+    fn into_store(self: Box<Self>, tables: Vec<TablePlan>, key: FingerprintKey) -> Box<dyn LocalStore> {
+        let read = tables.iter().map(|plan| self.read_table(plan)).collect();
+        // A statement on a manifest may fail, and the transaction with it.
+        let source = PostgresSource::new(self.session, read, None);
+        Box::new(super::engine::Engine::new(source, tables, key))
     }
 }

@@ -16,12 +16,12 @@ use crate::source::query::RawValue;
 use crate::source::statement::Parameter;
 
 /// The class of values in the type's binary form.
-const BINARY: u8 = 1;
+pub const BINARY: u8 = 1;
 /// The class of values in the type's text form.
 pub const WRITTEN: u8 = 2;
 
 /// A value's own bytes.
-struct Raw<'a>(Option<&'a [u8]>);
+pub struct Raw<'a>(pub Option<&'a [u8]>);
 
 impl<'a> FromSql<'a> for Raw<'a> {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn StdError + Sync + Send>> {
@@ -145,6 +145,30 @@ impl<'q> Bound<'q> {
             Parameter::Rows(rows) => made(i64::try_from(rows).unwrap_or(i64::MAX).to_be_bytes().to_vec()),
             Parameter::Version(_, value) | Parameter::Read(_, value) => Bound::read(value),
         }
+    }
+
+    /// Bytes in the binary form of the parameter's type.
+    pub fn binary(bytes: Vec<u8>) -> Self {
+        Bound { bytes: bytes.into(), class: BINARY }
+    }
+
+    /// A text that the parameter's type reads.
+    pub fn written(text: std::borrow::Cow<'q, str>) -> Self {
+        let bytes = match text {
+            std::borrow::Cow::Borrowed(text) => text.as_bytes().into(),
+            std::borrow::Cow::Owned(text) => text.into_bytes().into(),
+        };
+        Bound { bytes, class: WRITTEN }
+    }
+
+    /// NULL
+    pub fn null() -> Self {
+        Bound { bytes: Vec::new().into(), class: 0 }
+    }
+
+    /// Bytes that are borrowed, in the binary form of the parameter's type.
+    pub fn borrowed(bytes: &'q [u8]) -> Self {
+        Bound { bytes: bytes.into(), class: BINARY }
     }
 
     fn read(value: &'q RawValue) -> Self {

@@ -14,6 +14,7 @@ use super::row::Bound;
 use crate::failure::{Advise, passing, run as no_run};
 use crate::server::address::Address;
 use crate::server::connection::{connect, runtime};
+use crate::source::write::{Mode, Savepoint};
 
 /// What each transaction sets for itself, so that neither the role's settings nor a pooler's matter: names mean the
 /// catalogue's alone; rows that a policy hides are an error; values are written in one way; waiting has an end; an order
@@ -29,12 +30,33 @@ const SETTINGS: &str = "SET LOCAL search_path = pg_catalog; SET LOCAL row_securi
 /// The oldest server that is read, as `server_version_num` says it.
 const OLDEST: i32 = 140_000;
 
+/// A transaction, until it is committed.
+type Open<'c> = Option<Transaction<'c>>;
+
 self_cell! {
     /// A transaction and the connection it is made over.
     struct Begun {
         owner: MutBorrow<Client>,
         #[not_covariant]
-        dependent: Transaction,
+        dependent: Open,
+    }
+}
+
+/// What names and local times mean to statements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// The catalogue's alone; times are in UTC.
+    Catalogue,
+    /// What the role's own settings say: what the application's triggers, and notes, are run with.
+    Application,
+}
+
+impl Names {
+    fn setting(self) -> &'static str {
+        match self {
+            Names::Catalogue => "SET LOCAL search_path = pg_catalog; SET LOCAL timezone = 'UTC'",
+            Names::Application => "SET LOCAL search_path TO DEFAULT; SET LOCAL timezone TO DEFAULT",
+        }
     }
 }
 
@@ -63,6 +85,8 @@ pub struct Session {
     begun: Option<Begun>,
     /// The statements of this transaction.
     statements: HashMap<String, Statement>,
+    /// What names mean in it; when each savepoint was set, and now.
+    names: Vec<Names>,
 }
 
 impl std::fmt::Debug for Session {
@@ -78,7 +102,14 @@ impl Session {
     /// What the server says to the attempt; a `Run` failure where it is too old.
     pub fn open(address: Address) -> Outcome<Self> {
         let runtime = runtime()?;
-        let mut session = Session { address, runtime, client: None, begun: None, statements: HashMap::new() };
+        let mut session = Session {
+            address,
+            runtime,
+            client: None,
+            begun: None,
+            statements: HashMap::new(),
+            names: Vec::new(),
+        };
         let version = "SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4";
         let version: i32 =
             session.catalogue(async |client| client.query_typed_one(version, &[]).await?.try_get(0))?;
@@ -106,21 +137,31 @@ impl Session {
     /// # Errors
     /// What the server says; `Passing` where it does not answer.
     pub fn begin(&mut self) -> Outcome<()> {
+        self.begin_as(Mode::Snapshot)
+    }
+
+    /// Begins a transaction; one that was begun before is rolled back.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin).
+    pub fn begin_as(&mut self, mode: Mode) -> Outcome<()> {
         self.end();
         let client = self.take_client()?;
         let runtime = &self.runtime;
         let begun = Begun::try_new(MutBorrow::new(client), |client| {
             runtime.block_on(async {
                 let transaction = client.borrow_mut().build_transaction();
-                let transaction = transaction
-                    .isolation_level(IsolationLevel::RepeatableRead)
-                    .read_only(true)
-                    .start()
-                    .await?;
-                transaction.batch_execute(SETTINGS).await.map(|()| transaction)
+                let level = match mode {
+                    Mode::Writing => IsolationLevel::ReadCommitted,
+                    Mode::Snapshot | Mode::WritingSnapshot => IsolationLevel::RepeatableRead,
+                };
+                let is_read = mode == Mode::Snapshot;
+                let transaction = transaction.isolation_level(level).read_only(is_read).start().await?;
+                transaction.batch_execute(SETTINGS).await.map(|()| Some(transaction))
             })
         });
         self.begun = Some(begun.map_err(|error| failure(&error, self.role(), None))?);
+        self.names = vec![Names::Catalogue];
         Ok(())
     }
 
@@ -154,9 +195,12 @@ impl Session {
         let Some(begun) = &self.begun else {
             return Err(passing("no snapshot of the local database was begun"));
         };
-        begun.with_dependent(|_, transaction| {
-            let answer = self.runtime.block_on(work(transaction.client()));
-            answer.map_err(|error| failure(&error, self.role(), None))
+        begun.with_dependent(|_, transaction| match transaction {
+            Some(transaction) => {
+                let answer = self.runtime.block_on(work(transaction.client()));
+                answer.map_err(|error| failure(&error, self.role(), None))
+            }
+            None => Err(passing("no snapshot of the local database was begun")),
         })
     }
 
@@ -177,6 +221,7 @@ impl Session {
         };
         let answer = begun.with_dependent(|_, transaction| {
             runtime.block_on(async {
+                let Some(transaction) = transaction else { return Ok(()) };
                 let statement = match statements.get(sql) {
                     Some(statement) => statement.clone(),
                     None => {
@@ -213,5 +258,102 @@ impl Session {
         });
         let role = address.config.get_user().unwrap_or_default();
         answer.map_err(|error: Error| failure(&error, role, Some(relation)))
+    }
+
+    /// Has names mean this from here on in the transaction.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub fn name_by(&mut self, names: Names) -> Outcome<()> {
+        if self.names.last().is_none_or(|now| *now == names) {
+            return Ok(());
+        }
+        self.ask(async |client| client.batch_execute(names.setting()).await)?;
+        if let Some(now) = self.names.last_mut() {
+            *now = names;
+        }
+        Ok(())
+    }
+
+    /// Sets, undoes or releases a savepoint.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub fn savepoint(&mut self, act: Savepoint) -> Outcome<()> {
+        let sql = match act {
+            Savepoint::Set => "SAVEPOINT plimsoll",
+            Savepoint::Undo => "ROLLBACK TO SAVEPOINT plimsoll",
+            Savepoint::Release => "RELEASE SAVEPOINT plimsoll",
+        };
+        self.ask(async |client| client.batch_execute(sql).await)?;
+        // What was set since is unset when it is undone.
+        let now = self.names.pop().unwrap_or(Names::Catalogue);
+        match act {
+            Savepoint::Set => self.names.extend([now, now]),
+            Savepoint::Undo => {
+                let then = self.names.last().copied().unwrap_or(now);
+                self.names.push(then);
+            }
+            Savepoint::Release => {
+                self.names.pop();
+                self.names.push(now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a statement, and hands the rows that it answers to `each`. The number of rows that it changed.
+    ///
+    /// # Errors
+    /// The server's own, for the caller to look at.
+    pub fn change(
+        &mut self,
+        sql: &str,
+        parameters: &[Bound<'_>],
+        mut each: impl FnMut(&Row),
+    ) -> Result<u64, Error> {
+        let Session { runtime, begun: Some(begun), statements, .. } = self else { return Ok(0) };
+        begun.with_dependent(|_, transaction| {
+            runtime.block_on(async {
+                let Some(transaction) = transaction else { return Ok(0) };
+                let statement = match statements.get(sql) {
+                    Some(statement) => statement.clone(),
+                    None => {
+                        let statement = transaction.prepare(sql).await?;
+                        statements.insert(sql.to_owned(), statement.clone());
+                        statement
+                    }
+                };
+                let mut rows = pin!(transaction.query_raw(&statement, parameters).await?);
+                while let Some(row) = rows.try_next().await? {
+                    each(&row);
+                }
+                Ok(rows.rows_affected().unwrap_or_default())
+            })
+        })
+    }
+
+    /// Commits.
+    ///
+    /// # Errors
+    /// What the server says; `Passing` where its answer was lost, with a message that says so.
+    pub fn commit(&mut self) -> Outcome<()> {
+        // What was put off is done now, by the application's own triggers.
+        self.name_by(Names::Application)?;
+        let Some(mut begun) = self.begun.take() else { return Err(passing("no transaction was begun")) };
+        self.statements.clear();
+        let runtime = &self.runtime;
+        let committed = begun.with_dependent_mut(|_, transaction| match transaction.take() {
+            Some(transaction) => runtime.block_on(transaction.commit()),
+            None => Ok(()),
+        });
+        self.client = Some(begun.into_owner().into_inner());
+        committed.map_err(|error| match failure(&error, self.role(), None) {
+            failure if error.as_db_error().is_some() => failure,
+            failure => passing(format!(
+                "{}; whether what was written to the local database is there is not known",
+                failure.message
+            )),
+        })
     }
 }

@@ -9,9 +9,10 @@ use tokio_postgres::{Column, Row};
 
 use super::kept::Keeper;
 use super::row::{Bound, PostgresRow};
-use super::session::{Fetch, Next, Session};
+use super::session::{Fetch, Names, Next, Session};
 use super::shape::{Operators, Shape};
 use super::spelled::spellings;
+use super::write::WriteTable;
 use crate::failure::{Advise, table as refused};
 use crate::source::kind::{Kind, LocalRow};
 use crate::source::plan::TablePlan;
@@ -71,18 +72,23 @@ impl ReadTable {
 /// The tables of one run.
 #[derive(Debug)]
 pub struct PostgresSource {
-    session: Session,
-    tables: Vec<ReadTable>,
+    pub(super) session: Session,
+    pub(super) tables: Vec<ReadTable>,
     /// What tells of the manifests that the database keeps itself, where they are used.
     keeper: Option<Keeper>,
     /// Whether manifests may be asked.
     uses_kept: bool,
+    /// What is known of tables that were written to.
+    pub(super) writing: Vec<Option<WriteTable>>,
+    /// Whether constraints are put off in this transaction, where they may be.
+    pub(super) put_off: bool,
 }
 
 impl PostgresSource {
     /// The source over these tables.
     pub fn new(session: Session, tables: Vec<ReadTable>, keeper: Option<Keeper>) -> Self {
-        PostgresSource { session, tables, keeper, uses_kept: true }
+        let writing = Vec::new();
+        PostgresSource { session, tables, keeper, uses_kept: true, writing, put_off: false }
     }
 }
 
@@ -119,6 +125,7 @@ impl Kind for PostgresSource {
         each: &mut dyn FnMut(&PostgresRow<'_>) -> ControlFlow<()>,
     ) -> Outcome<()> {
         let PostgresSource { session, tables, .. } = self;
+        session.name_by(Names::Catalogue)?;
         let table = &mut tables[query.table];
         let rendered = render(table, query);
         let version = table.version_shape(query.plan);
@@ -211,6 +218,7 @@ impl Kind for PostgresSource {
         if self.uses_kept && self.keeper.as_mut().is_some_and(Keeper::take_failed) {
             self.session.begin()?;
         }
+        self.session.name_by(Names::Catalogue)?;
         let sql = format!("SELECT count(*) FROM {}{}", plan.relation, plan.where_clause());
         let mut count = 0i64;
         self.session.rows(&sql, &[], Fetch::All, &plan.relation, |row| {

@@ -10,7 +10,8 @@ use plimsoll_core::store::SourceRecord;
 use plimsoll_core::value::{ColumnType, NumericBuf, Value};
 
 use super::Fixture;
-use crate::source::sqlite::tests::golden::corpus::{self, Entry, entries};
+pub use crate::source::sqlite::tests::golden::corpus::Entry;
+use crate::source::sqlite::tests::golden::corpus::{self, entries};
 use crate::source::sqlite::tests::read_all;
 
 /// The column and the value as an application keeps them in MariaDB; `None` where it cannot.
@@ -87,9 +88,10 @@ fn local(entry: &Entry) -> Option<(String, Local)> {
     }
 }
 
-type Case = (Entry, Local);
+pub type Case = (Entry, Local);
 
-fn by_type(wanted: impl Fn(&Entry) -> bool) -> BTreeMap<(String, String), Vec<Case>> {
+/// The values of the corpus that MariaDB holds, by managed and declared type.
+pub fn by_type(wanted: impl Fn(&Entry) -> bool) -> BTreeMap<(String, String), Vec<Case>> {
     let mut types: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for entry in entries().into_iter().filter(wanted) {
         if let Some((declared, value)) = local(&entry) {

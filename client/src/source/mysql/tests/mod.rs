@@ -5,6 +5,7 @@ mod golden;
 mod order;
 mod read;
 mod values;
+mod write;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard};
