@@ -365,6 +365,11 @@ impl Kind for Mysql {
         self.session.end();
     }
 
+    /// There is none here; but the connection, and with it the snapshot, would be given up where rows are not all taken.
+    fn use_kept(&mut self, use_it: bool) {
+        self.session.stay(!use_it);
+    }
+
     /// Rows that are not all taken are asked for in portions: with a limit the server finds them by an index instead of
     /// sorting them all, and little is left to be read when `each` breaks.
     fn stream(

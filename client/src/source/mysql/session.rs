@@ -106,7 +106,6 @@ impl Session {
     /// # Errors
     /// As [`Session::open`].
     pub fn begin(&mut self) -> Outcome<()> {
-        self.is_held = false;
         self.begin_by(&["START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"])
     }
 
@@ -198,6 +197,11 @@ impl Session {
             *connection = None;
         }
         outcome.map(|(rows, left_read)| (rows, left_read.is_some())).map_err(|error| failure(&error))
+    }
+
+    /// Has what is begun next be kept whatever becomes of a statement's rows, or not.
+    pub fn stay(&mut self, is_held: bool) {
+        self.is_held = is_held;
     }
 
     /// Whether all that is done belongs to one transaction.
