@@ -16,6 +16,7 @@
 //! | `begin` | what an earlier run left, what can be relied on |
 //! | `table`, `drive` | the machine of a table, and the driver |
 //! | `step`, `report` | the steps; what is told |
+//! | `wire` | what travels between a client and the remote side |
 //!
 //! How changes arrive exactly once, with a crash between any two steps: a batch is saved in the local database as pending,
 //! then carried out on the remote side in one transaction that remembers its number, then turned into base in the local
@@ -34,6 +35,7 @@ mod report;
 mod step;
 mod sweep;
 mod table;
+pub mod wire;
 
 pub use decide::{Case, Decision, Policy, RowState, Rules, Verdict, decide};
 pub use drive::run;

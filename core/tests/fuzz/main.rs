@@ -71,6 +71,21 @@ fn manifests() {
 }
 
 #[test]
+fn acts() {
+    fuzz("acts", seeds::acts(), mutate::bytes, targets::acts);
+}
+
+#[test]
+fn outcomes() {
+    fuzz("outcomes", seeds::outcomes(), mutate::bytes, targets::outcomes);
+}
+
+#[test]
+fn wishes() {
+    fuzz("wishes", seeds::wishes(), mutate::bytes, targets::wishes);
+}
+
+#[test]
 fn block_entries() {
     fuzz("block_entries", seeds::entries(), mutate::bytes, targets::entries);
 }

@@ -6,10 +6,14 @@ use plimsoll_core::dyadic::Dyadic;
 use plimsoll_core::fingerprint::Fingerprint;
 use plimsoll_core::manifest::{Item, ItemsWriter};
 use plimsoll_core::ranges::{RangeSummary, ShortSum, pack_ranges, pack_summaries};
+use plimsoll_core::reconcile::Side;
 use plimsoll_core::row::BatchWriter;
 use plimsoll_core::short::{ShortItem, pack_items};
 use plimsoll_core::sketch::Sketch;
-use plimsoll_core::store::PositionRange;
+use plimsoll_core::store::{Applied, Choice, MemoryKey, OpenKind, PositionRange, Reason, Seen, Wanted};
+use plimsoll_core::two_way::wire::{
+    Act, Found, Noted, Told, pack_acts, pack_applied, pack_choices, pack_fetched, pack_keys, pack_wanted,
+};
 
 use super::golden::entries as golden;
 use super::targets::SKETCHED;
@@ -83,6 +87,55 @@ fn some_items() -> Vec<Item> {
 pub fn short_items() -> Vec<Vec<u8>> {
     let items: Vec<ShortItem> = some_items().iter().map(ShortItem::from).collect();
     vec![pack_items(&[]), pack_items(&items), pack_items(&items[..1])]
+}
+
+/// Acts of each kind, alone and together.
+pub fn acts() -> Vec<Vec<u8>> {
+    let key = MemoryKey { position: -7, tail: *b"the tail" };
+    let reason = Told { key_text: "id=1", sqlstate: "23514", column: Some("rank"), message: "too low" };
+    let noted = Noted {
+        key,
+        encoded_key: Some(b"\x01\x05\x01k"),
+        kind: OpenKind::Rejected(Side::Remote),
+        local: Seen::Row([3; 16]),
+        remote: Seen::Unreadable,
+        local_row: Some(b"\x01\x05\x01k"),
+        base: Some([4; 16]),
+        base_row: Some(b""),
+        reason: Some(reason),
+    };
+    let bare =
+        Noted { encoded_key: None, local_row: None, base: None, base_row: None, reason: None, ..noted };
+    let acts = [
+        Act::Upsert { row: b"\x01\x05\x01k", expected: None },
+        Act::Upsert { row: b"", expected: Some([1; 16]) },
+        Act::Delete { position: 5, key: b"\x01\x05\x01k", expected: [2; 16] },
+        Act::Record(noted),
+        Act::Record(bare),
+    ];
+    let mut lists: Vec<Vec<u8>> = acts.iter().map(|act| pack_acts([*act].into_iter())).collect();
+    lists.extend([pack_acts(acts.into_iter()), pack_acts([].into_iter())]);
+    lists
+}
+
+pub fn outcomes() -> Vec<Vec<u8>> {
+    let reason = Reason { key_text: "1".to_owned(), sqlstate: "23503".to_owned(), ..Reason::default() };
+    let refused = Applied::Refused { waits: true, reason: Box::new(reason) };
+    vec![pack_applied(&[Applied::Done, Applied::Changed, Applied::Held, refused]), pack_applied(&[])]
+}
+
+pub fn wishes() -> Vec<Vec<u8>> {
+    let key = MemoryKey { position: i64::MIN, tail: [9; 8] };
+    let choice = Choice { key, side: Side::Remote, local: Seen::Absent, remote: Seen::Row([5; 16]) };
+    let item = some_items()[0];
+    let wanted = Wanted { item: ShortItem::from(&item), content: true };
+    let found = [Found::Row(b"\x01\x05\x01k".to_vec()), Found::Key { item, revision: -1, key: vec![1] }];
+    vec![
+        pack_keys(&[key, key]),
+        pack_choices(&[choice]),
+        pack_wanted(&[wanted, Wanted { content: false, ..wanted }]),
+        pack_fetched(3, &found),
+    ]
 }
 
 pub fn manifests() -> Vec<Vec<u8>> {

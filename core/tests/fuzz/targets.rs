@@ -17,6 +17,10 @@ use plimsoll_core::short::{pack_items, read_items};
 use plimsoll_core::sketch::{MOST_SYMBOLS, Sketch};
 use plimsoll_core::store::PositionRange;
 use plimsoll_core::token::Token;
+use plimsoll_core::two_way::wire::{
+    Act, pack_acts, pack_applied, pack_choices, pack_fetched, pack_keys, pack_wanted, read_acts,
+    read_applied, read_choices, read_fetched, read_keys, read_wanted,
+};
 use plimsoll_core::value::{ColumnType, NumericBuf, NumericKind, Value, datetime};
 
 use super::golden;
@@ -305,6 +309,50 @@ pub fn short_items(bytes: &[u8]) -> Outcome {
         }
         Err(error) => refusal(&error),
     }
+}
+
+/// The acts of a two-way batch.
+pub fn acts(bytes: &[u8]) -> Outcome {
+    let acts: plimsoll_core::Result<Vec<Act<'_>>> = match read_acts(bytes) {
+        Ok(acts) => acts.collect(),
+        Err(error) => Err(error),
+    };
+    match acts {
+        Ok(acts) => {
+            assert_eq!(pack_acts(acts.iter().copied()), bytes, "acts are written back otherwise");
+            size(acts.len()).to_string()
+        }
+        Err(error) => refusal(&error),
+    }
+}
+
+/// What became of them.
+pub fn outcomes(bytes: &[u8]) -> Outcome {
+    match read_applied(bytes) {
+        Ok(applied) => {
+            assert_eq!(pack_applied(&applied), bytes, "outcomes are written back otherwise");
+            size(applied.len()).to_string()
+        }
+        Err(error) => refusal(&error),
+    }
+}
+
+/// Keys, choices, rows that are asked for, and such rows.
+pub fn wishes(bytes: &[u8]) -> Outcome {
+    let packed = [
+        read_keys(bytes).map(|keys| pack_keys(&keys)),
+        read_choices(bytes).map(|choices| pack_choices(&choices)),
+        read_wanted(bytes).map(|wanted| pack_wanted(&wanted)),
+        read_fetched(bytes).map(|(looked_for, found)| pack_fetched(looked_for, &found)),
+    ];
+    let read = packed.iter().map(|packed| match packed {
+        Ok(packed) => {
+            assert_eq!(packed, bytes, "a list is written back otherwise");
+            "read".to_owned()
+        }
+        Err(error) => refusal(error),
+    });
+    read.collect::<Vec<_>>().join("; ")
 }
 
 pub fn manifest(bytes: &[u8]) -> Outcome {
