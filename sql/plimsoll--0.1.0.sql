@@ -346,6 +346,67 @@ CREATE TABLE plimsoll.upload_record (
 );
 CREATE INDEX upload_record_by_database ON plimsoll.upload_record (database_id);
 
+-- Two-way tables: the number of the run of a replica, of the last batch that was applied, and the highest number of
+-- those that are not remembered any more. Who applies a batch holds the row.
+CREATE TABLE plimsoll.two_way_record (
+    database_id uuid NOT NULL REFERENCES plimsoll.database_record ON DELETE CASCADE,
+    table_id integer NOT NULL REFERENCES plimsoll.table_record ON DELETE CASCADE,
+    run bigint NOT NULL,
+    last_batch bigint NOT NULL DEFAULT 0,
+    forgotten_batch bigint NOT NULL DEFAULT 0,
+    begun boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (database_id, table_id)
+) WITH (fillfactor = 50);
+
+-- What became of the acts of a batch, or of a part of it, for some days: who got no answer asks again.
+CREATE TABLE plimsoll.two_way_batch (
+    database_id uuid NOT NULL REFERENCES plimsoll.database_record ON DELETE CASCADE,
+    table_id integer NOT NULL REFERENCES plimsoll.table_record ON DELETE CASCADE,
+    batch_number bigint NOT NULL,
+    first_act integer NOT NULL,
+    all_acts integer NOT NULL,
+    -- Of the bytes that were sent, made with the database's own key.
+    digest bytea NOT NULL,
+    applied bytea NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    PRIMARY KEY (database_id, table_id, batch_number, first_act)
+);
+
+-- Keys that were left as they are on both sides, with what both had then: one open record a key.
+CREATE TABLE plimsoll.conflict_record (
+    conflict_id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    database_id uuid NOT NULL REFERENCES plimsoll.database_record ON DELETE CASCADE,
+    table_id integer NOT NULL REFERENCES plimsoll.table_record ON DELETE CASCADE,
+    memory_key bytea NOT NULL CHECK (pg_catalog.octet_length(memory_key) OPERATOR(pg_catalog.=) 16),
+    encoded_key bytea,
+    kind text NOT NULL,
+    side text,
+    -- Nothing: no row; 16 bytes: the beginning of its digest; one byte: a row that no encoding holds.
+    local_seen bytea NOT NULL,
+    remote_seen bytea NOT NULL,
+    key jsonb NOT NULL,
+    local_row jsonb,
+    remote_row jsonb,
+    base_row jsonb,
+    local_revision bigint,
+    remote_revision bigint,
+    reason jsonb,
+    run_id bigint NOT NULL,
+    recorded_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    resolution text,
+    resolved_row jsonb,
+    resolved_at timestamptz,
+    resolved_by name,
+    closed_at timestamptz,
+    outcome text
+);
+CREATE UNIQUE INDEX conflict_record_open ON plimsoll.conflict_record (database_id, table_id, memory_key)
+    WHERE closed_at IS NULL;
+CREATE INDEX conflict_record_chosen ON plimsoll.conflict_record (database_id, table_id, conflict_id)
+    WHERE closed_at IS NULL AND resolution IS NOT NULL;
+CREATE INDEX conflict_record_closed ON plimsoll.conflict_record (database_id, closed_at)
+    WHERE closed_at IS NOT NULL;
+
 -- Rows deleted or set back per hour: what the guard against destruction counts.
 CREATE TABLE plimsoll.guard_record (
     database_id uuid NOT NULL REFERENCES plimsoll.database_record ON DELETE CASCADE,
@@ -448,7 +509,8 @@ DECLARE
 BEGIN
     FOREACH kept IN ARRAY ARRAY['database_record', 'token_record', 'token_use', 'act_record', 'act_record_act_id_seq', 'table_record', 'table_record_table_id_seq',
         'column_record', 'lease_record', 'run_record', 'batch_record', 'batch_record_batch_id_seq',
-        'rejected_record', 'replica_record', 'side_record', 'upload_record', 'guard_record', 'run_number', 'failed_logins']
+        'rejected_record', 'replica_record', 'side_record', 'upload_record', 'two_way_record', 'two_way_batch',
+        'conflict_record', 'conflict_record_conflict_id_seq', 'guard_record', 'run_number', 'failed_logins']
     LOOP
         PERFORM pg_catalog.pg_extension_config_dump(
             ('plimsoll.' OPERATOR(pg_catalog.||) kept)::pg_catalog.regclass, '');
@@ -612,6 +674,18 @@ CREATE FUNCTION plimsoll.forget_side(database_id uuid, relation text DEFAULT NUL
 COMMENT ON FUNCTION plimsoll.forget_side(uuid, text) IS
     'Lets another local database take the place of the one that a replica, or every one, is kept level with; how many replicas had one';
 
+CREATE FUNCTION plimsoll.resolve_conflict(conflict_id bigint, resolution text) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'resolve_conflict_by_side_wrapper';
+COMMENT ON FUNCTION plimsoll.resolve_conflict(bigint, text) IS
+    'Decides a recorded conflict for one side, local or remote; the next run carries it out';
+
+CREATE FUNCTION plimsoll.resolve_conflict(conflict_id bigint, resolved_row jsonb) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'resolve_conflict_by_row_wrapper';
+COMMENT ON FUNCTION plimsoll.resolve_conflict(bigint, jsonb) IS
+    'Decides a recorded conflict by another row: stored here at once, and on the local side by the next run';
+
 CREATE FUNCTION plimsoll.visible_databases()
     RETURNS SETOF uuid
     LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 10 SET search_path TO pg_catalog, pg_temp
@@ -710,6 +784,24 @@ CREATE FUNCTION plimsoll.kept_rewrite() RETURNS event_trigger
 COMMENT ON FUNCTION plimsoll.kept_rewrite() IS
     'Puts manifests of a table that ALTER TABLE writes anew out of use until they are rebuilt';
 CREATE EVENT TRIGGER plimsoll_rewrite ON table_rewrite EXECUTE FUNCTION plimsoll.kept_rewrite();
+
+-- As kept_trigger it pins no search path: it runs before every row that an application writes.
+CREATE FUNCTION plimsoll.stamp_trigger() RETURNS trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'stamp_trigger_wrapper';
+COMMENT ON FUNCTION plimsoll.stamp_trigger() IS
+    'Raises the version of a row that an application changes; made a trigger by plimsoll.stamp_versions alone';
+
+CREATE FUNCTION plimsoll.stamp_versions(relation regclass) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'stamp_versions_wrapper';
+COMMENT ON FUNCTION plimsoll.stamp_versions(regclass) IS
+    'Has a trigger raise the versions of rows that applications change; those that a sync stores keep theirs';
+
+CREATE FUNCTION plimsoll.unstamp_versions(relation regclass) RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'unstamp_versions_wrapper';
+COMMENT ON FUNCTION plimsoll.unstamp_versions(regclass) IS
+    'Takes back what stamp_versions did; whether there was something to take back';
 
 CREATE FUNCTION plimsoll.keep_manifest(relation regclass, keep boolean) RETURNS boolean
     LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
@@ -901,6 +993,52 @@ CREATE FUNCTION plimsoll.delete_all(database_id uuid, relation text, run_id bigi
     LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'delete_all_wrapper';
 COMMENT ON FUNCTION plimsoll.delete_all(uuid, text, bigint) IS 'Deletes a replica''s rows';
+
+-- ---------------------------------------------------------------------------------------------------
+-- Two-way tables: what a client calls. What is packed is described in docs/encoding.md.
+-- ---------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION plimsoll.two_way_begin(database_id uuid, relation text, run_id bigint, dry_run boolean DEFAULT false,
+        OUT row_count bigint, OUT fingerprint bytea, OUT begun boolean, OUT run bigint, OUT last_batch bigint,
+        OUT choices bytea, OUT most_bytes bigint, OUT most_acts bigint, OUT clock bigint) RETURNS SETOF record
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'two_way_begin_wrapper';
+COMMENT ON FUNCTION plimsoll.two_way_begin(uuid, text, bigint, boolean) IS
+    'Begins a run of a two-way table, after which no batch of an earlier one is applied; what is remembered of it';
+
+CREATE FUNCTION plimsoll.two_way_base(database_id uuid, relation text, run_id bigint) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'two_way_base_wrapper';
+COMMENT ON FUNCTION plimsoll.two_way_base(uuid, text, bigint) IS
+    'Remembers that the local side began a base, and closes all records of the replica';
+
+CREATE FUNCTION plimsoll.two_way_settle(database_id uuid, relation text, run_id bigint, batch_number bigint,
+        OUT outcome text, OUT done bytea) RETURNS SETOF record
+    LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'two_way_settle_wrapper';
+COMMENT ON FUNCTION plimsoll.two_way_settle(uuid, text, bigint, bigint) IS
+    'Whether a batch of an earlier run was applied (applied, never or forgotten), and which of its acts were done';
+
+CREATE FUNCTION plimsoll.two_way_fetch(database_id uuid, relation text, wanted bytea, byte_limit integer)
+    RETURNS bytea
+    LANGUAGE c STABLE PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'two_way_fetch_wrapper';
+COMMENT ON FUNCTION plimsoll.two_way_fetch(uuid, text, bytea, integer) IS
+    'Rows named by position and short digest, with their content or without, as many as fit into so many bytes';
+
+CREATE FUNCTION plimsoll.two_way_apply(database_id uuid, relation text, run_id bigint, batch_number bigint,
+        acts bytea, planned bigint DEFAULT 0, first_act integer DEFAULT 0, all_acts integer DEFAULT NULL,
+        schema_stamp bigint DEFAULT NULL) RETURNS bytea
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'two_way_apply_wrapper';
+COMMENT ON FUNCTION plimsoll.two_way_apply(uuid, text, bigint, bigint, bytea, bigint, integer, integer, bigint) IS
+    'Carries the acts of a batch out, each only where the replica has what it was decided upon, once a number';
+
+CREATE FUNCTION plimsoll.two_way_close(database_id uuid, relation text, run_id bigint, keys bytea) RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'two_way_close_wrapper';
+COMMENT ON FUNCTION plimsoll.two_way_close(uuid, text, bigint, bytea) IS
+    'Closes the records of keys on which both sides agree; how many';
 
 -- ---------------------------------------------------------------------------------------------------
 -- Views for people. Each shows a role only the databases that it may see. Our tables are read one visible database at
@@ -1164,6 +1302,43 @@ CROSS JOIN LATERAL (
     OFFSET 0) j;
 COMMENT ON VIEW plimsoll.rejected_rows IS 'Rows that could not be stored, or wait for others, with the reasons';
 
+CREATE VIEW plimsoll.conflicts WITH (security_barrier) AS
+SELECT d.client_id,
+       d.database_name,
+       visible.database_id,
+       c.conflict_id,
+       c.relation,
+       c.key,
+       c.kind,
+       c.side,
+       c.local_row,
+       c.remote_row,
+       c.base_row,
+       c.reason,
+       c.run_id,
+       c.recorded_at,
+       c.resolution,
+       c.resolved_row,
+       c.resolved_at,
+       c.resolved_by,
+       c.closed_at,
+       c.outcome
+FROM plimsoll.visible_databases() AS visible (database_id)
+CROSS JOIN LATERAL (
+    SELECT d.database_id, d.client_id, d.database_name FROM plimsoll.database_record d
+    WHERE d.database_id OPERATOR(pg_catalog.=) visible.database_id
+    OFFSET 0) d
+CROSS JOIN LATERAL (
+    SELECT c.conflict_id, pg_catalog.format('%I.%I', t.schema_name, t.table_name) AS relation, c.key, c.kind, c.side,
+           c.local_row, c.remote_row, c.base_row, c.reason, c.run_id, c.recorded_at, c.resolution, c.resolved_row,
+           c.resolved_at, c.resolved_by, c.closed_at, c.outcome
+    FROM plimsoll.conflict_record c
+    JOIN plimsoll.table_record t ON t.table_id OPERATOR(pg_catalog.=) c.table_id AND t.unmanaged_at IS NULL
+    WHERE c.database_id OPERATOR(pg_catalog.=) d.database_id
+    OFFSET 0) c;
+COMMENT ON VIEW plimsoll.conflicts IS
+    'Keys of two-way tables that were left as they are on both sides, why, and what was decided of them';
+
 CREATE VIEW plimsoll.blocks WITH (security_barrier) AS
 SELECT d.client_id,
        d.database_name,
@@ -1231,8 +1406,8 @@ BEGIN
 END
 $$;
 
-GRANT SELECT ON plimsoll.replicas, plimsoll.runs, plimsoll.batches, plimsoll.rejected_rows, plimsoll.databases,
-    plimsoll.tables, plimsoll.blocks TO plimsoll_admin, plimsoll_agent, plimsoll_reader;
+GRANT SELECT ON plimsoll.replicas, plimsoll.runs, plimsoll.batches, plimsoll.rejected_rows, plimsoll.conflicts,
+    plimsoll.databases, plimsoll.tables, plimsoll.blocks TO plimsoll_admin, plimsoll_agent, plimsoll_reader;
 GRANT SELECT ON plimsoll.acts TO plimsoll_admin;
 
 -- Reading reports.
@@ -1260,6 +1435,11 @@ GRANT EXECUTE ON FUNCTION
     plimsoll.upload(uuid, text, bytea, bigint, bigint, integer[], bigint), plimsoll.upload(uuid, text, jsonb, bigint),
     plimsoll.delete_rows(uuid, text, bytea, bigint, bigint), plimsoll.delete_rows(uuid, text, jsonb, bigint),
     plimsoll.delete_range(uuid, text, int8range, bigint), plimsoll.delete_all(uuid, text, bigint),
+    plimsoll.two_way_begin(uuid, text, bigint, boolean), plimsoll.two_way_base(uuid, text, bigint),
+    plimsoll.two_way_settle(uuid, text, bigint, bigint), plimsoll.two_way_fetch(uuid, text, bytea, integer),
+    plimsoll.two_way_apply(uuid, text, bigint, bigint, bytea, bigint, integer, integer, bigint),
+    plimsoll.two_way_close(uuid, text, bigint, bytea),
+    plimsoll.resolve_conflict(bigint, text), plimsoll.resolve_conflict(bigint, jsonb),
     plimsoll.rebuild_manifest(uuid, text), plimsoll.fold_manifest(uuid, text), plimsoll.check_manifest(uuid, text)
     TO plimsoll_admin, plimsoll_agent;
 
@@ -1269,6 +1449,7 @@ GRANT EXECUTE ON FUNCTION
     plimsoll.set_directions(regclass, text[]),
     plimsoll.unmanage_table(regclass), plimsoll.unmanage_table(text),
     plimsoll.protect_table(regclass, boolean), plimsoll.unprotect_table(regclass),
+    plimsoll.stamp_versions(regclass), plimsoll.unstamp_versions(regclass),
     plimsoll.register_database(text, text), plimsoll.rotate_token(uuid, interval),
     plimsoll.end_old_tokens(uuid), plimsoll.failed_login_count(), plimsoll.suspend_database(uuid),
     plimsoll.resume_database(uuid), plimsoll.forget_database(uuid), plimsoll.grant_database(uuid, name),

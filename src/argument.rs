@@ -118,6 +118,15 @@ pub fn objects(
     Ok(items.into_iter().enumerate().map(object))
 }
 
+/// The members of a `jsonb` argument that is an object of at most `limit` bytes, as they are written.
+pub fn object(argument: AnyElement, name: &str, limit: usize) -> Answer<Members> {
+    let text = json_text(argument, name, limit)?;
+    if !text.starts_with(b"{") {
+        return Err(Problem::new(state::BAD_ARGUMENT, format!("{name} is no object")));
+    }
+    serde_json::from_slice(text).map_err(|error| unreadable(name, &error))
+}
+
 /// The members of a value that is an object.
 pub fn members(value: &RawValue) -> Option<Members> {
     serde_json::from_str(value.get()).ok()

@@ -107,6 +107,17 @@ fn forbidden(name: &str, allowed: Allowed, wanted: &str) -> Problem {
         ))
 }
 
+/// Makes sure that a table may go this way, unless an admin asks.
+///
+/// # Errors
+/// `NOT_AUTHORISED` where no administrator allowed it.
+pub fn check_allowed(database: &Database, table: &Registered, way: Direction) -> Answer<()> {
+    if database.admin || table.allowed.allows(way) {
+        return Ok(());
+    }
+    Err(forbidden(&table.name, table.allowed, way.setting()))
+}
+
 /// Renews the lease of a run that is about to write to a replica. `way`: the direction that such a call serves, where it
 /// serves one alone. See [`lease::renew`].
 ///
@@ -119,9 +130,10 @@ pub fn renew_to_write(
     table: &Registered,
     way: Option<Direction>,
 ) -> Answer<Option<i64>> {
-    let is_allowed = way.map_or(table.allowed.writes_remote(), |way| table.allowed.allows(way));
-    if !database.admin && !is_allowed {
-        return Err(forbidden(&table.name, table.allowed, way.unwrap_or_default().setting()));
+    match way {
+        Some(way) => check_allowed(database, table, way)?,
+        None if database.admin || table.allowed.writes_remote() => {}
+        None => return Err(forbidden(&table.name, table.allowed, Direction::default().setting())),
     }
     let renewed = lease::renew(run_id, database)?;
     if let Some(run) = &renewed

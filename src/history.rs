@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use crate::access::{self, Database};
 use crate::argument::{count, required};
 use crate::error::{Answer, OrRaise, Problem, state};
-use crate::{identity, lease, run, setting, table};
+use crate::{identity, lease, run, setting, table, two_way};
 
 /// What a batch can be.
 const KINDS: [&str; 3] = ["upload", "delete", "compare"];
@@ -163,6 +163,7 @@ pub fn purge(database: &Database, run_id: i64) -> Answer<()> {
                  ORDER BY r.started_at LIMIT $3))",
             &[database.id.into(), (days * 86_400.0).into(), PURGE_LIMIT.into(), run_id.into()],
         )?;
-        Ok(())
+        two_way::purge_batches(database.id)?;
+        two_way::purge_records(database.id, days)
     })
 }

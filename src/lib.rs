@@ -13,6 +13,8 @@
 //! | `summary` | what ranges of a replica hold: fingerprints, sketches, items, and the rows these stand for |
 //! | `kept` | kept manifests: what replicas hold, kept as rows change |
 //! | `upload`, `delete`, `guard`, `cascade` | rows stored and deleted, and how many may be destroyed |
+//! | `two_way` | batches of changes that depend on what is there, and what a person decides |
+//! | `stamp` | versions raised where applications change rows |
 //! | `datum` | between Postgres' memory and the core's values: where `unsafe` lives |
 //! | `view`, `argument` | whose databases the views show; arguments as SQL hands them over |
 //!
@@ -42,9 +44,11 @@ mod run;
 mod secret;
 mod setting;
 mod side;
+mod stamp;
 mod summary;
 mod table;
 mod token;
+mod two_way;
 mod upload;
 mod version;
 mod view;

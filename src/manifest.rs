@@ -80,7 +80,8 @@ fn shortened(value: serde_json::Value) -> serde_json::Value {
     }
 }
 
-fn value_json(value: &Value<'_>) -> serde_json::Value {
+/// A value as people read it.
+pub fn value_json(value: &Value<'_>) -> serde_json::Value {
     use serde_json::Value as Json;
     match value {
         Value::Bool(value) => Json::Bool(*value),

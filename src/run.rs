@@ -16,7 +16,7 @@ use crate::argument::{json, name, required};
 use crate::direction::Declared;
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::lease::{self, Agent};
-use crate::table::{ManagedTable, Registered};
+use crate::table::ManagedTable;
 use crate::{direction, history, identity, replica, upload};
 
 /// The version of the calls of a run and their order that this server speaks.
@@ -30,9 +30,7 @@ const ERROR_LIMIT: usize = 2000;
 
 /// Makes sure that a run under way may write to a replica, and renews its lease: see [`direction::renew_to_write`].
 pub fn renew_to_write(run_id: Option<i64>, database: &Database, table: &ManagedTable) -> Answer<Option<i64>> {
-    let registered =
-        Registered { table_id: table.table_id, name: table.name.clone(), allowed: table.allowed };
-    direction::renew_to_write(run_id, database, &registered, None)
+    direction::renew_to_write(run_id, database, &table.registered(), None)
 }
 
 #[pg_extern(sql = false)]

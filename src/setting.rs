@@ -61,8 +61,11 @@ pub fn max_upload_bytes(database: &Database) -> usize {
     most(database, "max_upload_bytes", 64 << 20)
 }
 
+/// Acts of a batch, in however many parts it comes.
+pub const MOST_ACTS: i32 = MAX_BATCH_ROWS as i32;
+
 /// Rows of an upload.
-fn max_upload_rows(database: &Database) -> usize {
+pub fn max_upload_rows(database: &Database) -> usize {
     most(database, "max_upload_rows", 100_000)
 }
 

@@ -160,6 +160,20 @@ fn every_administrative_function_leaves_an_act() {
             json!({}),
         ),
         (
+            "stamp_versions('shop.invoice')".to_owned(),
+            None,
+            Some("shop.invoice"),
+            json!({"version_column": "version"}),
+            json!({}),
+        ),
+        (
+            "unstamp_versions('shop.invoice')".to_owned(),
+            None,
+            Some("shop.invoice"),
+            json!({}),
+            json!({"dropped": true}),
+        ),
+        (
             format!("forget_database('{text}')"),
             Some(id),
             None,

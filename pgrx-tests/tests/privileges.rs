@@ -10,14 +10,16 @@ const EVERY_GROUP: &str = "batch_history fingerprint login login_challenge manif
 const ADMINS_AND_AGENTS: &str = "begin_run check_manifest clear_rejected clear_rejected delete_all delete_range \
     delete_rows delete_rows download end_run fold_manifest forget_side packed_items packed_keys packed_manifest \
     packed_ranges packed_rows packed_sketch packed_summaries rebuild_manifest record_batch reject_rows \
-    release_hold sketch upload upload";
+    release_hold resolve_conflict resolve_conflict sketch two_way_apply two_way_base two_way_begin \
+    two_way_close two_way_fetch two_way_settle upload upload";
 const ADMINS: &str = "adopt_database end_old_tokens failed_login_count forget_database grant_database \
     keep_manifest manage_table protect_table register_database resume_database \
-    revoke_database rotate_token set_directions set_option suspend_database unmanage_table unmanage_table unprotect_table";
+    revoke_database rotate_token set_directions set_option stamp_versions suspend_database unmanage_table unmanage_table \
+    unprotect_table unstamp_versions";
 /// What Postgres calls for an aggregate, with the rights of its owner; triggers, which nobody may make one of their
 /// own of; and what statements of the extension call.
 const NOBODY: &str = "acts_stay fingerprint_add fingerprint_combine fingerprint_sum held_secret kept_rewrite \
-    kept_subscription kept_trigger role_oid";
+    kept_subscription kept_trigger role_oid stamp_trigger";
 
 #[test]
 fn each_group_may_call_what_it_is_for_and_nobody_else_anything() {
@@ -75,7 +77,7 @@ fn nobody_reads_the_tables_and_the_groups_read_the_views() {
     for (group, more) in [("plimsoll_admin", "acts "), ("plimsoll_agent", ""), ("plimsoll_reader", "")] {
         assert_eq!(
             shop.value::<String>(&readable(group)),
-            format!("{more}batches blocks databases rejected_rows replicas runs tables"),
+            format!("{more}batches blocks conflicts databases rejected_rows replicas runs tables"),
             "{group}"
         );
         let managed: bool = shop.value(&format!(
@@ -100,12 +102,12 @@ fn nobody_reads_the_tables_and_the_groups_read_the_views() {
 #[test]
 fn every_function_pins_its_search_path_and_every_object_says_what_it_is() {
     let mut shop = Shop::open();
-    // A setting would make the functions of the aggregate, which run once a row and run no SQL, and the trigger,
-    // which names everything in full, cost many times what they do; an aggregate itself cannot have one.
+    // A setting would make the functions of the aggregate, which run once a row and run no SQL, and the triggers,
+    // which name everything in full, cost many times what they do; an aggregate itself cannot have one.
     let unpinned: String = shop.value(
         "SELECT COALESCE(string_agg(proname, ' '), '') FROM pg_proc
          WHERE pronamespace = 'plimsoll'::regnamespace AND proname NOT IN
-                 ('version', 'fingerprint', 'fingerprint_add', 'fingerprint_combine', 'fingerprint_sum', 'kept_trigger')
+                 ('version', 'fingerprint', 'fingerprint_add', 'fingerprint_combine', 'fingerprint_sum', 'kept_trigger', 'stamp_trigger')
              AND (prosecdef OR proconfig IS DISTINCT FROM ARRAY['search_path=pg_catalog, pg_temp'])",
     );
     assert_eq!(unpinned, "");
@@ -170,7 +172,8 @@ fn kept(client: &mut postgres::Client) -> Vec<String> {
                 &[],
             )
             .expect("rows");
-        let is_empty = ["plimsoll.guard_record", "plimsoll.upload_record"].contains(&table.as_str());
+        let unused = ["guard_record", "upload_record", "two_way_record", "two_way_batch", "conflict_record"];
+        let is_empty = unused.iter().any(|unused| table == format!("plimsoll.{unused}"));
         assert!(!rows.is_empty() || is_empty, "{table} has something to keep");
         kept.extend(rows.iter().map(|row| format!("{table} {}", row.get::<_, &str>(0))));
     }

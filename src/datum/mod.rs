@@ -20,6 +20,7 @@
 //! | `statement` | statements with typed parameters, row by row |
 //! | `plan` | plans of statements that every call runs |
 //! | `relation` | rows handed to a statement as a table, with no privileges needed |
+//! | `row_trigger` | what a trigger before a row is told, and what it answers |
 //! | `transition` | what a statement trigger is told, and a row appended without a statement |
 //! | `dependency` | what goes when the extension goes |
 //! | `held` | relations locked, then looked at |
@@ -46,6 +47,7 @@ mod position;
 mod read;
 mod relation;
 mod release;
+mod row_trigger;
 mod snapshot;
 mod statement;
 mod subtransaction;
@@ -63,6 +65,7 @@ pub use jsonb::{with_json_array, written_digits};
 pub use name::{qualified, quoted, type_name};
 pub use plan::{read_planned, select_planned};
 pub use relation::{IncomingColumn, IncomingRows};
+pub use row_trigger::{RowFired, trigger_depth};
 pub use snapshot::{
     execute_in_snapshot, is_in_use, is_read_committed, with_latest_snapshot, with_newest_snapshot,
 };

@@ -1,5 +1,6 @@
 //! Deletes: exactly the rows named by key and digest, or a range, through the guard against destruction.
 
+mod conditional;
 mod copies;
 mod sweep;
 
@@ -24,6 +25,8 @@ use crate::guard::Verdict;
 use crate::table::{self, ManagedTable, Placeholders};
 use crate::version::range_of;
 use crate::{cascade, guard, identity, kept, run, setting};
+
+pub use conditional::{Removal, delete_expected};
 
 /// What a delete did.
 #[derive(Default)]
@@ -329,6 +332,20 @@ fn lock_as_named(
     };
     by_index(|| execute(&sql, placeholders.parameters(), Some(&incoming), &mut take))?;
     Ok(there)
+}
+
+/// Rows of which only the key columns are filled, with their places.
+///
+/// # Errors
+/// `MALFORMED` where a key is none of the table's.
+pub fn keys(table: &mut ManagedTable, keys: &[(usize, &[u8])]) -> Answer<IncomingRows> {
+    let doomed = |(ordinal, key): &(usize, &[u8])| Doomed {
+        ordinal: *ordinal,
+        key: key.to_vec(),
+        position: None,
+        digest: None,
+    };
+    key_rows(table, &keys.iter().map(doomed).collect::<Vec<_>>(), &HashMap::new())
 }
 
 /// Rows of which only the key columns are filled, and the ctids of those that are locked.

@@ -165,6 +165,8 @@ pub fn load(relation: Oid) -> Answer<Option<Mapping>> {
             sent.zip(codecs.iter()).map(|(a, codec)| (a.number.unwrap_or(0), a.name.as_str(), codec)),
         )
     });
+    let version = attributes.iter().find(|a| a.version && a.is_sent());
+    let version = version.and_then(|a| Some((a.place, Codec::new(a.type_oid, a.typmod).ok()?.column_type)));
     let mut row_types = Vec::new();
     if let Some(columns) = &columns {
         columns.codecs.borrow().iter().for_each(|codec| codec.row_types(&mut row_types));
@@ -175,6 +177,7 @@ pub fn load(relation: Oid) -> Answer<Option<Mapping>> {
         table_id,
         root,
         columns,
+        version,
         tenant,
         only_database,
         row_types,

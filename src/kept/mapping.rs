@@ -9,6 +9,7 @@ use pgrx::Uuid;
 use pgrx::pg_sys::{self, Oid};
 use plimsoll_core::ENCODING_VERSION;
 use plimsoll_core::digest::{Digester, FingerprintKey};
+use plimsoll_core::value::ColumnType;
 
 use super::load;
 use crate::datum::{
@@ -41,6 +42,8 @@ pub struct Mapping {
     pub root: Oid,
     /// What its rows hold; `None` where they cannot be digested.
     pub(super) columns: Option<Columns>,
+    /// Where the version stands that is sent, and its type.
+    pub(super) version: Option<(usize, ColumnType)>,
     /// Where the tenant stands: `[client, database]`, `[database]`, or nowhere.
     pub(super) tenant: Vec<(usize, Oid)>,
     /// The one database of a table without tenant columns.
@@ -107,6 +110,16 @@ pub struct Seen {
 }
 
 impl Mapping {
+    /// Where the version stands that is sent, and its type.
+    pub fn version(&self) -> Option<&(usize, ColumnType)> {
+        self.version.as_ref()
+    }
+
+    /// Whether the column at a place is sent; where that is not known all are.
+    pub fn is_sent(&self, place: usize) -> bool {
+        self.columns.as_ref().is_none_or(|columns| columns.places.contains(&place))
+    }
+
     /// The digest form of a row, appended to `form`; `None` where the row has none.
     pub fn encode(&self, row: &Row<'_>, form: &mut Vec<u8>) -> Option<Seen> {
         let columns = self.columns.as_ref()?;

@@ -8,11 +8,13 @@ use plimsoll_core::digest::Digester;
 use plimsoll_core::manifest::{Item, ItemsWriter};
 use plimsoll_core::row::{BatchWriter, key_of, position_in};
 use plimsoll_core::short::{ShortItem, read_items};
+use plimsoll_core::two_way::wire::{Found, pack_fetched, read_wanted};
 
 use super::scan::{self, Piece, Scan};
 use crate::argument::required;
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::manifest::MAX_ANSWER_BYTES;
+use crate::upload::height;
 use crate::{setting, table};
 
 /// The most rows one call looks up.
@@ -90,6 +92,71 @@ fn packed_rows(database_id: Option<Uuid>, relation: Option<&str>, items: Option<
             Ok(())
         })?;
         Ok(rows.finish())
+    };
+    answer().or_raise()
+}
+
+#[pg_extern(sql = false)]
+fn two_way_fetch(
+    database_id: Option<Uuid>,
+    relation: Option<&str>,
+    wanted: Option<&[u8]>,
+    byte_limit: Option<i32>,
+) -> Vec<u8> {
+    let answer = || {
+        let (database, mut table) = table::open(database_id, relation)?;
+        let wanted = read_wanted(setting::check_bytes(&database, required(wanted, "wanted")?, "wanted")?)?;
+        let limit = usize::try_from(required(byte_limit, "byte_limit")?).unwrap_or(0).min(MAX_ANSWER_BYTES);
+        if wanted.len() > MAX_WANTED {
+            let message = format!("{} rows; at most {MAX_WANTED} are taken", wanted.len());
+            return Err(Problem::new(state::TOO_LARGE, message).hint("Ask in several calls."));
+        }
+        if !wanted.is_sorted_by_key(|wanted| wanted.item.position) {
+            return Err(Problem::new(
+                state::BAD_ARGUMENT,
+                "rows that are wanted must come by ascending position",
+            ));
+        }
+        let mut pieces: Vec<Piece> = wanted.iter().map(|wanted| Piece::point(wanted.item.position)).collect();
+        pieces.dedup();
+        let scan = Scan::new(&database, &table, &pieces, true)?;
+        let contents: HashMap<ShortItem, bool> =
+            wanted.iter().map(|wanted| (wanted.item, wanted.content)).collect();
+        let mut digester = Digester::new(database.fingerprint_key.clone());
+        let (numbers, schema) = (table.numbers(), table.schema.clone());
+        let (mut found, mut bytes, mut last, mut next) = (Vec::new(), 0, None, None);
+        let mut encoded = Vec::new();
+        scan.read_some(&mut |row| {
+            encoded.clear();
+            row.encode(0, &numbers, &mut table.codecs, &mut encoded)?;
+            let item = Item { position: position_in(&encoded, &schema)?, digest: digester.digest(&encoded)? };
+            if bytes >= limit && last.is_some_and(|last| last != item.position) {
+                next = Some(item.position);
+                return Ok(false);
+            }
+            if bytes > MAX_ANSWER_BYTES {
+                let message = format!("the rows of a position take more than {MAX_ANSWER_BYTES} bytes");
+                return Err(Problem::new(state::TOO_LARGE, message));
+            }
+            let Some(content) = contents.get(&ShortItem::from(&item)) else { return Ok(true) };
+            last = Some(item.position);
+            let row = match content {
+                true => Found::Row(encoded.clone()),
+                false => Found::Key {
+                    item,
+                    revision: height(&encoded, &schema)?.unwrap_or_default(),
+                    key: key_of(&encoded, &schema)?,
+                },
+            };
+            bytes += row.bytes();
+            found.push(row);
+            Ok(true)
+        })?;
+        let looked_for = match next {
+            Some(next) => wanted.partition_point(|wanted| wanted.item.position < next),
+            None => wanted.len(),
+        };
+        Ok(pack_fetched(looked_for, &found))
     };
     answer().or_raise()
 }

@@ -91,11 +91,15 @@ impl Scan {
 
     /// Hands its rows to `take`.
     pub fn read(&self, take: &mut dyn FnMut(&Row<'_>) -> Answer<()>) -> Answer<()> {
-        let mut take = |row: &Row<'_>| take(row).map(|()| true);
+        self.read_some(&mut |row| take(row).map(|()| true))
+    }
+
+    /// Hands its rows to `take`, which answers whether to go on.
+    pub fn read_some(&self, take: &mut dyn FnMut(&Row<'_>) -> Answer<bool>) -> Answer<()> {
         identity::as_owner(self.owner, || match self.pieces {
             0 => Ok(()),
-            1 => read_all(&self.sql, &self.parameters, &mut take),
-            _ => by_index(|| read_all(&self.sql, &self.parameters, &mut take)),
+            1 => read_all(&self.sql, &self.parameters, take),
+            _ => by_index(|| read_all(&self.sql, &self.parameters, take)),
         })
     }
 }

@@ -391,7 +391,8 @@ fn warn(oid: Oid, shown: &str, registration: &Registration) -> Answer<()> {
              SELECT pg_catalog.format('trigger %I runs BEFORE each row: a row that it changes or skips is rejected', t.tgname)
              FROM pg_catalog.pg_trigger t
              WHERE t.tgrelid OPERATOR(pg_catalog.=) $1 AND NOT t.tgisinternal
-               AND (t.tgtype::pg_catalog.int4 OPERATOR(pg_catalog.&) 3) OPERATOR(pg_catalog.=) 3",
+               AND (t.tgtype::pg_catalog.int4 OPERATOR(pg_catalog.&) 3) OPERATOR(pg_catalog.=) 3
+               AND t.tgfoid OPERATOR(pg_catalog.<>) 'plimsoll.stamp_trigger()'::pg_catalog.regprocedure",
             None,
             &[
                 oid.into(),

@@ -117,6 +117,11 @@ impl ManagedTable {
             .collect()
     }
 
+    /// What is registered of it.
+    pub fn registered(&self) -> Registered {
+        Registered { table_id: self.table_id, name: self.name.clone(), allowed: self.allowed }
+    }
+
     /// Whether rows of the database can be in it.
     pub fn may_hold(&self, database: &Database) -> bool {
         self.only_database.is_none_or(|only| only == database.id)

@@ -10,7 +10,7 @@ use crate::acts::Act;
 use crate::argument::required;
 use crate::datum::{hold_by_name, qualified};
 use crate::error::{Answer, OrRaise, Problem, state};
-use crate::{access, identity, kept};
+use crate::{access, identity, kept, stamp};
 
 #[pg_extern(sql = false)]
 fn unmanage_table(relation: Oid) {
@@ -28,6 +28,7 @@ fn unmanage(oid: Oid) -> Answer<()> {
         Ok(relation.shown())
     })?;
     kept::drop_triggers(oid)?;
+    stamp::drop_triggers(oid)?;
     Act::new("unmanage_table").relation(&relation).record()
 }
 
@@ -62,6 +63,7 @@ fn unmanage_by_name(relation: Option<&str>) -> Answer<()> {
         end_management(&registration.schema_name, &registration.table_name)?;
         if let Some(held) = held {
             kept::drop_triggers(held.oid)?;
+            stamp::drop_triggers(held.oid)?;
         }
         Ok(registration.name())
     })?;

@@ -5,6 +5,7 @@ use plimsoll_core::row::{Fields, examine_each};
 use plimsoll_core::value::ColumnType;
 
 use super::IncomingRow;
+use super::change::{Expected, short};
 use super::height::{height, is_lower};
 use crate::access::Database;
 use crate::datum::{BulkInsert, BulkUpdate, Codec, FixedColumn, Sent, Witness, is_deterministic};
@@ -24,6 +25,8 @@ pub struct Sorted<'u> {
     /// Rows that differ from stored ones that stand higher, or as high where the version tells; nothing was done
     /// with them.
     pub others: Vec<IncomingRow<'u>>,
+    /// Rows in whose place the replica does not have what was expected; nothing was done with them.
+    pub unexpected: Vec<IncomingRow<'u>>,
 }
 
 /// Whether keys that the index calls equal are the same value: citext says so of `A` and `a`.
@@ -171,12 +174,14 @@ pub fn insert_checked<'u>(
 }
 
 /// Looks each row up by its key, and stores those that raise the version of a stored one; where rows do not stand at
-/// their version, those that do not lower it. `None` where the table needs statements for that, or where somebody
-/// else changed a row meanwhile: the caller rolls back.
+/// their version, those that do not lower it; where something is expected, those alone in whose place the replica has
+/// that. `None` where the table needs statements for that, or where somebody else changed a row meanwhile: the caller
+/// rolls back.
 pub fn update_raised<'u>(
     database: &Database,
     table: &mut ManagedTable,
     rows: &[IncomingRow<'u>],
+    expected: Option<&Expected>,
 ) -> Answer<Option<Sorted<'u>>> {
     let witness = kept::witness(database, table)?;
     let Some(mut update) = begin_update(database, table, witness)? else { return Ok(None) };
@@ -191,8 +196,12 @@ pub fn update_raised<'u>(
         let went_well = update.with_row(|update| {
             datums.fill(None);
             each_datum(row.row, columns, codecs, |place, value| datums[place] = Some(value))?;
+            let expected = expected.map(|expected| expected.of(row));
             let Some(stored) = update.find(&datums) else {
-                sorted.new.push(*row);
+                match expected {
+                    Some(Some(_)) => sorted.unexpected.push(*row),
+                    _ => sorted.new.push(*row),
+                }
                 return Ok(true);
             };
             let before = match version {
@@ -200,17 +209,22 @@ pub fn update_raised<'u>(
                 None => None,
             };
             let now = if is_hashed { height(row.row, &schema)? } else { Some(row.position) };
-            if !is_lower(before, now) {
+            if !is_lower(before, now) || expected.is_some() {
                 form.clear();
                 stored.encode_digest_form(0, &numbers, codecs, &mut form)?;
-                if digester.digest_of_form(&form) == row.digest {
+                let digest = digester.digest_of_form(&form);
+                if digest == row.digest {
                     sorted.unchanged.push(*row);
                     return Ok(true);
                 }
-                if !is_hashed || is_lower(now, before) {
-                    sorted.others.push(*row);
+                if expected.is_some_and(|expected| expected != Some(short(&digest))) {
+                    sorted.unexpected.push(*row);
                     return Ok(true);
                 }
+            }
+            if !is_lower(before, now) && (!is_hashed || is_lower(now, before)) {
+                sorted.others.push(*row);
+                return Ok(true);
             }
             sorted.updated.push(*row);
             update.update(&datums, row.sent())

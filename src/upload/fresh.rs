@@ -126,7 +126,7 @@ pub fn store_unseen<'u>(
 
 /// Does work in a subtransaction, which is rolled back where it answers `None` or that the table needs statements,
 /// and where it raises an ERROR, which is answered.
-fn within_attempt<T>(work: impl FnOnce() -> Answer<Option<T>>) -> Answer<Result<Option<T>, Caught>> {
+pub fn within_attempt<T>(work: impl FnOnce() -> Answer<Option<T>>) -> Answer<Result<Option<T>, Caught>> {
     let scratch = Scratch::new();
     let outcome = scratch.within(|| attempt(|| work()?.ok_or_else(needs_statements)));
     match outcome {
@@ -190,7 +190,7 @@ fn store_bulk<'u>(
             if likely_new {
                 sorted.new = rows.to_vec();
             } else {
-                sorted = bulk::update_raised(database, table, rows)?.ok_or_else(needs_statements)?;
+                sorted = bulk::update_raised(database, table, rows, None)?.ok_or_else(needs_statements)?;
             }
             if !sorted.new.is_empty() && !bulk::insert(database, table, sorted.new.iter())? {
                 if sorted.updated.is_empty() {
@@ -208,14 +208,14 @@ fn store_bulk<'u>(
 
 /// Whether the triggers saw the rows come that were sent, those go that they replace, and nothing else: code of
 /// the table's owner may write to it too.
-fn is_as_sent(counted: &Counted, sorted: &Sorted<'_>) -> bool {
+pub fn is_as_sent(counted: &Counted, sorted: &Sorted<'_>) -> bool {
     let mut sent = Fingerprint::default();
     sorted.new.iter().chain(&sorted.updated).for_each(|row| sent.insert(&row.digest));
     counted.added == sent && counted.removed.row_count() == sorted.updated.len() as u64
 }
 
 /// Rolls the subtransaction back; it is not shown.
-fn needs_statements() -> Problem {
+pub fn needs_statements() -> Problem {
     Problem::new(state::UNSUPPORTED, "the table needs statements")
 }
 

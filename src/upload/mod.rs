@@ -14,6 +14,7 @@
 //! stand alone.
 
 mod bulk;
+mod change;
 mod fresh;
 mod height;
 mod holder;
@@ -34,9 +35,12 @@ use pgrx::{IntoDatum, Uuid};
 use plimsoll_core::digest::{DigestQueue, Digester, RowDigest};
 use plimsoll_core::fingerprint::Fingerprint;
 use plimsoll_core::row::{BatchReader, check_row, examine, key_of};
-use plimsoll_core::store::TWICE_IN_UPLOAD;
+use plimsoll_core::store::{Reason, TWICE_IN_UPLOAD};
 
+pub use change::{Change, change, short};
+pub use height::height;
 pub use memory::forget as forget_batches;
+pub use sender::check_stamp;
 
 use keys::Keys;
 use memory::Batch;
@@ -47,6 +51,7 @@ use crate::datum::{Answers, Call, Sent, with_json_array};
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::manifest::{hex, shown_key, shown_value};
 use crate::run::shortened;
+use crate::stamp::Syncing;
 use crate::table::{self, ManagedTable};
 use crate::{guard, kept, run, setting};
 
@@ -83,6 +88,12 @@ pub struct RefusedRow {
 }
 
 impl RefusedRow {
+    /// As the driver of two-way sync is told.
+    fn reason(self) -> Reason {
+        let RefusedRow { sqlstate, column, key, message, .. } = self;
+        Reason { key_text: key, sqlstate, column, message }
+    }
+
     fn json(&self) -> String {
         let text = |text: Option<&str>| serde_json::Value::from(text).to_string();
         format!(
@@ -204,6 +215,7 @@ fn take<'u>(
     absent: &[usize],
 ) -> Answer<Report> {
     crate::datum::set_constraints_immediate();
+    let _syncing = Syncing::begin(table.oid);
     let mut report = Report::default();
     let prospect = fresh::prospect(database, table, rows.clone())?;
     if !fresh::store_unseen(database, table, rows.clone(), prospect, &mut report)? {
@@ -328,6 +340,11 @@ fn refused_value(
     let key = shown_key(row, &table.schema)?;
     let sqlstate = error.kind().sqlstate().to_owned();
     Ok(RefusedRow { ordinal, waits: false, holder: None, sqlstate, column, key, message })
+}
+
+/// A row in wire form that a person gave by its columns; those that are not named are NULL.
+pub fn encode_row(values: &Members, table: &mut ManagedTable) -> Answer<Vec<u8>> {
+    json::encode(0, values, table)
 }
 
 /// The encoded key of a row that a person names by its key columns.

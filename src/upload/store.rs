@@ -20,11 +20,13 @@ use crate::run::shortened;
 use crate::table::{ManagedTable, Placeholders, quoted};
 
 /// What the probe found under a row's key.
-struct Stored {
-    digest: RowDigest,
-    height: Option<i64>,
+pub struct Stored {
+    /// The digest of its content.
+    pub digest: RowDigest,
+    /// How high it stands.
+    pub height: Option<i64>,
     /// The row, where its key has other bytes: one that the index calls equal, as citext does `A` and `a`.
-    twin: Option<Vec<u8>>,
+    pub twin: Option<Vec<u8>>,
 }
 
 /// How changed rows are written.
@@ -61,7 +63,7 @@ pub fn store<'u>(
     }
     let existing = match table.schema.is_keyless() {
         true => HashMap::new(),
-        false => crate::identity::as_owner(owner, || probe(database, table, &rows))?,
+        false => crate::identity::as_owner(owner, || probe(database, table, &rows, "OFFSET 0"))?,
     };
     let mut lowering = 0u64;
     let (mut new, mut changed) = (Vec::new(), Vec::new());
@@ -98,7 +100,7 @@ pub fn store<'u>(
 /// A row whose key the unique index takes for that of a stored row with another key. Whether the source has both, or
 /// spells the one key otherwise now, only the source can tell: it is asked for the stored one's, which is deleted
 /// where it is gone.
-fn held_by_twin(table: &ManagedTable, row: &IncomingRow<'_>, twin: &[u8]) -> Answer<RefusedRow> {
+pub fn held_by_twin(table: &ManagedTable, row: &IncomingRow<'_>, twin: &[u8]) -> Answer<RefusedRow> {
     let (key, other) = (shown_key(row.row, &table.schema)?, shown_key(twin, &table.schema)?);
     let message = format!(
         "the unique index of {} does not tell the key {key} from {other}, which is stored: change one of them, or \
@@ -116,18 +118,19 @@ fn held_by_twin(table: &ManagedTable, row: &IncomingRow<'_>, twin: &[u8]) -> Ans
     })
 }
 
-/// Looks up every key at once.
-fn probe(
+/// Looks up every key at once; with the fence `FOR UPDATE` what is found stays as it is.
+pub fn probe(
     database: &Database,
     table: &mut ManagedTable,
     rows: &[IncomingRow<'_>],
+    fence: &str,
 ) -> Answer<HashMap<usize, Stored>> {
     let placeholders = Placeholders::for_tenant(table, database)?;
     let keys = key_rows(table, rows.iter())?;
     let sql = format!(
         "SELECT i.\"plimsoll ordinal\", {} FROM {}",
         table.column_list("t."),
-        table.incoming_with_stored(&table.column_list("t."), "OFFSET 0")
+        table.incoming_with_stored(&table.column_list("t."), fence)
     );
     let mut digester = Digester::new(database.fingerprint_key.clone());
     let numbers = table.numbers();

@@ -29,7 +29,7 @@ const ATTEMPTS: &[Attempt] = &[
     by(Who::Granted, "how many databases there are",
         "SELECT count(DISTINCT id) FROM (SELECT database_id FROM plimsoll.databases UNION ALL SELECT database_id FROM plimsoll.replicas
              UNION ALL SELECT database_id FROM plimsoll.runs UNION ALL SELECT database_id FROM plimsoll.batches
-             UNION ALL SELECT database_id FROM plimsoll.rejected_rows UNION ALL SELECT database_id FROM plimsoll.blocks) AS all_of (id)",
+             UNION ALL SELECT database_id FROM plimsoll.rejected_rows UNION ALL SELECT database_id FROM plimsoll.conflicts UNION ALL SELECT database_id FROM plimsoll.blocks) AS all_of (id)",
         Expect::Answer("1")),
     by(Who::Granted, "the views joined with each other",
         "SELECT * FROM plimsoll.databases d FULL JOIN plimsoll.runs r ON true FULL JOIN plimsoll.replicas p ON true
@@ -55,12 +55,13 @@ const ATTEMPTS: &[Attempt] = &[
 ];
 
 /// Views, and a column of each that a function can look at.
-const VIEWS: [(&str, &str); 8] = [
+const VIEWS: [(&str, &str); 9] = [
     ("databases", "client_id"),
     ("replicas", "client_id"),
     ("runs", "client_id"),
     ("batches", "client_id"),
     ("rejected_rows", "message"),
+    ("conflicts", "kind"),
     ("blocks", "client_id"),
     ("tables", "relation"),
     ("databases", "database_name"),

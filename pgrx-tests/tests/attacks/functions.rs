@@ -11,7 +11,7 @@ const NOT_YOUR_RUN: Expect = Expect::Refused(&["55000", "42501"]);
 const NO_LOGIN: Expect = Expect::Refused(&["28000", "42501"]);
 
 /// Functions by their signature, the arguments, and what must come of the call.
-const CALLS: [(&str, &str, Expect); 67] = [
+const CALLS: [(&str, &str, Expect); 78] = [
     (
         "adopt_database(uuid,text,text,bytea)",
         "'{B}', 'acme', 'mine', decode(repeat('00', 32), 'hex')",
@@ -128,6 +128,21 @@ const CALLS: [(&str, &str, Expect); 67] = [
         "'{B}', 'shop.customer', '[{\"id\": 1, \"version\": 99}]'::jsonb, {run}",
         DENIED,
     ),
+    ("resolve_conflict(bigint,text)", "1, 'remote'::text", DENIED),
+    ("resolve_conflict(bigint,jsonb)", "1, '{}'::jsonb", DENIED),
+    ("stamp_trigger()", "", DENIED),
+    ("stamp_versions(regclass)", "(SELECT oid FROM pg_class WHERE relname = 'customer')::regclass", DENIED),
+    ("unstamp_versions(regclass)", "(SELECT oid FROM pg_class WHERE relname = 'customer')::regclass", DENIED),
+    ("two_way_begin(uuid,text,bigint,boolean)", "'{B}', 'shop.customer', {run}", DENIED),
+    ("two_way_base(uuid,text,bigint)", "'{B}', 'shop.customer', {run}", DENIED),
+    ("two_way_settle(uuid,text,bigint,bigint)", "'{B}', 'shop.customer', {run}, 1", DENIED),
+    ("two_way_fetch(uuid,text,bytea,integer)", "'{B}', 'shop.customer', '\\x00'::bytea, 10", DENIED),
+    (
+        "two_way_apply(uuid,text,bigint,bigint,bytea,bigint,integer,integer,bigint)",
+        "'{B}', 'shop.customer', {run}, 16777217, '\\x0100'::bytea",
+        DENIED,
+    ),
+    ("two_way_close(uuid,text,bigint,bytea)", "'{B}', 'shop.customer', {run}, '\\x0100'::bytea", DENIED),
     // The last ones name no database.
     ("login_challenge()", "", Expect::Refused(&[])),
     ("version()", "", Expect::Refused(&[])),

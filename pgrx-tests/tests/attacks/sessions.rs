@@ -53,6 +53,12 @@ const ATTEMPTS: &[Attempt] = &[
     ),
     by(
         Who::Granted,
+        "the other's conflicts",
+        "SELECT * FROM plimsoll.conflicts WHERE database_id <> '{A}'",
+        Expect::Nothing,
+    ),
+    by(
+        Who::Granted,
         "the other's hold",
         "SELECT * FROM plimsoll.replicas WHERE hold_since IS NOT NULL",
         Expect::Nothing,

@@ -172,6 +172,11 @@ impl World {
                      'sqlstate', '23514', 'message', 'SECRET reason')));
                  UPDATE plimsoll.replica_record SET status = 'different', hold_since = now(), hold_reason = 'SECRET hold',
                      hold_planned = 5 WHERE database_id = '{B}';
+                 INSERT INTO plimsoll.conflict_record (database_id, table_id, memory_key, kind, local_seen, remote_seen, key,
+                     local_row, remote_row, run_id)
+                 SELECT '{B}', table_id, decode(repeat('5e', 16), 'hex'), 'conflict', '', '', '{\"id\": \"SECRET\"}',
+                     '{\"name\": \"SECRET\"}', '{\"name\": \"SECRET\"}', 1
+                 FROM plimsoll.table_record WHERE table_name = 'customer';
                  UPDATE plimsoll.lease_record SET lease_until = now() + interval '1 day'",
             ))
             .expect("a history");
@@ -305,6 +310,7 @@ impl World {
                 "run_record",
                 "batch_record",
                 "rejected_record",
+                "conflict_record",
                 "replica_record",
                 "guard_record",
                 "lease_record",

@@ -1,7 +1,7 @@
 //! Rows written through the access methods of a table and its indexes, without a statement: nothing is planned
 //! and no row is copied on the way.
 //!
-//! What only a statement does (row triggers that run before, rules, partitions, generated columns) is left to
+//! What only a statement does (row triggers that run before, but for the one that leaves rows of a sync as they are, rules, partitions, generated columns) is left to
 //! one: such a table is no target. Everything else is as in a statement: NOT NULL, CHECK, domains, unique and
 //! exclusion constraints, foreign keys, triggers after the row and on the statement with their transition tables.
 //!
@@ -31,7 +31,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys::{self, Datum, Oid};
 
 use super::{c_string, release};
-use triggers::{LeftOut, TransitionMemory};
+use triggers::{LeftOut, TransitionMemory, changes_rows};
 
 use crate::error::{Answer, Problem, state};
 
@@ -121,12 +121,12 @@ impl Target {
                 Operation::Insert => (
                     [pg_sys::ACL_INSERT, pg_sys::ACL_INSERT],
                     !triggers.is_null()
-                        && ((*triggers).trig_insert_before_row || (*triggers).trig_insert_instead_row),
+                        && (changes_rows(triggers, self.operation) || (*triggers).trig_insert_instead_row),
                 ),
                 Operation::Update => (
                     [pg_sys::ACL_SELECT, pg_sys::ACL_UPDATE],
                     !triggers.is_null()
-                        && ((*triggers).trig_update_before_row || (*triggers).trig_update_instead_row),
+                        && (changes_rows(triggers, self.operation) || (*triggers).trig_update_instead_row),
                 ),
             };
             let may = |right: u32| {

@@ -127,6 +127,28 @@ impl Target {
     }
 }
 
+/// Whether a trigger may change or skip rows before they are stored: any that is not ours, which leaves what is stored
+/// here as it is.
+///
+/// # Safety
+/// The triggers are those of an open relation.
+pub(super) unsafe fn changes_rows(descriptor: *mut pg_sys::TriggerDesc, operation: Operation) -> bool {
+    const BEFORE_ROW: i32 = (pg_sys::TRIGGER_TYPE_ROW | pg_sys::TRIGGER_TYPE_BEFORE) as i32;
+    // SAFETY: by the caller's promise; it has as many triggers as it says.
+    let triggers =
+        unsafe { std::slice::from_raw_parts((*descriptor).triggers, (*descriptor).numtriggers as usize) };
+    let fires = |trigger: &&pg_sys::Trigger| {
+        let kind = i32::from(trigger.tgtype);
+        kind & BEFORE_ROW == BEFORE_ROW && kind & operation.event() != 0
+    };
+    let mut firing = triggers.iter().filter(fires).peekable();
+    if firing.peek().is_none() {
+        return false;
+    }
+    let ours = crate::stamp::trigger_function();
+    firing.any(|trigger| Some(trigger.tgfoid) != ours)
+}
+
 impl Operation {
     /// The bit by which a trigger's kind says that it fires on this.
     fn event(self) -> i32 {
