@@ -49,6 +49,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Show the state of the replicas.
     Status(StatusArgs),
+    /// Show and decide what both sides of two-way tables have differently.
+    Conflicts(ConflictsArgs),
 }
 
 /// `plimsoll init`
@@ -163,6 +165,55 @@ pub struct StatusArgs {
     pub json: bool,
 }
 
+/// `plimsoll conflicts`
+#[derive(Debug, Args)]
+pub struct ConflictsArgs {
+    /// What to do; `list` where nothing is said.
+    #[command(subcommand)]
+    pub command: Option<ConflictsCommand>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What `plimsoll conflicts` does.
+#[derive(Debug, Subcommand)]
+pub enum ConflictsCommand {
+    /// One line a conflict.
+    List {
+        /// Closed ones too.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Both rows of one, column by column.
+    Show {
+        /// Its number.
+        #[arg(value_name = "ID")]
+        id: i64,
+    },
+    /// Decide one; the next run carries it out.
+    Resolve {
+        /// Its number.
+        #[arg(value_name = "ID")]
+        id: i64,
+        /// Whose row, or absence of one, is kept.
+        #[arg(long, value_enum, required_unless_present = "row", conflicts_with = "row")]
+        keep: Option<Keep>,
+        /// A file with the row that both sides shall have: a JSON object with every column, as `show --json` prints them.
+        #[arg(long, value_name = "FILE")]
+        row: Option<PathBuf>,
+    },
+}
+
+/// A side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Keep {
+    /// The local database's.
+    Local,
+    /// The server's.
+    Remote,
+}
+
 impl Command {
     /// Whether results are JSON.
     pub fn json(&self) -> bool {
@@ -172,6 +223,7 @@ impl Command {
             Command::Run(arguments) => arguments.json,
             Command::Verify(arguments) => arguments.json,
             Command::Status(arguments) => arguments.json,
+            Command::Conflicts(arguments) => arguments.json,
         }
     }
 }

@@ -7,11 +7,11 @@ use plimsoll_core::store::Outcome;
 use tracing_subscriber::EnvFilter;
 
 use crate::agent::{self, RunOptions};
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, ConflictsCommand};
 use crate::config::Config;
 use crate::progress::Progress;
 use crate::stop::Stop;
-use crate::{init, report, schema_sql};
+use crate::{conflicts, init, report, schema_sql};
 
 /// It could not be done at all.
 const NOT_DONE: u8 = 2;
@@ -100,6 +100,10 @@ fn perform(cli: Cli) -> Outcome<u8> {
             let verdict = agent::verify(&config, &arguments.tables, arguments.limit, &stop, &mut progress)?;
             report::print_verdict(&verdict, arguments.json);
             Ok(verdict.exit_code())
+        }
+        Command::Conflicts(arguments) => {
+            let command = arguments.command.unwrap_or(ConflictsCommand::List { all: false });
+            conflicts::conflicts(&load()?, &command, arguments.json).map(|()| 0)
         }
         Command::Status(arguments) => {
             let status = agent::status(&load()?)?;

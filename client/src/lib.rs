@@ -33,6 +33,7 @@ mod agent;
 mod cli;
 mod command;
 pub mod config;
+mod conflicts;
 mod discover;
 mod failure;
 mod fault;

@@ -1,9 +1,11 @@
 //! What commands print on standard output: tables for people, JSON for programs.
 
+mod conflicts;
 mod key;
 mod run;
 mod status;
 
+pub use conflicts::{print_conflict, print_conflicts};
 pub use key::key_text;
 pub use run::print_run;
 pub use status::{StatusResult, TableState};

@@ -22,11 +22,15 @@ mod session;
 mod summaries;
 mod target;
 mod tls;
+mod two_way;
 
 pub use agent::{RemoteTable, Run, RunBegin, RunEnd, TableNews, to_hex};
 pub(crate) use agent::{TABLE_SCHEMA, schema};
+pub(crate) use error::Place;
 pub use level::{Levelled, Roots, level, roots, source_rows};
+pub(crate) use session::cell;
 pub use session::{Login, Server};
 pub use summaries::{Call, ReadOnly, keys_of, rows_of, version_of};
 pub(crate) use target::range_text;
 pub use target::{Replica, RunTarget};
+pub use two_way::TwoWayRemote;

@@ -12,6 +12,7 @@ use super::agent::malformed;
 use super::error::Place;
 use super::session::{Parameter, Server, cell};
 use super::target::{Replica, RunTarget};
+use super::two_way::TwoWayRemote;
 use crate::failure::table as refused;
 
 /// How a side makes calls that name the database and the table first.
@@ -163,4 +164,4 @@ macro_rules! summaries_by_call {
     )*};
 }
 
-summaries_by_call!(ReadOnly<'_>, RunTarget<'_>);
+summaries_by_call!(ReadOnly<'_>, RunTarget<'_>, TwoWayRemote<'_>);

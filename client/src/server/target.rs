@@ -113,6 +113,11 @@ impl<'s> RunTarget<'s> {
         }
     }
 
+    /// The database's fingerprint key, once the server was asked something.
+    pub fn fingerprint_key(&self) -> Option<&[u8]> {
+        self.server.fingerprint_key()
+    }
+
     fn relation(&self, table: TableId) -> Outcome<String> {
         let replica = self.replicas.get(table).ok_or_else(|| refused("a table outside the run"))?;
         Ok(replica.relation.clone())

@@ -1,0 +1,11 @@
+//! The remote side of two-way tables, on a real server: each promise that the algorithm relies on.
+
+#[path = "../shop/mod.rs"]
+mod shop;
+
+mod batches;
+mod conflicts;
+mod meanwhile;
+mod random;
+mod stamps;
+mod till;
