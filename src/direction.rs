@@ -54,6 +54,8 @@ pub fn judge(
 ) -> Answer<Vec<Option<Problem>>> {
     let mut refusals = Vec::with_capacity(replicas.len());
     let (mut ways, mut refused_tables, mut only_read) = (BTreeSet::new(), Vec::new(), Vec::new());
+    // Whether a run may write to the local database.
+    let mut is_written = false;
     for replica in replicas.iter_mut() {
         let Some(&direction) = declared.directions.get(&replica.table.name) else {
             refusals.push(None);
@@ -67,9 +69,13 @@ pub fn judge(
             only_read.push(replica.table.table_id);
         }
         if refusal.is_none() && !declared.dry_run {
+            is_written |= direction.writes_local();
             replica.turn(database, direction)?;
         }
         refusals.push(refusal);
+    }
+    if is_written {
+        side::seen(database, declared)?;
     }
     lease::declare(database, ways.into_iter().map(str::to_owned).collect(), refused_tables, only_read)?;
     Ok(refusals)

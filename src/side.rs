@@ -18,12 +18,9 @@ use crate::{identity, setting, table};
 /// none it becomes the one. The inner problem is the refusal.
 pub fn settle(database: &Database, declared: &Declared, replica: &mut Replica) -> Answer<Answer<()>> {
     match (replica.remembered.side_id, declared.side_id) {
-        (Some(known), Some(side_id)) if known == side_id => seen(database, declared, side_id).map(Ok),
+        (Some(known), Some(side_id)) if known == side_id => Ok(Ok(())),
         (Some(known), side_id) => other_side(database, replica, known, side_id).map(Err),
-        (None, Some(side_id)) if !declared.dry_run => {
-            seen(database, declared, side_id)?;
-            claim(database, replica, side_id).map(Ok)
-        }
+        (None, Some(side_id)) if !declared.dry_run => claim(database, replica, side_id).map(Ok),
         (None, None) if !declared.dry_run => {
             let message = format!(
                 "the run does not say which local database {} is kept level with",
@@ -36,19 +33,23 @@ pub fn settle(database: &Database, declared: &Declared, replica: &mut Replica) -
     }
 }
 
-/// Remembers a local database, and about when it was seen last.
-fn seen(database: &Database, declared: &Declared, side_id: Uuid) -> Answer<()> {
-    if declared.dry_run {
-        return Ok(());
-    }
+/// Remembers the local database of a run, and about when it was seen last: an idle run writes nothing here.
+pub fn seen(database: &Database, declared: &Declared) -> Answer<()> {
+    let Some(side_id) = declared.side_id else { return Ok(()) };
     identity::as_extension(|| {
         Ok(Spi::run_with_args(
-            "INSERT INTO plimsoll.side_record AS s (database_id, side_id, agent_id, host) VALUES ($1, $2, $3, $4)
-             ON CONFLICT (database_id, side_id) DO UPDATE
-             SET agent_id = EXCLUDED.agent_id, host = EXCLUDED.host, last_seen_at = pg_catalog.clock_timestamp()
-             WHERE s.last_seen_at OPERATOR(pg_catalog.<)
-                     (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '15 minutes'::pg_catalog.interval)
-                 OR (s.agent_id, s.host) IS DISTINCT FROM (EXCLUDED.agent_id, EXCLUDED.host)",
+            "WITH later AS (
+                 UPDATE plimsoll.side_record s
+                 SET agent_id = $3, host = $4, last_seen_at = pg_catalog.clock_timestamp()
+                 WHERE s.database_id OPERATOR(pg_catalog.=) $1 AND s.side_id OPERATOR(pg_catalog.=) $2
+                     AND (s.last_seen_at OPERATOR(pg_catalog.<)
+                             (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '15 minutes'::pg_catalog.interval)
+                         OR (s.agent_id, s.host) IS DISTINCT FROM ($3, $4)))
+             INSERT INTO plimsoll.side_record (database_id, side_id, agent_id, host)
+             SELECT $1, $2, $3, $4
+             WHERE NOT EXISTS (
+                 SELECT FROM plimsoll.side_record s
+                 WHERE s.database_id OPERATOR(pg_catalog.=) $1 AND s.side_id OPERATOR(pg_catalog.=) $2)",
             &[database.id.into(), side_id.into(), declared.agent.id.into(), declared.agent.host.into()],
         )?)
     })

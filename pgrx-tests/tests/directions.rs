@@ -452,11 +452,13 @@ fn an_idle_run_changes_one_row_whichever_way_it_goes() {
     };
     idle(&mut agent);
     idle(&mut agent);
+    // A row that was locked alone has another xmax.
     let changed =
-        "SELECT string_agg(concat_ws(' ', tableoid::regclass, xmin), ', ' ORDER BY tableoid, ctid) FROM (
-            SELECT tableoid, ctid, xmin FROM plimsoll.replica_record UNION ALL
-            SELECT tableoid, ctid, xmin FROM plimsoll.side_record UNION ALL
-            SELECT tableoid, ctid, xmin FROM plimsoll.run_record) rows";
+        "SELECT string_agg(concat_ws(' ', tableoid::regclass, xmin, xmax), ', ' ORDER BY tableoid, ctid)
+        FROM (
+            SELECT tableoid, ctid, xmin, xmax FROM plimsoll.replica_record UNION ALL
+            SELECT tableoid, ctid, xmin, xmax FROM plimsoll.side_record UNION ALL
+            SELECT tableoid, ctid, xmin, xmax FROM plimsoll.run_record) rows";
     let before: String = shop.value(changed);
     idle(&mut agent);
     assert_eq!(shop.value::<String>(changed), before);
