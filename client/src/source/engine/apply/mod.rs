@@ -286,10 +286,8 @@ impl<K: WriteKind> Apply<'_, K> {
         let mut by_key: HashMap<&[u8], usize> = HashMap::with_capacity(written.len());
         for at in written.iter().copied() {
             let job = &jobs[at];
-            let key = match &job.found {
-                Some(found) if job.row.is_none() => Some(&found.at.order),
-                _ => job.own.as_ref(),
-            };
+            // A row that is changed keeps its key as it was spelled.
+            let key = job.found.as_ref().map(|found| &found.at.order).or(job.own.as_ref());
             keys.extend(key.cloned());
             if !job.key.is_empty() {
                 by_key.insert(job.key, at);

@@ -69,24 +69,28 @@ impl<K: WriteKind> Apply<'_, K> {
         }
     }
 
-    /// Tries again what a unique value kept out: the row that has it may have changed meanwhile, or may be one that waits for
-    /// this one.
+    /// Tries again what other rows kept out: they may have come, gone or changed since, or may wait for this one.
     fn contested(&mut self, jobs: &[Job<'_>], refused: Refused) -> Outcome<Refused> {
-        let is_contested = |(at, error): &(usize, RowError)| error.is_unique() && jobs[*at].row.is_some();
-        let (mut contested, mut refused): (Refused, Refused) = refused.into_iter().partition(is_contested);
-        while !contested.is_empty() {
-            let before = contested.len();
+        let (mut waiting, mut refused): (Refused, Refused) =
+            refused.into_iter().partition(|(_, error)| error.waits());
+        for _ in 0..ROUNDS {
+            let before = waiting.len();
+            // From the other end: rows that refer to each other may stand in the wrong order.
+            waiting.reverse();
             let mut again = Refused::new();
-            for op in [Op::Update, Op::Insert] {
+            for op in [Op::Delete, Op::Update, Op::Insert] {
                 let of = |(at, _): &(usize, RowError)| (jobs[*at].op() == op).then_some(*at);
-                let list: Vec<usize> = contested.iter().filter_map(of).collect();
+                let list: Vec<usize> = waiting.iter().filter_map(of).collect();
                 self.put(jobs, op, &list, &mut again)?;
             }
-            contested = again;
-            if contested.len() == before {
+            waiting = again;
+            if waiting.is_empty() || waiting.len() == before {
                 break;
             }
         }
+        let is_contested = |(at, error): &(usize, RowError)| error.is_unique() && jobs[*at].row.is_some();
+        let (mut contested, others): (Refused, Refused) = waiting.into_iter().partition(is_contested);
+        refused.extend(others);
         for _ in 0..ROUNDS {
             let updates = contested.iter().filter(|(at, _)| jobs[*at].op() == Op::Update).count();
             if contested.len() < 2 || updates == 0 {

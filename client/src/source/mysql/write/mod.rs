@@ -118,8 +118,8 @@ impl Mysql {
     /// Rows of one key in the place of those that there are, in one statement.
     fn update_together(&mut self, write: &WritePlan, rows: &[Written<'_>]) -> Result<(), Stopped> {
         let plan = &write.plan;
-        let set = write.places.iter().filter(|place| !plan.order.contains(place)).map(|place| {
-            let name = quoted(&plan.columns[*place].name);
+        let set = write.changed.iter().map(|at| {
+            let name = quoted(&plan.columns[write.places[*at]].name);
             format!("{name} = VALUES({name})")
         });
         let set: Vec<String> = set.collect();
@@ -269,23 +269,25 @@ impl WriteKind for Mysql {
 
     fn update(&mut self, table: TableId, write: &WritePlan, rows: &[Written<'_>]) -> Result<(), Stopped> {
         let plan = &write.plan;
-        if self.known(table)?.updates_together && write.places.iter().any(|place| !plan.order.contains(place))
-        {
+        if write.changed.is_empty() {
+            return Ok(());
+        }
+        if self.known(table)?.updates_together {
             for part in self.portions(table, rows)? {
                 self.update_together(write, part)?;
             }
             return Ok(());
         }
-        let set: Vec<String> =
-            write.places.iter().map(|place| format!("{} = ?", quoted(&plan.columns[*place].name))).collect();
+        let name = |at: &usize| quoted(&plan.columns[write.places[*at]].name);
+        let set: Vec<String> = write.changed.iter().map(|at| format!("{} = ?", name(at))).collect();
         // Too large for the server alone.
         self.portions(table, rows)?;
         for row in rows {
             let Some(at) = row.at else { continue };
             let (condition, named) = self.equal(plan, &[&at.order]);
             let sql = format!("UPDATE {} SET {} WHERE {condition}", plan.relation, set.join(", "));
-            let values = row.values.iter().map(bound).chain(named).collect();
-            self.write(plan, &sql, values)?;
+            let changed = write.changed.iter().filter_map(|at| row.values.get(*at));
+            self.write(plan, &sql, changed.map(bound).chain(named).collect())?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use super::super::catalogue::{Index, read_table};
 use super::super::dialect::local_type;
 use super::super::session::Session;
 use super::super::types::LocalType;
+use crate::failure::{Advise, table as refused};
 use crate::source::write::WritePlan;
 
 /// A table that is written to.
@@ -36,7 +37,14 @@ impl WriteTable {
         indexes: &[Index],
     ) -> Outcome<Self> {
         let plan = &write.plan;
-        let (local, _) = read_table(session, &plan.table)?;
+        let (local, engine) = read_table(session, &plan.table)?;
+        if let Some(engine) = engine {
+            let told = format!(
+                "\"{}\" is a table of {engine}, which has no transactions: it is not written to",
+                plan.table
+            );
+            return Err(refused(told).advise(format!("ALTER TABLE {} ENGINE = InnoDB", plan.relation)));
+        }
         let is_written = |name: &str| write.places.iter().any(|place| plan.columns[*place].name == name);
         let others: Vec<(String, LocalType)> = local
             .columns

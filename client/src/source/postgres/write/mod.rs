@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `table` | what writing a table needs to know of it |
 //! | `local` | the managed column's values as the local column takes them |
+//! | `statements` | statements over many rows |
 //! | `arrays` | columns of values as parameters |
 //! | `errors` | why a row is not taken |
 //! | `notes` | statements on Plimsoll's own tables |
@@ -13,6 +14,7 @@ mod arrays;
 mod errors;
 mod local;
 mod notes;
+mod statements;
 mod table;
 
 use std::ops::ControlFlow;
@@ -33,16 +35,11 @@ use crate::source::kind::{Kind, LocalRow};
 use crate::source::notes::{Cell, NoteDialect};
 use crate::source::plan::TablePlan;
 use crate::source::query::{Query, RawValue};
-use crate::source::statement::{Dialect, render};
+use crate::source::statement::render;
 use crate::source::write::{Aside, Mode, Place, RowError, Savepoint, Stopped, WriteKind, WritePlan, Written};
 use arrays::{Column, array};
 use errors::stopped;
 pub use table::WriteTable;
-
-/// A table as it stands behind INTO.
-fn into(plan: &TablePlan) -> &str {
-    plan.relation.strip_prefix("ONLY ").unwrap_or(&plan.relation)
-}
 
 impl PostgresSource {
     fn table(&self, table: TableId) -> Outcome<&WriteTable> {
@@ -63,114 +60,6 @@ impl PostgresSource {
             Ok(_) => Ok(()),
             Err(error) => Err(stopped(&error, self.session.role(), relation)),
         }
-    }
-
-    /// The values of rows, column by column.
-    fn columns<'v>(
-        &self,
-        table: TableId,
-        write: &WritePlan,
-        rows: &'v [Written<'_>],
-    ) -> Outcome<Vec<Column<'v>>> {
-        let known = self.table(table)?;
-        let column = |(at, place): (usize, &usize)| {
-            let values = rows.iter().map(move |row| row.values.get(at)).collect();
-            Column { of: known.column(*place), values }
-        };
-        Ok(write.places.iter().enumerate().map(column).collect())
-    }
-
-    /// The part of a statement that reads columns of values as rows: `ROWS FROM (..) AS k(plimsoll_0, plimsoll_1)`.
-    fn unnested(columns: &[Column<'_>], first: usize) -> String {
-        let mark =
-            |(number, column): (usize, &Column<'_>)| format!("pg_catalog.unnest({})", column.mark(number));
-        let marks: Vec<String> = (first..).zip(columns).map(mark).collect();
-        let names: Vec<String> = (0..columns.len()).map(|at| format!("plimsoll_{at}")).collect();
-        format!("ROWS FROM ({}) AS k({})", marks.join(", "), names.join(", "))
-    }
-
-    fn insert_of(write: &WritePlan, columns: &[Column<'_>]) -> String {
-        let names: Vec<String> =
-            write.places.iter().map(|place| quoted(&write.plan.columns[*place].name)).collect();
-        let values: Vec<String> = columns
-            .iter()
-            .enumerate()
-            .map(|(at, column)| column.value(&format!("k.plimsoll_{at}")))
-            .collect();
-        format!(
-            "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}",
-            into(&write.plan),
-            names.join(", "),
-            values.join(", "),
-            Self::unnested(columns, 1)
-        )
-    }
-
-    /// Columns that name rows, and the condition that finds them: of a table `t` beside the rows `k`, whose columns these are
-    /// from `first` on.
-    fn named<'v>(
-        &self,
-        table: TableId,
-        plan: &TablePlan,
-        places: &'v [&'v Place],
-        first: usize,
-    ) -> Outcome<(Vec<Column<'v>>, String)> {
-        let known = self.table(table)?;
-        if plan.row_id.is_some() {
-            let values = places.iter().map(|place| place.id.as_ref()).collect();
-            let condition = format!("t.ctid OPERATOR(pg_catalog.=) k.plimsoll_{first}");
-            return Ok((vec![Column { of: table::ctid(), values }], condition));
-        }
-        let (mut columns, mut conditions) = (Vec::new(), Vec::new());
-        for (at, place) in plan.order.iter().enumerate() {
-            let column = Column {
-                of: known.column(*place),
-                values: places.iter().map(|row| row.order.get(at)).collect(),
-            };
-            let (name, sign) = (quoted(&plan.columns[*place].name), known.equals(*place));
-            conditions
-                .push(format!("t.{name} {sign} {}", column.value(&format!("k.plimsoll_{}", first + at))));
-            columns.push(column);
-        }
-        Ok((columns, conditions.join(" AND ")))
-    }
-
-    /// The condition that finds the rows with these keys, and its parameters.
-    fn keys<'v>(&self, query: &Query<'_>, keys: &[&'v Vec<RawValue>]) -> Outcome<(String, Vec<Bound<'v>>)> {
-        let (plan, known) = (query.plan, self.table(query.table)?);
-        let mut columns = Vec::new();
-        for (at, place) in plan.order.iter().enumerate() {
-            let of = if *place == plan.columns.len() { table::ctid() } else { known.column(*place) };
-            columns.push((*place, Column { of, values: keys.iter().map(|key| key.get(at)).collect() }));
-        }
-        let name = |place: usize| self.tables[query.table].ordered(plan, place);
-        let sign = |place: usize| match place == plan.columns.len() {
-            true => "OPERATOR(pg_catalog.=)".to_owned(),
-            false => known.equals(place),
-        };
-        let parameters = columns.iter().map(|(_, column)| Bound::binary(array(column))).collect();
-        let condition = match &columns[..] {
-            [(place, column)] => {
-                format!("{} {} ANY ({})", name(*place), sign(*place), column.values(&column.mark(1)))
-            }
-            several => {
-                let all: Vec<Column<'_>> = several.iter().map(|(_, column)| column.clone()).collect();
-                let equal: Vec<String> = several
-                    .iter()
-                    .enumerate()
-                    .map(|(at, (place, column))| {
-                        format!(
-                            "{} {} {}",
-                            name(*place),
-                            sign(*place),
-                            column.value(&format!("k.plimsoll_{at}"))
-                        )
-                    })
-                    .collect();
-                format!("EXISTS (SELECT FROM {} WHERE {})", Self::unnested(&all, 1), equal.join(" AND "))
-            }
-        };
-        Ok((condition, parameters))
     }
 }
 
@@ -259,9 +148,9 @@ impl WriteKind for PostgresSource {
     }
 
     fn insert(&mut self, table: TableId, write: &WritePlan, rows: &[Written<'_>]) -> Result<(), Stopped> {
-        let columns = self.columns(table, write, rows)?;
+        let columns = self.columns(table, write, 0..write.places.len(), rows)?;
         let parameters: Vec<Bound<'_>> = columns.iter().map(|column| Bound::binary(array(column))).collect();
-        let sql = Self::insert_of(write, &columns);
+        let sql = Self::insert_of(write, &[], &columns);
         self.write(&sql, &parameters, &write.plan.relation, |_| ())
     }
 
@@ -272,13 +161,13 @@ impl WriteKind for PostgresSource {
         rows: &[Written<'_>],
         back: &mut dyn FnMut(&PostgresRow<'_>),
     ) -> Result<(), Stopped> {
-        let columns = self.columns(table, write, rows)?;
+        let columns = self.columns(table, write, 0..write.places.len(), rows)?;
         let parameters: Vec<Bound<'_>> = columns.iter().map(|column| Bound::binary(array(column))).collect();
         let Some(id) = &write.plan.row_id else {
             let told = "rows of a partitioned table without a key are not written";
             return Err(refused(told).advise("give the table a primary key").into());
         };
-        let sql = format!("{} RETURNING {id}", Self::insert_of(write, &columns));
+        let sql = format!("{} RETURNING {id}", Self::insert_of(write, &[], &columns));
         let mut keys: Vec<Vec<RawValue>> = Vec::with_capacity(rows.len());
         self.write(&sql, &parameters, &write.plan.relation, |row| {
             let bytes = row.try_get::<_, Raw<'_>>(0).ok().and_then(|raw| raw.0).unwrap_or_default();
@@ -295,19 +184,18 @@ impl WriteKind for PostgresSource {
     fn update(&mut self, table: TableId, write: &WritePlan, rows: &[Written<'_>]) -> Result<(), Stopped> {
         let plan = &write.plan;
         let places: Vec<&Place> = rows.iter().filter_map(|row| row.at).collect();
-        let mut columns = self.columns(table, write, rows)?;
+        let mut columns = self.columns(table, write, write.changed.iter().copied(), rows)?;
+        let place = |at: usize| write.places[at];
+        let is_settable = |place: usize| !self.table(table).is_ok_and(|known| known.is_counted(place));
         let set: Vec<String> = write
-            .places
+            .changed
             .iter()
             .zip(&columns)
             .enumerate()
-            .filter(|(_, (place, _))| !self.table(table).is_ok_and(|known| known.is_counted(**place)))
-            .map(|(at, (place, column))| {
-                format!(
-                    "{} = {}",
-                    quoted(&plan.columns[*place].name),
-                    column.value(&format!("k.plimsoll_{at}"))
-                )
+            .filter(|(_, (at, _))| is_settable(place(**at)))
+            .map(|(number, (at, column))| {
+                let name = quoted(&plan.columns[place(*at)].name);
+                format!("{name} = {}", column.value(&format!("k.plimsoll_{number}")))
             })
             .collect();
         let (named, condition) = self.named(table, plan, &places, columns.len())?;
@@ -390,27 +278,15 @@ impl WriteKind for PostgresSource {
         aside: &Aside,
     ) -> Result<(), Stopped> {
         let rows = [*row];
-        let mut columns = self.columns(table, write, &rows)?;
+        let mut columns = self.columns(table, write, 0..write.places.len(), &rows)?;
         let known = self.table(table)?;
-        let mut names: Vec<String> =
-            write.places.iter().map(|place| quoted(&write.plan.columns[*place].name)).collect();
+        let mut others = Vec::with_capacity(aside.values.len());
         for (name, value) in &aside.values {
             let Some((_, of)) = known.others.iter().find(|(other, _)| other == name) else { continue };
-            names.push(quoted(name));
+            others.push(name.clone());
             columns.push(Column { of: Arc::clone(of), values: vec![Some(value)] });
         }
-        let values: Vec<String> = columns
-            .iter()
-            .enumerate()
-            .map(|(at, column)| column.value(&format!("k.plimsoll_{at}")))
-            .collect();
-        let sql = format!(
-            "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}",
-            into(&write.plan),
-            names.join(", "),
-            values.join(", "),
-            Self::unnested(&columns, 1)
-        );
+        let sql = Self::insert_of(write, &others, &columns);
         let parameters: Vec<Bound<'_>> = columns.iter().map(|column| Bound::binary(array(column))).collect();
         self.write(&sql, &parameters, &write.plan.relation, |_| ())
     }

@@ -160,3 +160,187 @@ fn what_waits_and_what_does_not_undoes_no_other_row() {
         statement.query_map([], |row| row.get(0)).expect("rows").collect::<Result<_, _>>().expect("texts");
     assert_eq!(texts, ["1bone", "2atwo", "5emine"]);
 }
+
+fn states(answers: &[Applied]) -> Vec<String> {
+    let state = |answer: &Applied| match answer {
+        Applied::Done => "done".to_owned(),
+        Applied::Refused { waits, reason } => format!("{} {waits}", reason.sqlstate),
+        other => format!("{other:?}"),
+    };
+    answers.iter().map(state).collect()
+}
+
+#[test]
+fn keys_are_found_however_they_are_spelled_and_stay_so() {
+    let fixture = Fixture::new(
+        "CREATE TABLE t (id UUID PRIMARY KEY, a TEXT);
+         CREATE TABLE child (t UUID REFERENCES t);
+         INSERT INTO t VALUES ('{A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11}', 'odd'), ('A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A12', 'capital');
+         INSERT INTO child SELECT id FROM t",
+    );
+    let (mut store, schema) = store(&fixture, &[("id", "uuid*"), ("a", "text")], TableConfig::default());
+    let id = |last: u8| {
+        let mut bytes =
+            *uuid::Uuid::parse_str("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11").expect("one").as_bytes();
+        bytes[15] = last;
+        bytes
+    };
+    let of = |last: u8, text: &str| row(&schema, wire(&[Value::Uuid(id(last)), Value::Text(text)]));
+    let rows = [of(0x11, "x"), of(0x12, "y"), of(0x13, "new")];
+    assert_eq!(states(&upsert(store.as_mut(), &rows)), ["done"; 3]);
+    let mut statement = fixture.writer.prepare("SELECT id || ' ' || a FROM t ORDER BY a").expect("sound");
+    let texts: Vec<String> =
+        statement.query_map([], |row| row.get(0)).expect("rows").collect::<Result<_, _>>().expect("texts");
+    assert_eq!(
+        texts,
+        [
+            "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a13 new",
+            "{A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11} x",
+            "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A12 y",
+        ]
+    );
+    // Both have children; the third goes.
+    let changes: Vec<RowChange<'_>> = rows
+        .iter()
+        .map(|row| RowChange::Delete {
+            position: row.item.position,
+            key: &row.key,
+            expected: Expected::Anything,
+        })
+        .collect();
+    store
+        .transact(&mut |transaction| {
+            let answers = transaction.apply(0, &changes)?;
+            assert_eq!(states(&answers), ["23503 true", "23503 true", "done"]);
+            Ok(())
+        })
+        .expect("a transaction");
+}
+
+#[test]
+fn converted_columns_are_written_as_the_application_keeps_them() {
+    let fixture = Fixture::new(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, s INTEGER, ms NUMERIC, j REAL, d INTEGER, r NUMERIC, plain TEXT)",
+    );
+    let columns = [
+        ("id", "int8*"),
+        ("s", "timestamptz"),
+        ("ms", "timestamp"),
+        ("j", "timestamp"),
+        ("d", "date"),
+        ("r", "numeric(9,1)"),
+        ("plain", "text"),
+    ];
+
+    let convert = [
+        ("s", "unix_seconds"),
+        ("ms", "unix_milliseconds"),
+        ("j", "julian_day"),
+        ("d", "unix_seconds"),
+        ("r", "round"),
+        ("plain", "strip_nul"),
+    ];
+    let config = TableConfig {
+        convert: convert
+            .iter()
+            .map(|(name, conversion)| ((*name).to_owned(), (*conversion).to_owned()))
+            .collect(),
+        ..TableConfig::default()
+    };
+    let (mut store, schema) = store(&fixture, &columns, config);
+    let number = plimsoll_core::value::NumericBuf::parse("-2.50").expect("a number");
+    let of = |id: i64, micros: i64| {
+        row(
+            &schema,
+            wire(&[
+                Value::Int(id),
+                Value::Timestamptz(micros),
+                Value::Timestamp(micros),
+                Value::Timestamp(micros - micros.rem_euclid(1000)),
+                Value::Date(8825),
+                Value::Numeric(number.borrow()),
+                Value::Text("x"),
+            ]),
+        )
+    };
+    let rows = [of(1, 762_518_430_000_000), of(2, 762_518_430_123_456), of(3, -1_500_000)];
+    assert_eq!(states(&upsert(store.as_mut(), &rows)), ["done"; 3]);
+    let text: String = fixture
+        .writer
+        .query_row(
+            "SELECT s || ' ' || ms || ' ' || typeof(s) || ' ' || datetime(j) || ' ' || d || ' ' || r FROM t WHERE id = 1",
+            [],
+            |row| row.get(0),
+        )
+        .expect("a row");
+    assert_eq!(text, "1709203230 1709203230000 integer 2024-02-29 10:40:30 1709164800 -2.5");
+    // What SQLite's own functions do not reach.
+    let infinite = of(4, i64::MAX);
+    assert_eq!(states(&upsert(store.as_mut(), &[infinite])), ["22003 false"]);
+}
+
+#[test]
+fn rows_that_refer_to_each_other_come_and_go_in_any_order() {
+    let fixture = Fixture::new("CREATE TABLE t (id INTEGER PRIMARY KEY, before INTEGER REFERENCES t)");
+    let (mut store, schema) = store(&fixture, &[("id", "int8*"), ("before", "int8")], TableConfig::default());
+    // Each refers to the one that comes behind it.
+    let rows: Vec<SourceRow> =
+        (1..=500).map(|id| row(&schema, wire(&[Value::Int(id), Value::Int((id + 1).min(500))]))).collect();
+    assert!(states(&upsert(store.as_mut(), &rows)).iter().all(|state| state == "done"));
+    let changes: Vec<RowChange<'_>> = rows
+        .iter()
+        .rev()
+        .map(|row| RowChange::Delete {
+            position: row.item.position,
+            key: &row.key,
+            expected: Expected::Anything,
+        })
+        .collect();
+    store
+        .transact(&mut |transaction| {
+            let answers = transaction.apply(0, &changes)?;
+            assert!(states(&answers).iter().all(|state| state == "done"));
+            Ok(())
+        })
+        .expect("a transaction");
+}
+
+#[test]
+fn a_row_that_no_encoding_holds_is_deleted_as_it_was_seen() {
+    let fixture = Fixture::new(
+        "CREATE TABLE t (id, n INTEGER, UNIQUE (id)); INSERT INTO t VALUES (1, 'x'), ('y', 1), (3, 3)",
+    );
+    let (mut store, _) = store(&fixture, &[("id", "int8*"), ("n", "int8")], TableConfig::default());
+    let mut bad = Vec::new();
+    store
+        .look(&mut |look| {
+            look.rows(0, &[plimsoll_core::store::PositionRange::ALL], &mut |row| {
+                if let crate::source::write::RowSeen::Bad(row) = row {
+                    bad.push(row.clone());
+                }
+                Ok(())
+            })
+        })
+        .expect("a look");
+    assert_eq!(bad.len(), 2);
+    fixture.run("UPDATE t SET n = 'z' WHERE id = 1");
+    let changes: Vec<RowChange<'_>> =
+        bad.iter().map(|bad| RowChange::DeleteBad { key: &bad.key, expected: bad.source_digest }).collect();
+    let mut answers = Vec::new();
+    store
+        .transact(&mut |transaction| {
+            answers = transaction.apply(0, &changes)?;
+            Ok(())
+        })
+        .expect("a transaction");
+    let mut found = states(&answers);
+    found.sort();
+    assert_eq!(found, ["Changed", "done"]);
+    let left: String = fixture
+        .writer
+        .query_row("SELECT group_concat(id || n) FROM (SELECT id, n FROM t ORDER BY id)", [], |row| {
+            row.get(0)
+        })
+        .expect("a row");
+    assert_eq!(left, "1z,33");
+}

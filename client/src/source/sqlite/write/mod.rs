@@ -239,12 +239,19 @@ impl WriteKind for Sqlite {
 
     fn update(&mut self, table: TableId, write: &WritePlan, rows: &[Written<'_>]) -> Result<(), Stopped> {
         let plan = &write.plan;
-        let set: Vec<String> =
-            (1..).zip(names(write)).map(|(number, name)| format!("{name} = ?{number}")).collect();
-        let named = self.named(table, plan, write.places.len() + 1)?;
+        if write.changed.is_empty() {
+            return Ok(());
+        }
+        let name = |at: &usize| quoted(&plan.columns[write.places[*at]].name);
+        let set: Vec<String> = (1..)
+            .zip(&write.changed)
+            .map(|(number, at): (usize, _)| format!("{} = ?{number}", name(at)))
+            .collect();
+        let named = self.named(table, plan, set.len() + 1)?;
         let sql = format!("UPDATE OR ABORT main.{} SET {} WHERE {named}", plan.relation, set.join(", "));
         let values = |row: usize| {
-            rows[row].values.iter().chain(rows[row].at.into_iter().flat_map(|at| name_of(plan, at)))
+            let changed = write.changed.iter().filter_map(move |at| rows[row].values.get(*at));
+            changed.chain(rows[row].at.into_iter().flat_map(|at| name_of(plan, at)))
         };
         self.run_each(&sql, rows.len(), values, || ())
     }
