@@ -7,3 +7,4 @@ mod changes;
 mod golden;
 mod local;
 mod way;
+mod written;

@@ -9,7 +9,6 @@ use crate::source::postgres::catalogue::quoted;
 use crate::source::postgres::row::Bound;
 use crate::source::postgres::source::PostgresSource;
 use crate::source::query::{Query, RawValue};
-use crate::source::statement::Dialect;
 use crate::source::write::{Place, WritePlan, Written};
 
 /// A table as it stands behind INTO.
@@ -102,7 +101,11 @@ impl PostgresSource {
             let of = if *place == plan.columns.len() { ctid() } else { known.column(*place) };
             columns.push((*place, Column { of, values: keys.iter().map(|key| key.get(at)).collect() }));
         }
-        let name = |place: usize| self.tables[query.table].ordered(plan, place);
+        // With the table's name in front: a column may be called as one of `k` is.
+        let name = |place: usize| match plan.columns.get(place) {
+            Some(column) => format!("{}.{}", into(plan), quoted(&column.name)),
+            None => format!("{}.ctid", into(plan)),
+        };
         let sign = |place: usize| match place == plan.columns.len() {
             true => "OPERATOR(pg_catalog.=)".to_owned(),
             false => known.equals(place),

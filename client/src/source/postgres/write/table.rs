@@ -57,7 +57,7 @@ pub fn ctid() -> Arc<ColumnOf> {
 
 const COLUMNS: &str = "SELECT a.attname::text, a.attidentity = 'a', a.attgenerated <> '', b.oid,
          pg_catalog.format('%I.%I', bn.nspname, b.typname),
-         coalesce(pg_catalog.format('%I.%I', an.nspname, ar.typname), '')
+         coalesce(pg_catalog.quote_ident(an.nspname) || '.' || pg_catalog.quote_ident(ar.typname), '')
      FROM pg_catalog.pg_attribute a
          CROSS JOIN LATERAL (
              WITH RECURSIVE d(oid) AS (
