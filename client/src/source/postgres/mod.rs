@@ -246,7 +246,13 @@ impl LocalDatabase for Postgres {
         Box::new(super::engine::Engine::new(source, tables, key))
     }
 
-    fn into_store(self: Box<Self>, tables: Vec<TablePlan>, key: FingerprintKey) -> Box<dyn LocalStore> {
+    fn into_store(mut self: Box<Self>, tables: Vec<TablePlan>, key: FingerprintKey) -> Box<dyn LocalStore> {
+        // Plans may have been made of another connection's tables. One that is gone shows when it is read.
+        for plan in &tables {
+            if let Err(failure) = self.described(&plan.table) {
+                tracing::debug!("the types of \"{}\": {failure}", plan.table);
+            }
+        }
         let read = tables.iter().map(|plan| self.read_table(plan)).collect();
         // A statement on a manifest may fail, and the transaction with it.
         let source = PostgresSource::new(self.session, read, None);
