@@ -4,7 +4,9 @@
 mod shop;
 
 mod batches;
+mod command;
 mod conflicts;
+mod cost;
 mod meanwhile;
 mod random;
 mod stamps;
