@@ -11,7 +11,7 @@ use plimsoll_core::store::{
 };
 
 use super::notes::{Cell, NoteDialect};
-pub use kind::{Aside, Mode, Place, RowError, Savepoint, Stopped, WriteKind, WritePlan, Written};
+pub use kind::{Aside, Done, Mode, Place, RowError, Savepoint, Stopped, WriteKind, WritePlan, Written};
 
 mod kind;
 

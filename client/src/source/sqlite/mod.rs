@@ -47,6 +47,7 @@ use change::ChangeFiles;
 use error::failure;
 use row::{Bound, spellings_of, tells_apart};
 use schema::quoted;
+use write::LateKeys;
 
 /// How long a statement waits for a writer.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -61,6 +62,8 @@ pub struct Sqlite {
     files: ChangeFiles,
     /// How the run's tables are ordered, found at the first read.
     orders: HashMap<TableId, Ordering>,
+    /// What is looked at before tables that are written to are committed.
+    late: HashMap<TableId, LateKeys>,
 }
 
 /// How the rows of a table are ordered.
@@ -121,7 +124,7 @@ impl Sqlite {
             return Err(no_run(format!("{} may not be written to", path.display()))
                 .advise("give the user that runs plimsoll the right to write the file and its folder"));
         }
-        Ok(Sqlite { connection, files, orders: HashMap::new() })
+        Ok(Sqlite { connection, files, orders: HashMap::new(), late: HashMap::new() })
     }
 
     /// How the rows of a table are ordered.

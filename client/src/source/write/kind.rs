@@ -112,6 +112,15 @@ pub struct Place {
     pub order: Vec<RawValue>,
 }
 
+/// A row that was written, or deleted.
+#[derive(Debug, Clone, Copy)]
+pub struct Done<'r> {
+    /// Its values of the plan's order.
+    pub order: &'r [RawValue],
+    /// Whether it was deleted.
+    pub is_gone: bool,
+}
+
 /// What a row is to become.
 #[derive(Debug, Clone, Copy)]
 pub struct Written<'r> {
@@ -204,13 +213,19 @@ pub trait WriteKind: Kind {
     /// Why not.
     fn delete(&mut self, table: TableId, plan: &WritePlan, rows: &[&Place]) -> Result<(), Stopped>;
 
-    /// Has constraints looked at that were put off until the end of the transaction.
+    /// Has constraints looked at that were put off until the end of the transaction, for rows that were written or deleted.
+    /// Answers which of them, by their place in the list, do not hold, where that can be told.
     ///
     /// # Errors
-    /// [`Stopped::Somewhere`] where one does not hold.
-    fn check(&mut self, table: TableId, plan: &WritePlan) -> Result<(), Stopped> {
-        let _ = (table, plan);
-        Ok(())
+    /// [`Stopped::Somewhere`] where one does not hold, and nobody knows of which row.
+    fn check(
+        &mut self,
+        table: TableId,
+        write: &WritePlan,
+        rows: &[Done<'_>],
+    ) -> Result<Vec<(usize, RowError)>, Stopped> {
+        let _ = (table, write, rows);
+        Ok(Vec::new())
     }
 
     /// Takes a row out that is to be put in again, and answers what it had in the columns that are not written; `None`, and

@@ -24,7 +24,7 @@ use super::{Engine, Reader};
 use crate::failure::table as refused;
 use crate::source::query::{RawValue, read_raw};
 use crate::source::write::{
-    Expected, Place, RowChange, RowError, Savepoint, Stopped, Tally, WriteKind, WritePlan, Written,
+    Done, Expected, Place, RowChange, RowError, Savepoint, Stopped, Tally, WriteKind, WritePlan, Written,
 };
 pub(super) use locate::OddKeys;
 
@@ -228,10 +228,16 @@ impl<K: WriteKind> Apply<'_, K> {
         let mut refused = self.put_all(jobs, todo)?;
         let is_refused: HashSet<usize> = refused.iter().map(|(at, _)| *at).collect();
         let written: Vec<usize> = todo.iter().copied().filter(|at| !is_refused.contains(at)).collect();
-        let late = match self.reader.kind.check(self.reader.table, self.write) {
-            Ok(()) => None,
+        let done = |at: &usize| {
+            let job = &jobs[*at];
+            let order = job.found.as_ref().map(|found| &found.at.order).or(job.own.as_ref());
+            Done { order: order.map_or(&[], Vec::as_slice), is_gone: job.row.is_none() }
+        };
+        let all: Vec<Done<'_>> = written.iter().map(done).collect();
+        let (late, broken) = match self.reader.kind.check(self.reader.table, self.write, &all) {
+            Ok(broken) => (None, broken),
             Err(Stopped::Failed(failure)) => return Err(failure),
-            Err(Stopped::At(_, error) | Stopped::Somewhere(error)) => Some(error),
+            Err(Stopped::At(_, error) | Stopped::Somewhere(error)) => (Some(error), Vec::new()),
         };
         if let Some(error) = late {
             self.give_back()?;
@@ -248,7 +254,10 @@ impl<K: WriteKind> Apply<'_, K> {
                 }
             };
         }
-        let other = self.read_back(jobs, &written)?;
+        let other = match broken.is_empty() {
+            true => self.read_back(jobs, &written)?,
+            false => broken.into_iter().map(|(place, error)| (written[place], error)).collect(),
+        };
         if !other.is_empty() {
             self.give_back()?;
             let rest: Vec<usize> = todo.iter().copied().filter(|at| !other.contains_key(at)).collect();

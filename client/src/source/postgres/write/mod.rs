@@ -36,7 +36,9 @@ use crate::source::notes::{Cell, NoteDialect};
 use crate::source::plan::TablePlan;
 use crate::source::query::{Query, RawValue};
 use crate::source::statement::render;
-use crate::source::write::{Aside, Mode, Place, RowError, Savepoint, Stopped, WriteKind, WritePlan, Written};
+use crate::source::write::{
+    Aside, Done, Mode, Place, RowError, Savepoint, Stopped, WriteKind, WritePlan, Written,
+};
 use arrays::{Column, array};
 use errors::stopped;
 pub use table::WriteTable;
@@ -225,12 +227,17 @@ impl WriteKind for PostgresSource {
         self.write(&sql, &parameters, &plan.relation, |_| ())
     }
 
-    fn check(&mut self, table: TableId, write: &WritePlan) -> Result<(), Stopped> {
-        if !self.table(table)?.puts_off {
-            return Ok(());
+    fn check(
+        &mut self,
+        table: TableId,
+        write: &WritePlan,
+        _: &[Done<'_>],
+    ) -> Result<Vec<(usize, RowError)>, Stopped> {
+        if self.table(table)?.puts_off {
+            self.write("SET CONSTRAINTS ALL IMMEDIATE", &[], &write.plan.relation, |_| ())?;
+            self.write("SET CONSTRAINTS ALL DEFERRED", &[], &write.plan.relation, |_| ())?;
         }
-        self.write("SET CONSTRAINTS ALL IMMEDIATE", &[], &write.plan.relation, |_| ())?;
-        self.write("SET CONSTRAINTS ALL DEFERRED", &[], &write.plan.relation, |_| ())
+        Ok(Vec::new())
     }
 
     fn take_out(&mut self, table: TableId, write: &WritePlan, at: &Place) -> Result<Option<Aside>, Stopped> {

@@ -344,3 +344,41 @@ fn a_row_that_no_encoding_holds_is_deleted_as_it_was_seen() {
         .expect("a row");
     assert_eq!(left, "1z,33");
 }
+
+#[test]
+fn a_row_whose_deferred_foreign_key_does_not_hold_waits_alone() {
+    let fixture = Fixture::new(
+        "CREATE TABLE parent (id INTEGER PRIMARY KEY);
+         CREATE TABLE t (id INTEGER PRIMARY KEY, parent INTEGER REFERENCES parent DEFERRABLE INITIALLY DEFERRED,
+             other INTEGER REFERENCES t (id) DEFERRABLE INITIALLY DEFERRED);
+         CREATE TABLE child (t INTEGER NOT NULL REFERENCES t (id) DEFERRABLE INITIALLY DEFERRED);
+         INSERT INTO parent VALUES (1)",
+    );
+    let columns = [("id", "int8*"), ("parent", "int8"), ("other", "int8")];
+    let (mut store, schema) = store(&fixture, &columns, TableConfig::default());
+    let of = |id: i64, parent: i64, other: i64| {
+        row(&schema, wire(&[Value::Int(id), Value::Int(parent), Value::Int(other)]))
+    };
+    // A circle, one whose parent is not there, and one that refers to that.
+    let rows = [of(1, 1, 2), of(2, 1, 1), of(3, 7, 1), of(4, 1, 3), of(5, 1, 5)];
+    assert_eq!(states(&upsert(store.as_mut(), &rows)), ["done", "done", "23503 true", "23503 true", "done"]);
+    fixture.run("INSERT INTO child VALUES (5); INSERT INTO parent VALUES (7)");
+    assert_eq!(states(&upsert(store.as_mut(), &rows)), ["done"; 5]);
+    let changes: Vec<RowChange<'_>> = [&rows[0], &rows[1], &rows[4], &rows[3]]
+        .iter()
+        .map(|row| RowChange::Delete {
+            position: row.item.position,
+            key: &row.key,
+            expected: Expected::Anything,
+        })
+        .collect();
+    let mut answers = Vec::new();
+    store
+        .transact(&mut |transaction| {
+            answers = transaction.apply(0, &changes)?;
+            Ok(())
+        })
+        .expect("a transaction");
+    // The third refers to the first, and the first to the second.
+    assert_eq!(states(&answers), ["23503 true", "23503 true", "23503 true", "done"]);
+}

@@ -4,9 +4,11 @@
 //! |---|---|
 //! | `local` | the managed column's values as SQLite keeps them |
 //! | `errors` | why a row is not taken |
+//! | `late` | foreign keys that are looked at when the transaction is committed |
 //! | `notes` | statements on Plimsoll's own tables |
 
 mod errors;
+mod late;
 mod local;
 mod notes;
 
@@ -28,8 +30,11 @@ use crate::source::notes::{Cell, NoteDialect};
 use crate::source::plan::TablePlan;
 use crate::source::query::{Condition, Query, RawValue};
 use crate::source::statement::Dialect;
-use crate::source::write::{Aside, Mode, Place, Savepoint, Stopped, WriteKind, WritePlan, Written};
+use crate::source::write::{
+    Aside, Done, Mode, Place, RowError, Savepoint, Stopped, WriteKind, WritePlan, Written,
+};
 use errors::stopped;
+pub use late::LateKeys;
 
 /// A value of the database's own, to be bound as it is.
 struct Own<'v>(&'v RawValue);
@@ -260,6 +265,28 @@ impl WriteKind for Sqlite {
         let plan = &write.plan;
         let sql = format!("DELETE FROM main.{} WHERE {}", plan.relation, self.named(table, plan, 1)?);
         self.run_each(&sql, rows.len(), |row| name_of(plan, rows[row]), || ())
+    }
+
+    fn check(
+        &mut self,
+        table: TableId,
+        write: &WritePlan,
+        rows: &[Done<'_>],
+    ) -> Result<Vec<(usize, RowError)>, Stopped> {
+        if !self.late.contains_key(&table) {
+            // By the plan's order: of a new row no id is known.
+            let by_order = TablePlan { row_id: None, ..write.plan.clone() };
+            let named = self.named(table, &by_order, 1)?;
+            let found = LateKeys::read(&self.connection, write, &named)?;
+            self.late.insert(table, found);
+        }
+        let Some(late) = self.late.get(&table).filter(|late| !late.is_empty()) else { return Ok(Vec::new()) };
+        let mut broken = Vec::new();
+        for (place, row) in rows.iter().enumerate() {
+            let error = late.broken(&self.connection, row.order, row.is_gone)?;
+            broken.extend(error.map(|error| (place, error)));
+        }
+        Ok(broken)
     }
 
     fn take_out(&mut self, table: TableId, write: &WritePlan, at: &Place) -> Result<Option<Aside>, Stopped> {
