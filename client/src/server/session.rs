@@ -199,11 +199,13 @@ impl Server {
             return self.transact(place, statements);
         }
         let plain = |sql| Statement { sql, parameters: Vec::new() };
-        self.go_on(place, &[plain("SAVEPOINT plimsoll_attempt")])?;
-        match self.go_on(place, statements) {
-            Ok(answers) => {
-                self.go_on(place, &[plain("RELEASE SAVEPOINT plimsoll_attempt")])?;
-                Ok(answers)
+        // All at once: what follows a statement that fails fails for no reason of its own.
+        let (before, after) =
+            ([plain("SAVEPOINT plimsoll_attempt")], [plain("RELEASE SAVEPOINT plimsoll_attempt")]);
+        match self.go_on(place, before.iter().chain(statements).chain(&after)) {
+            Ok(mut answers) => {
+                answers.pop();
+                Ok(answers.split_off(1))
             }
             Err(failure) if failure.kind != FailureKind::Passing => {
                 self.held = Some(Held::Open);
@@ -215,13 +217,17 @@ impl Server {
     }
 
     /// Runs statements in the transaction that is held.
-    fn go_on(&mut self, place: Place, statements: &[Statement<'_>]) -> Outcome<Vec<Vec<Row>>> {
+    fn go_on<'s, 'p: 's>(
+        &mut self,
+        place: Place,
+        statements: impl IntoIterator<Item = &'s Statement<'p>>,
+    ) -> Outcome<Vec<Vec<Row>>> {
         if self.held == Some(Held::Lost) {
             return Err(lost());
         }
         let Some(client) = self.client.as_ref() else { return Err(lost()) };
         let steps = statements
-            .iter()
+            .into_iter()
             .map(|statement| -> Pending<'_> {
                 Box::pin(client.query_typed(statement.sql, &statement.parameters))
             })
