@@ -944,6 +944,44 @@ CREATE FUNCTION plimsoll.packed_rows(database_id uuid, relation text, items byte
 COMMENT ON FUNCTION plimsoll.packed_rows(uuid, text, bytea) IS
     'The encoded rows named by position and short digest';
 
+CREATE FUNCTION plimsoll.packed_batch(database_id uuid, relation text, after bytea, row_limit integer,
+        byte_limit bigint, OUT rows bytea, OUT next bytea) RETURNS SETOF record
+    LANGUAGE c STABLE PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'packed_batch_wrapper';
+COMMENT ON FUNCTION plimsoll.packed_batch(uuid, text, bytea, integer, bigint) IS
+    'The next encoded rows in version order, within a number of rows and bytes, and where to go on';
+
+CREATE FUNCTION plimsoll.packed_lookup(database_id uuid, relation text, keys bytea) RETURNS bytea
+    LANGUAGE c STABLE PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'packed_lookup_wrapper';
+COMMENT ON FUNCTION plimsoll.packed_lookup(uuid, text, bytea) IS
+    'The encoded rows with these encoded keys';
+
+CREATE FUNCTION plimsoll.packed_windows(database_id uuid, relation text, ranges bytea, row_limit integer)
+    RETURNS bytea
+    LANGUAGE c STABLE PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'packed_windows_wrapper';
+COMMENT ON FUNCTION plimsoll.packed_windows(uuid, text, bytea, integer) IS
+    'Positions and digests of the rows of ranges, and where to go on';
+
+CREATE FUNCTION plimsoll.packed_fingerprints(database_id uuid, relation text, ranges bytea) RETURNS bytea
+    LANGUAGE c STABLE PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'packed_fingerprints_wrapper';
+COMMENT ON FUNCTION plimsoll.packed_fingerprints(uuid, text, bytea) IS
+    'Row counts and whole digest sums of ranges';
+
+CREATE FUNCTION plimsoll.change_mark(database_id uuid, relation text) RETURNS bytea
+    LANGUAGE c STABLE PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'change_mark_wrapper';
+COMMENT ON FUNCTION plimsoll.change_mark(uuid, text) IS
+    'Bytes that are others after whatever changed a row; NULL where no manifest is kept';
+
+CREATE FUNCTION plimsoll.tail_start(database_id uuid, relation text, upto bigint, row_count integer) RETURNS bigint
+    LANGUAGE c STABLE PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'tail_start_wrapper';
+COMMENT ON FUNCTION plimsoll.tail_start(uuid, text, bigint, integer) IS
+    'The version at which the last rows up to a version begin; NULL where there are fewer';
+
 CREATE FUNCTION plimsoll.download(database_id uuid, relation text, range int8range, row_limit integer,
         after bytea DEFAULT NULL, OUT "row" bytea, OUT "cursor" bytea) RETURNS SETOF record
     LANGUAGE c STABLE PARALLEL RESTRICTED SET search_path TO pg_catalog, pg_temp
@@ -1431,6 +1469,9 @@ GRANT EXECUTE ON FUNCTION
     plimsoll.packed_ranges(uuid, text, bytea, integer), plimsoll.packed_summaries(uuid, text, bytea),
     plimsoll.packed_sketch(uuid, text, bytea, integer, integer),
     plimsoll.sketch(uuid, text, int8multirange, integer, integer),
+    plimsoll.packed_batch(uuid, text, bytea, integer, bigint), plimsoll.packed_lookup(uuid, text, bytea),
+    plimsoll.packed_windows(uuid, text, bytea, integer), plimsoll.packed_fingerprints(uuid, text, bytea),
+    plimsoll.tail_start(uuid, text, bigint, integer), plimsoll.change_mark(uuid, text),
     plimsoll.download(uuid, text, int8range, integer, bytea),
     plimsoll.upload(uuid, text, bytea, bigint, bigint, integer[], bigint), plimsoll.upload(uuid, text, jsonb, bigint),
     plimsoll.delete_rows(uuid, text, bytea, bigint, bigint), plimsoll.delete_rows(uuid, text, jsonb, bigint),

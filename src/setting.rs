@@ -131,6 +131,15 @@ pub fn row_limit(database: &Database, row_limit: i32) -> Answer<usize> {
     })
 }
 
+/// How many rows an answer may have that may be cut: as many as are asked for, where an answer may have so many.
+pub fn rows_at_most(database: &Database, row_limit: i32) -> Answer<usize> {
+    let limit = max_answer_rows(database);
+    match usize::try_from(row_limit) {
+        Ok(rows) if rows > limit => Ok(limit),
+        _ => self::row_limit(database, row_limit),
+    }
+}
+
 /// Whether the database's agents may release holds themselves.
 pub fn allow_agent_release(database: &Database) -> bool {
     database.settings.get("allow_agent_release").and_then(Value::as_bool).unwrap_or(false)

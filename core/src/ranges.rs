@@ -8,6 +8,7 @@
 //! length    = varint                 -- of each range between, doubled, and one more where a gap follows
 //! gap       = varint                 -- from a range's end to the next one's beginning
 //! summaries = ranges *( row count(varint) sum(8) )
+//! held      = version(1) *( row count(8) sum(32) )       -- of ranges that the asker named
 //! ```
 //! Boundaries within the list are dyadic as a rule, and so share trailing zeros: `end`, `length` and `gap` are
 //! given without the `shift` bits that all of them have clear.
@@ -66,6 +67,12 @@ impl RangeSummary {
     }
 }
 
+/// A range in so many parts of equal length that together make it up, fewer where it has not as many positions. Where
+/// rows stand at hashes they hold about as many of them.
+pub fn in_equal_parts(range: PositionRange, parts: usize) -> Vec<PositionRange> {
+    crate::passes::divided(range, parts)
+}
+
 fn malformed(what: &str) -> Error {
     Error::new(ErrorKind::Malformed, what)
 }
@@ -116,6 +123,35 @@ pub fn pack_ranges(ranges: &[PositionRange]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(24 + 2 * ranges.len());
     put_ranges(ranges, &mut bytes);
     bytes
+}
+
+/// Packs what ranges hold, in their order: of each its row count and its whole digest sum.
+pub fn pack_fingerprints(held: &[Fingerprint]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(1 + 40 * held.len());
+    bytes.push(ENCODING_VERSION);
+    for held in held {
+        bytes.extend_from_slice(&held.row_count().to_le_bytes());
+        bytes.extend_from_slice(&held.sum());
+    }
+    bytes
+}
+
+/// Reads what [`pack_fingerprints`] made.
+///
+/// # Errors
+/// `Malformed` where the bytes are none.
+pub fn read_fingerprints(bytes: &[u8]) -> Result<Vec<Fingerprint>> {
+    let Some((&ENCODING_VERSION, rest)) = bytes.split_first() else {
+        return Err(malformed("what ranges hold, of another kind or version"));
+    };
+    let (held, []) = rest.as_chunks::<40>() else {
+        return Err(malformed("the bytes end inside what a range holds"));
+    };
+    let fingerprint = |held: &[u8; 40]| {
+        let [a, b, c, d, e, f, g, h, sum @ ..] = *held;
+        Fingerprint::from_parts(u64::from_le_bytes([a, b, c, d, e, f, g, h]), sum)
+    };
+    Ok(held.iter().map(fingerprint).collect())
 }
 
 fn put_ranges(ranges: &[PositionRange], out: &mut Vec<u8>) {

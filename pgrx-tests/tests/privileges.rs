@@ -7,11 +7,11 @@ use shop::{Shop, begin, end, log_in, record, refused};
 /// Functions of the extension by who may call them besides its owner.
 const EVERY_GROUP: &str = "batch_history fingerprint login login_challenge manifest range_fingerprint \
     range_manifest rejected_keys table_schema table_version table_versions version visible_clients visible_databases";
-const ADMINS_AND_AGENTS: &str = "begin_run check_manifest clear_rejected clear_rejected delete_all delete_range \
-    delete_rows delete_rows download end_run fold_manifest forget_side packed_items packed_keys packed_manifest \
-    packed_ranges packed_rows packed_sketch packed_summaries rebuild_manifest record_batch reject_rows \
-    release_hold resolve_conflict resolve_conflict sketch two_way_apply two_way_base two_way_begin \
-    two_way_close two_way_fetch two_way_settle upload upload";
+const ADMINS_AND_AGENTS: &str = "begin_run change_mark check_manifest clear_rejected clear_rejected delete_all delete_range \
+    delete_rows delete_rows download end_run fold_manifest forget_side packed_batch packed_fingerprints packed_items \
+    packed_keys packed_lookup packed_manifest packed_ranges packed_rows packed_sketch packed_summaries packed_windows \
+    rebuild_manifest record_batch reject_rows release_hold resolve_conflict resolve_conflict sketch tail_start \
+    two_way_apply two_way_base two_way_begin two_way_close two_way_fetch two_way_settle upload upload";
 const ADMINS: &str = "adopt_database end_old_tokens failed_login_count forget_database grant_database \
     keep_manifest manage_table protect_table register_database resume_database \
     revoke_database rotate_token set_directions set_option stamp_versions suspend_database unmanage_table unmanage_table \

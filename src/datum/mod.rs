@@ -69,7 +69,9 @@ pub use row_trigger::{RowFired, trigger_depth};
 pub use snapshot::{
     execute_in_snapshot, is_in_use, is_read_committed, with_latest_snapshot, with_newest_snapshot,
 };
-pub use statement::{Ctid, Parameter, Place, Row, by_index, execute, in_order, read_all, read_rows};
+pub use statement::{
+    Ctid, Parameter, Place, Row, by_index, execute, in_order, read_all, read_joined, read_rows,
+};
 pub use subtransaction::{Caught, attempt, set_constraints_immediate};
 pub use transition::{Event, Fired, insert_row};
 

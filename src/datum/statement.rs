@@ -407,6 +407,19 @@ pub fn read_all(
     run(&prepared, true, take).map(drop)
 }
 
+/// Reads the rows of a query under the caller's snapshot, with `incoming` visible to it as a table.
+pub fn read_joined(
+    sql: &str,
+    parameters: &[Parameter],
+    incoming: &IncomingRows,
+    take: &mut dyn FnMut(&Row<'_>) -> Answer<()>,
+) -> Answer<()> {
+    let prepared = Prepared::new(sql, parameters)?;
+    let _connection = Connection::open();
+    incoming.register()?;
+    run(&prepared, true, &mut |row| take(row).map(|()| true)).map(drop)
+}
+
 /// Runs a statement that may write, with `incoming` visible to it as a table; hands over the rows it
 /// returns and answers how many rows it touched.
 pub fn execute(

@@ -37,6 +37,6 @@ pub use counting::{Counted, Counting};
 pub use fold::{Due, fold_if_due};
 pub use install::{drop_data, drop_triggers, forget, set_kept, wait_for_writers};
 pub use mapping::{mapping, tell_databases_changed, tell_registrations_changed};
-pub use read::{Root, State, nodes, root, rows_at_least, state};
+pub use read::{Root, State, mark, nodes, root, rows_at_least, state};
 pub use rebuild::rebuild_if_empty;
 pub use trigger::witness;

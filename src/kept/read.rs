@@ -5,7 +5,7 @@ use pgrx::{IntoDatum, Uuid};
 use plimsoll_core::blocks::{Entry, Node, merge, read_entries};
 use plimsoll_core::dyadic::Dyadic;
 use plimsoll_core::fingerprint::Fingerprint;
-use plimsoll_core::store::PositionRange;
+use plimsoll_core::store::{PositionRange, SourceKey};
 
 use super::definition::{self, Definition};
 use crate::access::Database;
@@ -193,6 +193,32 @@ pub fn rows_at_least(database: &Database, table: &ManagedTable, range: PositionR
     let nodes = nodes(database, table, range)?.unwrap_or_default();
     let whole = nodes.iter().filter(|node| node.range.lies_in(&range));
     Ok(whole.map(|node| node.fingerprint.row_count()).sum())
+}
+
+/// Bytes that are others after whatever changed a row, also where it was changed back: which transactions wrote what is
+/// kept. A change is a row of changes of its own, and taking these into the blocks writes the head. `None`: no manifest is
+/// kept, or it is untrusted.
+pub fn mark(database: &Database, table: &ManagedTable) -> Answer<Option<Vec<u8>>> {
+    if state(database, table)? != State::Kept {
+        return Ok(None);
+    }
+    let mut mark = None;
+    identity::as_extension(|| {
+        read_planned(
+            "SELECT pg_catalog.concat(h.xmin, ' ', h.ctid,
+                 (SELECT pg_catalog.string_agg(pg_catalog.concat(' ', d.xmin, ' ', d.ctid), '' ORDER BY d.ctid)
+                  FROM plimsoll.kept_delta d
+                  WHERE d.database_id OPERATOR(pg_catalog.=) $1 AND d.table_id OPERATOR(pg_catalog.=) $2))
+             FROM plimsoll.kept_head h
+             WHERE h.database_id OPERATOR(pg_catalog.=) $1 AND h.table_id OPERATOR(pg_catalog.=) $2",
+            &replica(database.id, table.table_id),
+            &mut |row| {
+                mark = row.text(0);
+                Ok(true)
+            },
+        )
+    })?;
+    Ok(mark.map(|mark| SourceKey::Encoded(mark.into_bytes()).id().to_vec()))
 }
 
 /// What all rows amount to, without a scan. `None`: no manifest is kept, or it is untrusted.

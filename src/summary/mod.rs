@@ -1,9 +1,10 @@
 //! What ranges of a replica hold, as agents and people ask for it: fingerprints, sketches, short items, and the
-//! keys and rows that short items stand for. Every call is one snapshot.
+//! keys and rows that short items stand for; and what a replica that is right is read by. Every call is one snapshot.
 
 mod parts;
 mod rows;
 mod scan;
+mod source;
 
 use pgrx::datum::AnyElement;
 use pgrx::pg_sys;

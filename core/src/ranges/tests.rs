@@ -164,3 +164,15 @@ fn more_ranges_than_there_may_be_are_refused_without_reading_them() {
     bytes.resize(MOST_RANGES * 2, 2);
     assert!(read_ranges(&bytes).is_err());
 }
+
+#[test]
+fn what_ranges_hold_comes_back_and_nothing_else_does() {
+    let held = [Fingerprint::from_parts(7, [9; 32]), Fingerprint::default()];
+    let bytes = pack_fingerprints(&held);
+    assert_eq!(read_fingerprints(&bytes), Ok(held.to_vec()));
+    assert_eq!(read_fingerprints(&pack_fingerprints(&[])), Ok(Vec::new()));
+    for cut in (0..bytes.len()).filter(|cut| *cut != 1 && *cut != 41) {
+        assert!(read_fingerprints(&bytes[..cut]).is_err(), "{cut}");
+    }
+    assert!(read_fingerprints(&[&[ENCODING_VERSION + 1][..], &bytes[1..]].concat()).is_err());
+}

@@ -11,7 +11,7 @@ const NOT_YOUR_RUN: Expect = Expect::Refused(&["55000", "42501"]);
 const NO_LOGIN: Expect = Expect::Refused(&["28000", "42501"]);
 
 /// Functions by their signature, the arguments, and what must come of the call.
-const CALLS: [(&str, &str, Expect); 78] = [
+const CALLS: [(&str, &str, Expect); 84] = [
     (
         "adopt_database(uuid,text,text,bytea)",
         "'{B}', 'acme', 'mine', decode(repeat('00', 32), 'hex')",
@@ -67,8 +67,15 @@ const CALLS: [(&str, &str, Expect); 78] = [
         DENIED,
     ),
     ("manifest(uuid,text,int8range)", "'{B}', 'shop.customer', '(,)'", DENIED),
+    (
+        "packed_batch(uuid,text,bytea,integer,bigint)",
+        "'{B}', 'shop.customer', NULL::bytea, 10, 1000::bigint",
+        DENIED,
+    ),
+    ("packed_fingerprints(uuid,text,bytea)", "'{B}', 'shop.customer', '\\x00'::bytea", DENIED),
     ("packed_items(uuid,text,bytea)", "'{B}', 'shop.customer', '\\x00'::bytea", DENIED),
     ("packed_keys(uuid,text,bytea)", "'{B}', 'shop.customer', '\\x00'::bytea", DENIED),
+    ("packed_lookup(uuid,text,bytea)", "'{B}', 'shop.customer', '\\x00'::bytea", DENIED),
     ("packed_manifest(uuid,text,int8range,integer)", "'{B}', 'shop.customer', '(,)', 10", DENIED),
     ("packed_ranges(uuid,text,bytea,integer)", "'{B}', 'shop.customer', '\\x00'::bytea, 10", DENIED),
     ("packed_rows(uuid,text,bytea)", "'{B}', 'shop.customer', '\\x00'::bytea", DENIED),
@@ -78,6 +85,7 @@ const CALLS: [(&str, &str, Expect); 78] = [
         DENIED,
     ),
     ("packed_summaries(uuid,text,bytea)", "'{B}', 'shop.customer', '\\x00'::bytea", DENIED),
+    ("packed_windows(uuid,text,bytea,integer)", "'{B}', 'shop.customer', '\\x00'::bytea, 10", DENIED),
     ("range_fingerprint(uuid,text,int8range)", "'{B}', 'shop.customer', '(,)'", DENIED),
     ("range_manifest(uuid,text,int8range,integer)", "'{B}', 'shop.customer', '(,)', 10", DENIED),
     ("rebuild_manifest(uuid,text)", "'{B}', 'shop.customer'", DENIED),
@@ -113,6 +121,8 @@ const CALLS: [(&str, &str, Expect); 78] = [
     ("set_option(uuid,text,text)", "'{B}', 'guard_fraction', '1'", DENIED),
     ("sketch(uuid,text,int8multirange,integer,integer)", "'{B}', 'shop.customer', '{(,)}', 0, 10", DENIED),
     ("suspend_database(uuid)", "'{B}'", DENIED),
+    ("change_mark(uuid,text)", "'{B}', 'shop.customer'", DENIED),
+    ("tail_start(uuid,text,bigint,integer)", "'{B}', 'shop.customer', 5, 1", DENIED),
     ("table_schema(uuid,text)", "'{B}', 'shop.customer'", DENIED),
     ("table_version(uuid,text)", "'{B}', 'shop.customer'", DENIED),
     ("table_versions(uuid)", "'{B}'", DENIED),

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_core::manifest::{Item, read_keyed};
-use plimsoll_core::ranges::{pack_ranges, read_summaries};
-use plimsoll_core::row::BatchReader;
+use plimsoll_core::fingerprint::Fingerprint;
+use plimsoll_core::manifest::{Item, read_keyed, read_manifest};
+use plimsoll_core::ranges::{pack_ranges, read_fingerprints, read_summaries};
+use plimsoll_core::row::{BatchReader, BatchWriter};
 use plimsoll_core::short::{ShortItem, pack_items, read_items};
 use plimsoll_core::store::PositionRange;
 use serde_json::{Value, json};
@@ -120,6 +121,10 @@ fn every_call_works_on_every_kind() {
         ranges(&mut site);
         items(&mut site, kind);
         download(&mut site);
+        batches(&mut site);
+        windows(&mut site, kind);
+        by_key(&mut site, kind);
+        marks(&mut site, kind);
         deletes(&mut site, kind);
         assert_eq!(site.value::<i64>("SELECT count(*) FROM shop.item WHERE client_id = 'umbrella'"), ROWS);
     }
@@ -248,6 +253,156 @@ fn download(site: &mut Site) {
     let mut digester = site.digester();
     let digests = count_of(rows.iter().map(|row| digester.digest(row).expect("sound")));
     assert_eq!(digests, count_of(site.items().iter().map(|item| item.digest)));
+}
+
+/// All rows by position, within rows and bytes, each once.
+fn batches(site: &mut Site) {
+    let listed = count_of(site.items().iter().map(|item| item.digest));
+    for (rows, bytes) in [(7, i64::MAX), (1_000_000, 1), (1_000_000, 2_000), (1_000_000, i64::MAX)] {
+        let (mut found, mut calls, mut after): (Vec<Vec<u8>>, i64, Option<Vec<u8>>) = (Vec::new(), 0, None);
+        loop {
+            let answer = site
+                .agent
+                .query_one(
+                    "SELECT rows, next FROM plimsoll.packed_batch($1, 'shop.item', $2, $3, $4)",
+                    &[&site.till.id, &after, &rows, &bytes],
+                )
+                .expect("rows");
+            calls += 1;
+            let packed: Vec<u8> = answer.get(0);
+            found.extend(BatchReader::new(&packed).expect("rows").map(|row| row.expect("a row").to_vec()));
+            after = answer.get(1);
+            if after.is_none() {
+                break;
+            }
+        }
+        let mut digester = site.digester();
+        let digests = count_of(found.iter().map(|row| digester.digest(row).expect("sound")));
+        assert_eq!(digests, listed, "{rows} rows, {bytes} bytes");
+        match (rows, bytes) {
+            (7, _) => assert_eq!(calls, (ROWS + 6) / 7),
+            (_, 1) => assert_eq!(calls, ROWS, "one row comes whatever its size"),
+            (_, 2_000) => assert!((3..ROWS).contains(&calls), "{calls}"),
+            _ => assert_eq!(calls, 1),
+        }
+    }
+    // Behind all rows of a position.
+    let items = site.items();
+    let middle = items[items.len() / 2].position;
+    let answer = site
+        .agent
+        .query_one(
+            "SELECT rows, next IS NULL FROM plimsoll.packed_batch($1, 'shop.item', $2, 1000, 1000000)",
+            &[&site.till.id, &middle.to_le_bytes().as_slice()],
+        )
+        .expect("rows");
+    let beyond = items.iter().filter(|item| item.position > middle).count();
+    assert_eq!(BatchReader::new(&answer.get::<_, Vec<u8>>(0)).expect("rows").rows_left() as usize, beyond);
+    assert!(answer.get::<_, bool>(1));
+}
+
+/// Row manifests and whole sums of several ranges, and where a tail begins.
+fn windows(site: &mut Site, kind: &Kind) {
+    let items = site.items();
+    let positions = count_of(items.iter().map(|item| item.position));
+    let ranges: Vec<PositionRange> = positions
+        .keys()
+        .step_by(2)
+        .map(|position| PositionRange { from: Some(*position), to: position.checked_add(1) })
+        .collect();
+    let within: Vec<Item> = items
+        .iter()
+        .copied()
+        .filter(|item| ranges.iter().any(|range| range.contains(item.position)))
+        .collect();
+    let all = bytes(site, "packed_windows($1, 'shop.item', $2, 1000000)", &pack_ranges(&ranges));
+    let all = read_manifest(&all).expect("items");
+    assert_eq!((count_of(all.items), all.next), (count_of(within.clone()), None));
+    // Some at a time: whole positions.
+    for ranges in [ranges.clone(), vec![PositionRange::ALL]] {
+        let packed = bytes(site, "packed_windows($1, 'shop.item', $2, 5)", &pack_ranges(&ranges));
+        let some = read_manifest(&packed).expect("items");
+        let end = some.next.unwrap_or(i64::MAX);
+        let below = items.iter().filter(|item| ranges.iter().any(|range| range.contains(item.position)));
+        let below: Vec<Item> =
+            below.copied().filter(|item| some.next.is_none_or(|_| item.position < end)).collect();
+        assert!(some.items.len() >= 5 && some.items.is_sorted_by_key(|item| item.position));
+        assert_eq!(count_of(some.items), count_of(below));
+    }
+    let sums = bytes(site, "packed_fingerprints($1, 'shop.item', $2)", &pack_ranges(&ranges));
+    let sum = |range: &PositionRange| -> Fingerprint {
+        items.iter().filter(|item| range.contains(item.position)).map(|item| item.digest).collect()
+    };
+    assert_eq!(read_fingerprints(&sums).expect("sums"), ranges.iter().map(sum).collect::<Vec<_>>());
+    let mut tail = |rows: i32, upto: i64| -> Option<i64> {
+        let sql = "SELECT plimsoll.tail_start($1, 'shop.item', $2, $3)";
+        site.agent.query_one(sql, &[&site.till.id, &upto, &rows]).expect("a tail").get(0)
+    };
+    assert_eq!(tail(1, i64::MAX), items.last().map(|item| item.position));
+    assert_eq!(tail(10, i64::MAX), Some(items[items.len() - 10].position), "{}", kind.name);
+    assert_eq!(tail(1, items[7].position), Some(items[7].position));
+    assert_eq!(
+        (tail(ROWS as i32, i64::MAX), tail(ROWS as i32 + 1, i64::MAX)),
+        (Some(items[0].position), None)
+    );
+    assert_eq!(tail(1, i64::MIN), None);
+}
+
+/// A mark is another after each change, also once it was changed back, and else the same.
+fn marks(site: &mut Site, kind: &Kind) {
+    let sql = "SELECT plimsoll.change_mark($1, 'shop.item')";
+    let till = site.till.id;
+    let mark = |site: &mut Site| -> Vec<u8> { site.agent.query_one(sql, &[&till]).expect("a mark").get(0) };
+    let before = mark(site);
+    assert_eq!(mark(site), before, "{}", kind.name);
+    let mut seen = vec![before];
+    for fold in [false, true, false] {
+        // Out and in again, in two statements.
+        let columns: String = site.value(
+            "SELECT string_agg(quote_ident(column_name), ', ') FROM plimsoll.table_schema($D, 'shop.item')",
+        );
+        site.run(&format!(
+            "CREATE TEMPORARY TABLE aside AS SELECT {columns} FROM shop.item WHERE database_id = $D;
+             DELETE FROM shop.item WHERE database_id = $D;
+             INSERT INTO shop.item (client_id, database_id, {columns}) SELECT 'acme', $D, {columns} FROM aside;
+             DROP TABLE aside"
+        ));
+        if fold {
+            site.superuser
+                .execute("SELECT plimsoll.fold_manifest($1, 'shop.item')", &[&till])
+                .expect("a fold");
+        }
+        let now = mark(site);
+        assert!(!seen.contains(&now), "{}", kind.name);
+        seen.push(now);
+    }
+    site.right();
+}
+
+/// The rows with some keys.
+fn by_key(site: &mut Site, kind: &Kind) {
+    let items: Vec<ShortItem> = site.items().iter().map(ShortItem::from).collect();
+    let keyed = bytes(site, "packed_keys($1, 'shop.item', $2)", &pack_items(&items[..20]));
+    let (keyed, _) = read_keyed(&keyed).expect("keys");
+    let mut keys = BatchWriter::new();
+    keyed.iter().for_each(|row| keys.push(&row.key));
+    if kind.is_keyless {
+        let sql = "SELECT plimsoll.packed_lookup($1, 'shop.item', $2)";
+        drop(refused(site.agent.query_one(sql, &[&site.till.id, &keys.finish()]), "0A000"));
+        return;
+    }
+    let rows = bytes(site, "packed_lookup($1, 'shop.item', $2)", &keys.finish());
+    let mut digester = site.digester();
+    let rows = BatchReader::new(&rows)
+        .expect("rows")
+        .map(|row| digester.digest(row.expect("a row")).expect("sound"));
+    assert_eq!(count_of(rows), count_of(keyed.iter().map(|row| row.item.digest)), "{}", kind.name);
+    let none = bytes(site, "packed_lookup($1, 'shop.item', $2)", &BatchWriter::new().finish());
+    assert_eq!(BatchReader::new(&none).expect("rows").rows_left(), 0);
+    let mut broken = BatchWriter::new();
+    broken.push(&[1]);
+    let sql = "SELECT plimsoll.packed_lookup($1, 'shop.item', $2)";
+    drop(refused(site.agent.query_one(sql, &[&site.till.id, &broken.finish()]), "22P03"));
 }
 
 fn deletes(site: &mut Site, kind: &Kind) {

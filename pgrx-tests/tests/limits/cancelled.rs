@@ -3,8 +3,9 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use plimsoll_core::manifest::ItemsWriter;
+use plimsoll_core::manifest::{ItemsWriter, read_keyed};
 use plimsoll_core::ranges::pack_ranges;
+use plimsoll_core::row::BatchWriter;
 use plimsoll_core::short::read_items;
 use plimsoll_core::store::PositionRange;
 use postgres::Client;
@@ -45,6 +46,13 @@ fn run(client: &mut Client, call: &Call) -> Result<usize, postgres::Error> {
     let rows = transaction.query(&call.sql, &arguments)?;
     transaction.rollback()?;
     Ok(rows.len())
+}
+
+/// The keys of rows, as they are looked up.
+fn keys_of(keyed: &[u8]) -> Vec<u8> {
+    let mut keys = BatchWriter::new();
+    read_keyed(keyed).expect("keys").0.iter().for_each(|row| keys.push(&row.key));
+    keys.finish()
 }
 
 /// Runs a call and cancels it after a while: how long it took to end from then on; `None` where it had ended already.
@@ -122,7 +130,15 @@ fn every_long_call_ends_soon_after_it_is_cancelled() {
         scanned("SELECT * FROM plimsoll.table_versions($1)"),
         plain("SELECT plimsoll.sketch($1, 'shop.sale', '{(,)}', 0, 131072)"),
         with("SELECT plimsoll.packed_summaries($1, 'shop.sale', $2)", pack_ranges(&many)),
-        with("SELECT plimsoll.packed_items($1, 'shop.sale', $2)", all),
+        with("SELECT plimsoll.packed_items($1, 'shop.sale', $2)", all.clone()),
+        with("SELECT plimsoll.packed_windows($1, 'shop.sale', $2, 1000000)", all.clone()),
+        Call {
+            database: unkept.id,
+            sql: "SELECT plimsoll.packed_fingerprints($1, 'shop.sale', $2)".to_owned(),
+            argument: Some(all),
+        },
+        plain("SELECT * FROM plimsoll.packed_batch($1, 'shop.sale', NULL, 1000000, 1000000000)"),
+        with("SELECT plimsoll.packed_lookup($1, 'shop.sale', $2)", keys_of(&keyed)),
         with("SELECT plimsoll.packed_keys($1, 'shop.sale', $2)", items.clone()),
         with("SELECT plimsoll.packed_rows($1, 'shop.sale', $2)", items),
         plain("SELECT count(*) FROM plimsoll.check_manifest($1, 'shop.sale')"),
