@@ -440,3 +440,29 @@ fn a_row_that_others_no_longer_refer_to_is_deleted_though_the_source_is_as_it_wa
     assert_eq!(report.tables[0].deleted, 1, "{report:?}");
     assert!(model.is_equal(0));
 }
+
+#[test]
+fn whoever_writes_to_a_target_that_tells_nothing_is_noticed() {
+    for (others_write, noticed) in [(true, true), (false, false)] {
+        let mut model = model(HASHED, true, 300);
+        model.with(|state| state.tables[0].keeps_sum = false);
+        model.settings.others_write = others_write;
+        assert_eq!(model.run().tables[0].status, Status::Level);
+        // The source stands still, and there are as many rows as before.
+        model.with(|state| state.tables[0].remote.insert(5, copy().stored()));
+        let report = model.run();
+        assert_eq!((report.tables[0].status, model.is_equal(0)), (Status::Level, noticed), "{report:?}");
+    }
+    // Of a target that tells its sum it is known.
+    let mut model = level(HASHED, true, 300);
+    model.settings.others_write = true;
+    let report = model.run();
+    assert_eq!((report.tables[0].status, report.tables[0].compared_rows), (Status::Level, 0));
+    // Where rows stand at a version, a window is no proof of all.
+    let mut model = Model::new(1, 1);
+    model.settings = Settings { window_rows: 100, others_write: true, ..Settings::default() };
+    model.fill(0, 0..1_000);
+    model.run();
+    let status = model.run().tables[0].status;
+    assert_eq!(status, Status::CountsAgree, "nothing but a window was compared since");
+}

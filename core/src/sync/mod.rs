@@ -97,6 +97,9 @@ pub struct Settings {
     pub max_excess_rows: usize,
     /// Rows of one delete at most.
     pub delete_rows: usize,
+    /// Whether others write to the target, as to a local table that is pulled: where it does not tell its digest sum,
+    /// nothing says that it is as it was.
+    pub others_write: bool,
     /// How often a step that failed in passing is tried in all.
     pub max_tries: u32,
     /// The pause before the second try; each further one doubles it.
@@ -121,6 +124,7 @@ impl Default for Settings {
             max_rejections_in_a_row: 100,
             max_excess_rows: 100_000,
             delete_rows: 1_000,
+            others_write: false,
             max_tries: 5,
             retry_pause: SECOND / 2,
         }

@@ -4,6 +4,7 @@ use super::Event;
 use super::compare::Compare;
 use super::excess::Excess;
 use super::full_read::FullRead;
+use super::kept::root;
 use super::send::Send;
 use super::step::{Answer, Step};
 use super::table::Table;
@@ -285,6 +286,9 @@ impl Table {
             // Nothing says that the source is as it was.
             (self.memory.sweep_quiet, self.memory.proof) = (false, None);
         }
+        if self.may_be_written() {
+            (self.memory.sweep_quiet, self.memory.proof) = (false, None);
+        }
         let rows = self.local_rows.or(self.version.row_count).unwrap_or(0);
         let settings = &self.ledger.settings;
         let until = now.saturating_add_unsigned(self.until.windows);
@@ -315,6 +319,11 @@ impl Table {
         let sums = self.memory.seen.as_ref().and_then(|seen| seen.remote_sum).zip(self.input.version.sum);
         let changed = sums.is_some_and(|(then, now)| then != now);
         (differ || changed || self.was_released()) && !self.local_is_ahead() && !self.input.on_hold
+    }
+
+    /// Whether others may have written to the target since the last run, and nothing tells.
+    pub(super) fn may_be_written(&self) -> bool {
+        self.ledger.settings.others_write && root(&self.input.version).is_none()
     }
 
     /// Whether rows were held at the last sweep, and no longer are.

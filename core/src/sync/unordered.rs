@@ -99,8 +99,13 @@ impl Table {
         let waits = self.input.shape.keyless && self.ledger.counts().1 > 0;
         // What rows to be deleted were referred to by may be gone by now, on the target alone.
         let may_be_free = self.memory.blocked;
-        let changed =
-            self.token.is_none() || last.token != self.token || damaged || differ || waits || may_be_free;
+        let changed = self.may_be_written()
+            || self.token.is_none()
+            || last.token != self.token
+            || damaged
+            || differ
+            || waits
+            || may_be_free;
         changed && (last.took <= settings.max_snapshot || age >= last.took.saturating_mul(REST))
     }
 
