@@ -8,6 +8,7 @@
 //! | `agent` | runs and comparisons |
 //! | `source` | the local side |
 //! | `server` | the remote side |
+//! | `target` | the local side where it is written to |
 //! | `names` | names of Postgres' tables |
 //! | `state`, `stop` | what is remembered between runs, and the wish to end |
 //! | `fault` | where tests end the process |
@@ -46,6 +47,7 @@ pub mod server;
 pub mod source;
 mod state;
 mod stop;
+mod target;
 
 pub use agent::{LocalScan, scan};
 pub use command::main;

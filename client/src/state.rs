@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::failure::{Advise, passing, run as no_run};
 use crate::fault::fault_point;
+use crate::target::Root;
 
 /// What is in the file.
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,6 +33,9 @@ struct Memory {
     /// Which way each managed table went last.
     #[serde(default)]
     directions: BTreeMap<String, String>,
+    /// What the local tables were known to hold that are written to.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    roots: BTreeMap<String, Root>,
 }
 
 /// The agent's memory, locked against other processes.
@@ -63,6 +67,7 @@ impl State {
                 tables: BTreeMap::new(),
                 sent: BTreeMap::new(),
                 directions: BTreeMap::new(),
+                roots: BTreeMap::new(),
             }
         });
         let mut state = State { path: path.to_owned(), memory, _lock: lock };
@@ -71,6 +76,7 @@ impl State {
             state.memory.tables.clear();
             state.memory.sent.clear();
             state.memory.directions.clear();
+            state.memory.roots.clear();
         }
         state.save()?;
         Ok(state)
@@ -122,11 +128,36 @@ impl State {
         if before.is_some() {
             self.memory.tables.remove(relation);
             self.memory.sent.remove(relation);
+            self.memory.roots.remove(relation);
         }
         if !dry_run {
             self.save()?;
         }
         Ok(before)
+    }
+
+    /// What the local table of a managed one was known to hold.
+    pub fn root(&self, relation: &str) -> Option<Root> {
+        self.memory.roots.get(relation).cloned()
+    }
+
+    /// Remembers what local tables are known to hold, or that it is not known, durably.
+    ///
+    /// # Errors
+    /// `Passing` where the file cannot be written.
+    pub fn remember_roots<'r>(
+        &mut self,
+        roots: impl Iterator<Item = (&'r String, Option<Root>)>,
+    ) -> Outcome<()> {
+        let mut changed = false;
+        for (relation, root) in roots {
+            changed |= self.memory.roots.get(relation) != root.as_ref();
+            match root {
+                Some(root) => drop(self.memory.roots.insert(relation.clone(), root)),
+                None => drop(self.memory.roots.remove(relation)),
+            }
+        }
+        if changed { self.save() } else { Ok(()) }
     }
 
     /// Remembers, durably.

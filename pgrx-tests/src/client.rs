@@ -230,6 +230,23 @@ impl Finished {
     }
 }
 
+/// A build of the client that ends where `PLIMSOLL_FAULT` says.
+pub fn faulty_client() -> PathBuf {
+    let workspace = Workspace::find(&Runner::current().expect("a user")).expect("a workspace");
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--package", "plimsoll-client", "--features", "fault-points"])
+        .current_dir(&workspace.root)
+        .status()
+        .expect("cargo runs");
+    assert!(built.success(), "the client cannot be built with fault points");
+    // Another build may put a client without points in its place.
+    let place = workspace.target.join("fault-points");
+    std::fs::create_dir_all(&place).expect("a directory");
+    let copy = place.join(format!("plimsoll-{}", std::process::id()));
+    std::fs::copy(workspace.target.join("debug/plimsoll"), &copy).expect("a copy");
+    copy
+}
+
 fn read(path: &Path) -> String {
     fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }

@@ -11,7 +11,7 @@ mod plan;
 mod pooler;
 mod site;
 
-pub use client::{ClientHome, Finished, Running};
+pub use client::{ClientHome, Finished, Running, faulty_client};
 pub use cluster::{Login, Registered, TestCluster, shared};
 pub use compare::{Comparison, assert_equal, line};
 pub use plan::{compares_with_evaluated, gives_workers_values};

@@ -19,6 +19,7 @@ pub use every::keep_running;
 pub use scan::{LocalScan, scan};
 pub use status::status;
 pub use verify::{Verdict, verify};
+pub use world::now;
 
 use std::path::Path;
 

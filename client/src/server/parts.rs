@@ -62,7 +62,8 @@ fn bytes(rows: &[SourceRow]) -> usize {
     rows.iter().map(|row| row.row.len()).sum()
 }
 
-fn is_too_large(failure: &Failure) -> bool {
+/// Whether a question or its answer exceeds a limit of the server's.
+pub fn is_too_large(failure: &Failure) -> bool {
     failure.sqlstate.as_deref() == Some(TOO_LARGE)
 }
 

@@ -84,6 +84,14 @@ impl Server {
         })
     }
 
+    /// The same server on another connection, which is not made yet.
+    ///
+    /// # Errors
+    /// As [`Server::new`].
+    pub fn again(&self) -> Outcome<Self> {
+        Server::new(self.address.clone(), self.login.clone())
+    }
+
     /// The database that is logged in to.
     pub fn database_id(&self) -> Uuid {
         self.login.database_id

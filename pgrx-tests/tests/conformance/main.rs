@@ -13,6 +13,7 @@ mod mariadb;
 mod meanwhile;
 mod model;
 mod postgres;
+mod pulled;
 mod shapes;
 mod shared_keys;
 mod snapshot;
@@ -65,6 +66,11 @@ macro_rules! conformance {
             #[test]
             fn whatever_happens_on_either_side_is_made_level() {
                 whole_way::whatever_happens_is_made_level::<$kind>();
+            }
+
+            #[test]
+            fn what_the_server_has_is_pulled() {
+                pulled::what_the_server_has_is_pulled::<$kind>();
             }
 
             #[test]

@@ -5,14 +5,13 @@
 
 mod shop;
 
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use plimsoll_cluster::{Runner, StopMode, Workspace};
-use plimsoll_tests::{Agent, Comparison, Running, Site, TestCluster, shared};
+use plimsoll_cluster::StopMode;
+use plimsoll_tests::{Agent, Comparison, Running, Site, TestCluster, faulty_client, shared};
 use postgres::Client;
 use rusqlite::Connection;
 
@@ -165,23 +164,6 @@ impl<'c> Lane<'c> {
             begun.elapsed().as_secs_f64()
         );
     }
-}
-
-/// The client with the points built in.
-fn faulty_client() -> PathBuf {
-    let workspace = Workspace::find(&Runner::current().expect("a user")).expect("a workspace");
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", "plimsoll-client", "--features", "fault-points"])
-        .current_dir(&workspace.root)
-        .status()
-        .expect("cargo runs");
-    assert!(built.success(), "the client cannot be built with fault points");
-    // Another build may put a client without points in its place.
-    let place = workspace.target.join("fault-points");
-    std::fs::create_dir_all(&place).expect("a directory");
-    let copy = place.join(format!("plimsoll-{}", std::process::id()));
-    std::fs::copy(workspace.target.join("debug/plimsoll"), &copy).expect("a copy");
-    copy
 }
 
 #[test]

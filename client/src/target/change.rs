@@ -1,0 +1,227 @@
+//! Rows stored in the local database, and deleted from it: each call is one transaction, with what the guard counts.
+
+use plimsoll_core::manifest::KeyedItem;
+use plimsoll_core::row::Fields;
+use plimsoll_core::schema::{TableSchema, position_of};
+use plimsoll_core::short::ShortItem;
+use plimsoll_core::store::{
+    Applied, Deleted, Failure, FailureKind, Outcome, Reason, Refusal, SourceKey, SourceRecord, SourceRow,
+    TableId, Uploaded,
+};
+
+use super::guard::{self, Verdict};
+use super::{LocalTable, LocalTarget, local_key, number};
+use crate::failure::table as refused;
+use crate::fault::fault_point;
+use crate::report::key_text;
+use crate::source::write::{Expected, Look, RowChange, Transaction};
+
+/// The row's version as a number, where its table has a version and that is one: by it a row is set back.
+fn height(row: &[u8], schema: &TableSchema) -> Outcome<Option<i64>> {
+    let Some(version) = schema.version() else { return Ok(None) };
+    for field in Fields::new(row) {
+        let field = field.map_err(|error| refused(format!("a row cannot be read: {}", error.message())))?;
+        if field.number == version.number {
+            return Ok(position_of(&field.value));
+        }
+    }
+    Ok(None)
+}
+
+impl LocalTable {
+    /// Whether a row may take the place of one with a higher version.
+    fn may_set_back(&self, row: &SourceRow) -> bool {
+        if self.shape.keyless || self.schema.version().is_none() || self.began_with == Some(0) {
+            return false;
+        }
+        self.shape.hashed || self.top.is_none_or(|top| row.item.position < top)
+    }
+
+    /// Which of these rows would take the place of one with a higher version.
+    fn set_back(&self, look: &mut dyn Look, table: TableId, rows: &[SourceRow]) -> Outcome<Vec<usize>> {
+        let asked: Vec<usize> = (0..rows.len()).filter(|at| self.may_set_back(&rows[*at])).collect();
+        if asked.is_empty() {
+            return Ok(asked);
+        }
+        let keys: Vec<SourceKey> = asked.iter().map(|at| SourceKey::Encoded(rows[*at].key.clone())).collect();
+        let found = look.lookup(table, &keys)?;
+        let mut lower = Vec::new();
+        for (at, found) in asked.into_iter().zip(found) {
+            let Some(SourceRecord::Row(stored)) = found else { continue };
+            let heights = height(&rows[at].row, &self.schema)?.zip(height(&stored.row, &self.schema)?);
+            if heights.is_some_and(|(sent, stored)| sent < stored) {
+                lower.push(at);
+            }
+        }
+        Ok(lower)
+    }
+
+    fn refusal(&self, ordinal: usize, waits: bool, reason: Reason, key: &[u8]) -> Refusal {
+        let Reason { key_text: text, sqlstate, column, message } = reason;
+        let text = if text.is_empty() { key_text(key, &self.schema) } else { text };
+        Refusal {
+            ordinal,
+            waits,
+            holder: None,
+            sqlstate,
+            column,
+            key_text: text,
+            message: format!("the local table \"{}\" does not take it: {message}", self.name),
+        }
+    }
+
+    /// Stores rows in the transaction that is open.
+    fn store(
+        &self,
+        transaction: &mut dyn Transaction,
+        table: TableId,
+        rows: &[SourceRow],
+    ) -> Outcome<Uploaded> {
+        let mut uploaded = Uploaded::default();
+        let lower = self.set_back(transaction, table, rows)?;
+        let plan = guard::Plan {
+            rows: lower.len() as u64,
+            planned: lower.len() as u64,
+            row_count: self.rows,
+            replacing: 0,
+        };
+        let verdict = guard::ask(transaction, &self.name, plan)?;
+        let is_held = |at: &usize| verdict == Verdict::Held && lower.binary_search(at).is_ok();
+        let taken: Vec<usize> = (0..rows.len()).filter(|at| !is_held(at)).collect();
+        uploaded.held = (rows.len() - taken.len()) as u64;
+        let changes: Vec<RowChange<'_>> = taken
+            .iter()
+            .map(|at| RowChange::Upsert { row: &rows[*at], expected: Expected::Anything })
+            .collect();
+        let applied = transaction.apply(table, &changes)?;
+        let tally = transaction.tally();
+        (uploaded.inserted, uploaded.updated, uploaded.unchanged) =
+            (tally.inserted, tally.updated, tally.unchanged);
+        for (at, applied) in taken.into_iter().zip(applied) {
+            match applied {
+                Applied::Done | Applied::Held => {}
+                // Somebody else is at it; the next comparison tells.
+                Applied::Changed => uploaded.unchanged += 1,
+                Applied::Refused { waits, reason } => {
+                    uploaded.refused.push(self.refusal(at, waits, *reason, &rows[at].key));
+                }
+            }
+        }
+        if verdict != Verdict::Held {
+            guard::count(transaction, &self.name, lower.len() as u64, self.rows, verdict)?;
+        }
+        Ok(uploaded)
+    }
+}
+
+impl LocalTarget<'_> {
+    /// Stores rows; those of a table without a key once.
+    pub(super) fn put(&mut self, table: TableId, rows: &[SourceRow]) -> Outcome<Uploaded> {
+        self.kept = None;
+        let known = self.tables.get_mut(table).ok_or_else(|| refused("a table outside the run"))?;
+        let number = if known.shape.keyless { Some(known.numbered.begin()) } else { None };
+        let known = &*known;
+        let mut uploaded = Uploaded::default();
+        fault_point("before-upload");
+        let outcome = self.store.transact(&mut |transaction| {
+            if let Some(number) = number
+                && let Some(done) = number::look_up(transaction, &known.name, number)?
+            {
+                uploaded = done;
+                return Ok(());
+            }
+            uploaded = known.store(transaction, table, rows)?;
+            if let Some(number) = number {
+                number::note(transaction, &known.name, number, &uploaded)?;
+            }
+            fault_point("in-upload");
+            Ok(())
+        });
+        let known = self.table_mut(table)?;
+        if !is_passing(&outcome) {
+            known.numbered.end();
+        }
+        outcome?;
+        fault_point("after-upload");
+        known.rows += uploaded.inserted;
+        if known.shape.keyless {
+            known.added += uploaded.inserted;
+        }
+        known.top = known.top.max(rows.iter().map(|row| row.item.position).max());
+        Ok(uploaded)
+    }
+
+    /// Deletes the rows that are there as named.
+    pub(super) fn remove(&mut self, table: TableId, rows: &[KeyedItem], planned: u64) -> Outcome<Deleted> {
+        self.kept = None;
+        let known = self.tables.get(table).ok_or_else(|| refused("a table outside the run"))?;
+        let mut deleted = Deleted::default();
+        fault_point("before-delete");
+        self.store.transact(&mut |transaction| {
+            deleted = Deleted::default();
+            let plan = guard::Plan {
+                rows: rows.len() as u64,
+                planned,
+                row_count: known.rows,
+                replacing: if known.shape.keyless { known.added } else { 0 },
+            };
+            let verdict = guard::ask(transaction, &known.name, plan)?;
+            if verdict == Verdict::Held {
+                deleted.held = rows.len() as u64;
+                return Ok(());
+            }
+            let bad = bad_rows(transaction, table, rows)?;
+            let mut changes: Vec<(usize, RowChange<'_>)> = Vec::with_capacity(rows.len());
+            for (at, row) in rows.iter().enumerate() {
+                if row.item.digest.0 != [0; 32] {
+                    let expected = Expected::Row(ShortItem::from(&row.item).digest);
+                    let (position, key) = (row.item.position, row.key.as_slice());
+                    changes.push((at, RowChange::Delete { position, key, expected }));
+                }
+            }
+            for (at, key, digest) in &bad {
+                changes.push((*at, RowChange::DeleteBad { key, expected: *digest }));
+            }
+            let named: Vec<RowChange<'_>> = changes.iter().map(|(_, change)| *change).collect();
+            let applied = transaction.apply(table, &named)?;
+            for ((at, _), applied) in changes.iter().zip(applied) {
+                if let Applied::Refused { reason, .. } = applied {
+                    tracing::debug!("a row of \"{}\" is not deleted: {}", known.name, reason.message);
+                    deleted.blocked.push(*at);
+                }
+            }
+            deleted.blocked.sort_unstable();
+            deleted.deleted = transaction.tally().deleted;
+            guard::count(transaction, &known.name, deleted.deleted, known.rows, verdict)?;
+            fault_point("in-delete");
+            Ok(())
+        })?;
+        fault_point("after-delete");
+        let known = self.table_mut(table)?;
+        known.rows = known.rows.saturating_sub(deleted.deleted);
+        Ok(deleted)
+    }
+}
+
+/// The rows among these that no encoding holds, and still none does, each with the digest that it has now.
+fn bad_rows(
+    look: &mut dyn Look,
+    table: TableId,
+    rows: &[KeyedItem],
+) -> Outcome<Vec<(usize, SourceKey, plimsoll_core::digest::RowDigest)>> {
+    let places: Vec<usize> = (0..rows.len()).filter(|at| rows[*at].item.digest.0 == [0; 32]).collect();
+    if places.is_empty() {
+        return Ok(Vec::new());
+    }
+    let keys: Vec<SourceKey> = places.iter().map(|at| local_key::take(&rows[*at].key)).collect();
+    let found = look.lookup(table, &keys)?;
+    let bad = places.into_iter().zip(keys).zip(found).filter_map(|((at, key), found)| match found {
+        Some(SourceRecord::Bad(bad)) => Some((at, key, bad.source_digest)),
+        _ => None,
+    });
+    Ok(bad.collect())
+}
+
+fn is_passing(outcome: &Result<(), Failure>) -> bool {
+    outcome.as_ref().is_err_and(|failure| failure.kind == FailureKind::Passing)
+}

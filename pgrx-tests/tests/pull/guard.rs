@@ -1,0 +1,87 @@
+//! What vanished on the server does not empty the local tables.
+
+use plimsoll_tests::table_of;
+
+use crate::site::{ITEM, NOTE, Pull, SALE};
+
+#[test]
+fn a_replica_whose_rows_vanished_empties_nothing_here_until_a_person_agrees() {
+    let mut pull = Pull::of(&[&ITEM, &NOTE]);
+    pull.there(
+        "INSERT INTO item SELECT $T, i, 'name' FROM generate_series(1, 5000) i;
+         INSERT INTO note SELECT $T, 'note', i FROM generate_series(1, 500) i",
+    );
+    pull.sync();
+    pull.there(
+        "DELETE FROM item; DELETE FROM note WHERE amount > 100; INSERT INTO item VALUES ($T, 7000, 'new')",
+    );
+    for _ in 0..2 {
+        let run = pull.agent.sync().expect_code(1);
+        let item = table_of(&run.json(), "item").clone();
+        assert_eq!(
+            (&item["moved"]["deleted_here"], &item["status"]),
+            (&0.into(), &"different".into()),
+            "{item}"
+        );
+        assert_eq!(pull.rows(&NOTE).0.len(), 500);
+    }
+    assert_eq!(pull.rows(&ITEM).0.len(), 5_001, "new rows still arrive");
+    let shown = pull.agent.sync();
+    assert!(shown.stderr.contains("on hold"), "{}", shown.stderr);
+    pull.agent.home.run(["sync", "--allow-mass-delete", "--quiet"]);
+    pull.assert_level("a person agreed");
+    assert_eq!(pull.rows(&ITEM).0.len(), 1);
+    // Once: what vanishes next is asked about again.
+    pull.there("INSERT INTO item SELECT $T, i, 'name' FROM generate_series(1, 5000) i");
+    pull.sync();
+    pull.there("DELETE FROM item");
+    pull.agent.sync().expect_code(1);
+    assert_eq!(pull.rows(&ITEM).0.len(), 5_001);
+}
+
+#[test]
+fn deletes_in_slices_are_counted_together() {
+    let mut pull = Pull::of(&[&ITEM]);
+    pull.there("INSERT INTO item SELECT $T, i, 'name' FROM generate_series(1, 1000) i");
+    pull.sync();
+    let mut left = 1_000;
+    for slice in 0..6 {
+        pull.there(&format!(
+            "DELETE FROM item WHERE id BETWEEN {} AND {}",
+            slice * 100 + 1,
+            slice * 100 + 100
+        ));
+        pull.agent.sync();
+        left = pull.rows(&ITEM).0.len();
+    }
+    assert_eq!(left, 600, "a fifth, and a fifth of the rows that are free");
+}
+
+#[test]
+fn a_server_restored_from_an_old_backup_sets_nothing_back_here() {
+    let mut pull = Pull::of(&[&SALE, &OTHER]);
+    pull.there(
+        "INSERT INTO sale SELECT $T, i, 'c' || i, i % 7, i FROM generate_series(1, 3000) i;
+         INSERT INTO other SELECT $T, i, i FROM generate_series(1, 3000) i",
+    );
+    pull.sync();
+    // As many rows as the guard would let go.
+    pull.there("DELETE FROM sale WHERE version > 2900; DELETE FROM other WHERE version > 2900");
+    let run = pull.agent.sync().expect_code(1);
+    assert!(run.stderr.contains("fell, as after restoring a backup"), "{}", run.stderr);
+    assert_eq!((pull.rows(&SALE).0.len(), pull.rows(&OTHER).0.len()), (3_000, 3_000));
+    pull.agent.home.run(["sync", "--allow-mass-delete", "--quiet"]);
+    pull.assert_level("a person agreed");
+    // One table alone is no such sign.
+    pull.there("DELETE FROM sale WHERE version > 2890");
+    pull.sync();
+    pull.assert_level("one table");
+}
+
+const OTHER: crate::site::Table = crate::site::Table {
+    name: "other",
+    managed: "id bigint NOT NULL, version bigint NOT NULL, PRIMARY KEY (client_id, database_id, id)",
+    manage: ", version_column => 'version'",
+    local: "id INTEGER PRIMARY KEY, version INTEGER NOT NULL",
+    text: "id || ',' || version",
+};

@@ -1,0 +1,89 @@
+//! Rows that the local database does not take, and tables that refer to each other.
+
+use plimsoll_tests::table_of;
+
+use crate::site::{Pull, Table};
+
+const GOODS: Table = Table {
+    name: "goods",
+    managed: "id bigint NOT NULL, name text, price bigint, version bigint NOT NULL,
+              PRIMARY KEY (client_id, database_id, id)",
+    manage: ", version_column => 'version'",
+    local: "id INTEGER PRIMARY KEY, name TEXT NOT NULL, price INTEGER CHECK (price < 1000), version INTEGER NOT NULL",
+    text: "id || ',' || name || ',' || coalesce(CAST(price AS text), '-') || ',' || version",
+};
+
+const PARENT: Table = Table {
+    name: "parent",
+    managed: "id bigint NOT NULL, name text, PRIMARY KEY (client_id, database_id, id)",
+    manage: "",
+    local: "id INTEGER PRIMARY KEY, name TEXT",
+    text: "id || ',' || coalesce(name, '-')",
+};
+
+const CHILD: Table = Table {
+    name: "child",
+    managed: "id bigint NOT NULL, parent_id bigint NOT NULL, version bigint NOT NULL,
+              PRIMARY KEY (client_id, database_id, id),
+              FOREIGN KEY (client_id, database_id, parent_id) REFERENCES parent (client_id, database_id, id)",
+    manage: ", version_column => 'version'",
+    local: "id INTEGER PRIMARY KEY, parent_id INTEGER NOT NULL REFERENCES parent (id), version INTEGER NOT NULL",
+    text: "id || ',' || parent_id || ',' || version",
+};
+
+#[test]
+fn rows_that_are_not_taken_here_are_told_there_and_hold_up_no_other() {
+    let mut pull = Pull::of(&[&GOODS]);
+    pull.there(
+        "INSERT INTO goods SELECT $T, i, 'g' || i, i % 900, i FROM generate_series(1, 2000) i;
+         UPDATE goods SET price = 5000 WHERE id IN (7, 1900); UPDATE goods SET name = NULL WHERE id = 30;
+         UPDATE goods SET version = 9999 WHERE id = 1900",
+    );
+    let report = pull.sync();
+    let goods = table_of(&report, "goods");
+    assert_eq!((&goods["rejected"], &goods["moved"]["received"]), (&3.into(), &1997.into()), "{report}");
+    assert_eq!(goods["status"], "level_except", "{report}");
+    let rows = pull
+        .server
+        .query("SELECT key->>'id', sqlstate, message FROM plimsoll.rejected_rows ORDER BY 1", &[])
+        .expect("rejected rows");
+    let told: Vec<(String, String)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let expected = [("1900", "23514"), ("30", "23502"), ("7", "23514")];
+    assert_eq!(told, expected.map(|(key, state)| (key.to_owned(), state.to_owned())));
+    for row in &rows {
+        let message: String = row.get(2);
+        assert!(message.contains("the local table \"goods\" does not take it"), "{message}");
+    }
+    assert_eq!(pull.agent.home.run(["verify", "--quiet"]).code, Some(1), "it is not level");
+    // A change there lets one in; the others stay as they are told, and are not tried for nothing.
+    pull.there("UPDATE goods SET price = 5, version = 3000 WHERE id = 7");
+    let report = pull.sync();
+    assert_eq!(table_of(&report, "goods")["rejected"], 2, "{report}");
+    pull.there("DELETE FROM goods WHERE id IN (30, 1900)");
+    let report = pull.sync();
+    assert_eq!(table_of(&report, "goods")["rejected"], 0, "{report}");
+    pull.assert_level("nothing is left to be refused");
+}
+
+#[test]
+fn parents_come_first_and_children_go_first() {
+    let mut pull = Pull::of(&[&CHILD_FIRST[0], &CHILD_FIRST[1]]);
+    pull.there(
+        "INSERT INTO parent SELECT $T, i, 'p' || i FROM generate_series(1, 500) i;
+         INSERT INTO child SELECT $T, i, i % 500 + 1, i FROM generate_series(1, 3000) i",
+    );
+    let report = pull.sync();
+    assert_eq!(table_of(&report, "child")["waiting"], 0, "{report}");
+    pull.assert_level("both arrived");
+    pull.there("DELETE FROM child WHERE parent_id IN (5, 6); DELETE FROM parent WHERE id IN (5, 6)");
+    let report = pull.sync();
+    assert_eq!(table_of(&report, "parent")["moved"]["deleted_here"], 2, "{report}");
+    pull.assert_level("both went");
+    // A row here alone, to which another refers that is here alone.
+    pull.here("INSERT INTO parent VALUES (9000, 'mine'); INSERT INTO child VALUES (90000, 9000, 90000)");
+    pull.sync();
+    pull.assert_level("both went again");
+}
+
+/// In the order of the configuration, which is not the one of the references.
+static CHILD_FIRST: [Table; 2] = [PARENT, CHILD];

@@ -1,0 +1,155 @@
+//! A replica that is right, and a local SQLite database that is made level with it. Both are compared by their own text,
+//! without a word of Plimsoll's.
+
+use plimsoll_tests::{Agent, Site, shared};
+use postgres::Client;
+
+/// A managed table, its local one, and how a row of either is told as text.
+pub struct Table {
+    pub name: &'static str,
+    pub managed: &'static str,
+    /// What follows the table's name in `plimsoll.manage_table`.
+    pub manage: &'static str,
+    pub local: &'static str,
+    /// An expression that both sides understand.
+    pub text: &'static str,
+}
+
+/// With a version, and a unique value beside the key.
+pub const SALE: Table = Table {
+    name: "sale",
+    managed: "id bigint NOT NULL, code text NOT NULL, amount bigint, version bigint NOT NULL,
+              PRIMARY KEY (client_id, database_id, id), UNIQUE (client_id, database_id, code)",
+    manage: ", version_column => 'version'",
+    local: "id INTEGER PRIMARY KEY, code TEXT NOT NULL UNIQUE, amount INTEGER, version INTEGER NOT NULL",
+    text: "id || ',' || code || ',' || coalesce(CAST(amount AS text), '-') || ',' || version",
+};
+
+/// Without a version.
+pub const ITEM: Table = Table {
+    name: "item",
+    managed: "id bigint NOT NULL, name text, PRIMARY KEY (client_id, database_id, id)",
+    manage: "",
+    local: "id INTEGER PRIMARY KEY, name TEXT",
+    text: "id || ',' || coalesce(name, '-')",
+};
+
+/// Without a key: equal rows are counted.
+pub const NOTE: Table = Table {
+    name: "note",
+    managed: "text text, amount bigint",
+    manage: ", key_columns => '{}'",
+    local: "text TEXT, amount INTEGER",
+    text: "coalesce(text, '-') || ',' || coalesce(CAST(amount AS text), '-')",
+};
+
+/// A server and one agent that pulls.
+pub struct Pull {
+    pub site: Site<'static>,
+    pub agent: Agent,
+    pub server: Client,
+    tables: Vec<&'static Table>,
+}
+
+impl Pull {
+    /// With these tables, empty on both sides.
+    pub fn of(tables: &[&'static Table]) -> Self {
+        Self::with(tables, "")
+    }
+
+    /// The same with further settings (TOML) in front of the tables.
+    pub fn with(tables: &[&'static Table], settings: &str) -> Self {
+        let site = Site::new(shared());
+        let local: String =
+            tables.iter().map(|table| format!("CREATE TABLE {} ({});", table.name, table.local)).collect();
+        let agent = site.agent("acme", &local, &[], "");
+        agent.write_config(&config(tables, settings));
+        let mut server = site.superuser();
+        server.batch_execute(&format!("GRANT CREATE ON SCHEMA public TO {}", site.owner)).expect("a grant");
+        for table in tables {
+            server
+                .batch_execute(&format!(
+                    "CREATE TABLE {name} (client_id text NOT NULL, database_id uuid NOT NULL, {columns});
+                     ALTER TABLE {name} OWNER TO {owner};
+                     SELECT plimsoll.manage_table('public.{name}'{manage});",
+                    name = table.name,
+                    columns = table.managed,
+                    owner = site.owner,
+                    manage = table.manage
+                ))
+                .expect("a managed table");
+        }
+        Pull { site, agent, server, tables: tables.to_vec() }
+    }
+
+    /// Changes the replica behind the extension's back; `$T` stands for the tenant's two columns' values.
+    #[track_caller]
+    pub fn there(&mut self, sql: &str) {
+        let tenant = format!("'{}', '{}'::uuid", self.agent.client_id, self.agent.registered.id);
+        self.server
+            .batch_execute(&sql.replace("$T", &tenant))
+            .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
+
+    /// Changes the local database as an application does.
+    #[track_caller]
+    pub fn here(&self, sql: &str) {
+        self.agent.local().execute_batch(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
+
+    /// Makes one run, which must go well; what it reported.
+    #[track_caller]
+    pub fn sync(&self) -> serde_json::Value {
+        self.agent.sync().expect_code(0).json()
+    }
+
+    /// The rows of both sides, in order.
+    pub fn rows(&mut self, table: &Table) -> (Vec<String>, Vec<String>) {
+        let sql = format!("SELECT {} FROM {}", table.text, table.name);
+        let connection = self.agent.local();
+        let mut statement = connection.prepare(&sql).expect("a statement");
+        let here = statement.query_map([], |row| row.get::<_, String>(0)).expect("rows");
+        let mut here: Vec<String> = here.map(|row| row.expect("a row")).collect();
+        let there = self.server.query(&sql, &[]).expect("rows");
+        let mut there: Vec<String> = there.iter().map(|row| row.get(0)).collect();
+        here.sort_unstable();
+        there.sort_unstable();
+        (here, there)
+    }
+
+    /// Both sides hold the same, and `plimsoll verify` says so.
+    #[track_caller]
+    pub fn assert_level(&mut self, context: &str) {
+        for table in self.tables.clone() {
+            let (here, there) = self.rows(table);
+            let only = |one: &[String], other: &[String]| -> Vec<String> {
+                one.iter().filter(|row| other.binary_search(row).is_err()).take(5).cloned().collect()
+            };
+            assert!(
+                here == there,
+                "{context}: {} has {} rows here, {} there; here alone {:?}, there alone {:?}",
+                table.name,
+                here.len(),
+                there.len(),
+                only(&here, &there),
+                only(&there, &here)
+            );
+        }
+        let verdict = self.agent.home.run(["verify", "--quiet"]);
+        assert_eq!(verdict.code, Some(0), "{context}: {}\n{}", verdict.stdout, verdict.stderr);
+    }
+}
+
+/// The configuration behind `[source]`.
+pub fn config(tables: &[&Table], settings: &str) -> String {
+    let tables: String = tables
+        .iter()
+        .map(|table| {
+            format!(
+                "\n[[table]]\nname = \"{0}\"\nremote = \"public.{0}\"\ndirection = \"pull\"\n",
+                table.name
+            )
+        })
+        .collect();
+    format!("{settings}\n{tables}")
+}
