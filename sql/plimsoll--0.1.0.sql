@@ -1196,6 +1196,7 @@ SELECT d.client_id,
        r.deleted_local,
        r.deleted_remote,
        r.conflicts,
+       r.open_conflicts,
        r.undecided_rows,
        r.held_local_rows,
        r.held_local_since,
@@ -1219,7 +1220,7 @@ CROSS JOIN LATERAL (
            r.status OPERATOR(pg_catalog.=) ANY (ARRAY['level', 'counts_agree', 'level_except']) AS is_level,
            r.proved_at, r.level_at, rejected.rejected_rows, rejected.waiting_rows,
            r.hold_since, r.hold_reason, r.hold_planned, r.error, r.direction, r.moved_at, r.sent, r.received,
-           r.deleted_local, r.deleted_remote, r.conflicts, r.undecided AS undecided_rows,
+           r.deleted_local, r.deleted_remote, r.conflicts, r.undecided AS undecided_rows, recorded.open_conflicts,
            r.held_local AS held_local_rows, r.held_local_since, r.side_id, r.side_since, s.host AS side_host,
            s.last_seen_at AS side_seen_at
     FROM plimsoll.replica_record r
@@ -1232,6 +1233,10 @@ CROSS JOIN LATERAL (
         FROM plimsoll.rejected_record j
         WHERE j.database_id OPERATOR(pg_catalog.=) r.database_id
             AND j.table_id OPERATOR(pg_catalog.=) r.table_id) rejected
+    CROSS JOIN LATERAL (
+        SELECT pg_catalog.count(*) AS open_conflicts FROM plimsoll.conflict_record c
+        WHERE c.database_id OPERATOR(pg_catalog.=) r.database_id
+            AND c.table_id OPERATOR(pg_catalog.=) r.table_id AND c.closed_at IS NULL) recorded
     WHERE r.database_id OPERATOR(pg_catalog.=) d.database_id
     OFFSET 0) r;
 COMMENT ON VIEW plimsoll.replicas IS 'Each database in each managed table: rows, status, proof, lag, rejected rows, hold';

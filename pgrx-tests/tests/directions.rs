@@ -364,6 +364,35 @@ fn what_was_found_one_way_is_forgotten_when_a_table_goes_another() {
 }
 
 #[test]
+fn conflicts_that_nobody_decided_are_open_until_the_table_goes_another_way() {
+    let mut shop = Shop::open();
+    let till = shop.register("acme", 1);
+    let mut agent = shop.agent(&till);
+    shop.superuser
+        .batch_execute(
+            "SELECT plimsoll.manage_table('shop.customer', version_column => 'version', version_scope => 'row')",
+        )
+        .expect("a table that can go both ways");
+    let side = Some(Uuid::new_v4());
+    let both = json!({"shop.customer": "two-way"});
+    let run = begin_towards(&mut agent, &till, both.clone(), side).expect("a run");
+    assert!(run.table("shop.customer")["refused"].is_null(), "{}", run.tables);
+    shop.superuser
+        .execute(
+            "INSERT INTO plimsoll.conflict_record (database_id, table_id, memory_key, kind, local_seen, remote_seen, key, run_id)
+             SELECT $1, table_id, decode(repeat('ab', 16), 'hex'), 'conflict', '', '', '{\"id\": 1}', $2
+             FROM plimsoll.table_record WHERE table_name = 'customer'",
+            &[&till.id, &run.id],
+        )
+        .expect("a conflict");
+    let open = "SELECT open_conflicts FROM plimsoll.replicas WHERE relation = 'shop.customer'";
+    begin_towards(&mut agent, &till, both, side).expect("a run");
+    assert_eq!(shop.value::<i64>(open), 1);
+    begin_towards(&mut agent, &till, json!({"shop.customer": "pull"}), side).expect("a run");
+    assert_eq!(shop.value::<i64>(open), 0);
+}
+
+#[test]
 fn reports_show_direction_and_rows_per_side() {
     let mut shop = Shop::open();
     let till = shop.register("acme", 3);

@@ -19,7 +19,7 @@ use crate::error::{Answer, Problem, state};
 use crate::manifest::hex;
 use crate::table::ManagedTable;
 use crate::version::TableVersion;
-use crate::{direction, hold, identity, kept, table, version};
+use crate::{direction, hold, identity, kept, table, two_way, version};
 
 /// The highest position on the local side by table name; `None` where the local table is empty.
 pub type LocalVersions = BTreeMap<String, Option<i64>>;
@@ -219,7 +219,7 @@ fn time(micros: i64) -> Answer<TimestampWithTimeZone> {
 
 impl Replica<'_> {
     /// Remembers which way the replica goes. Where it went another way, what was found then holds no more: the proof, the
-    /// local maximum, rows that could not be stored.
+    /// local maximum, rows that could not be stored, conflicts that nobody decided.
     pub fn turn(&mut self, database: &Database, direction: Direction) -> Answer<()> {
         let known = self.remembered.direction.replace(direction.name().to_owned());
         if known.as_deref() == Some(direction.name()) {
@@ -231,6 +231,7 @@ impl Replica<'_> {
                 &mut self.remembered;
             (*reported_max, *rejected, *proved_at, *undecided, *held_local) = (None, 0, None, 0, 0);
             *status = "unknown".to_owned();
+            two_way::close_records(database, self.table)?;
         }
         identity::as_extension(|| {
             Ok(Spi::run_with_args(

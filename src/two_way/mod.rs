@@ -27,7 +27,7 @@ mod resolve;
 mod shown;
 
 pub use memory::purge as purge_batches;
-pub use records::purge as purge_records;
+pub use records::{close_all as close_records, purge as purge_records};
 
 use pgrx::Uuid;
 use pgrx::prelude::*;

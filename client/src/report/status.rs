@@ -68,6 +68,7 @@ fn moved(server: Option<&Json>) -> Option<String> {
         ("deleted_remote", "deleted there"),
         ("deleted_local", "deleted here"),
         ("conflicts", "in conflict"),
+        ("open_conflicts", "for a person to decide"),
         ("undecided_rows", "undecided"),
     ];
     let told = counts.iter().filter_map(|(name, word)| Some(format!("{} {word}", count(server, name)?)));
