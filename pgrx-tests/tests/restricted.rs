@@ -46,8 +46,10 @@ fn no_function_runs_while_an_admin_maintains_a_hostile_table() {
             "SELECT string_agg(quote_literal(format('SELECT plimsoll.%I(%s)', p.proname, (
                  SELECT string_agg(format('%s => %s', a.name, CASE
                      WHEN a.name = 'database_id' THEN format('%L::uuid', $1::text)
+                     WHEN a.type = 'uuid'::regtype THEN 'gen_random_uuid()'
                      WHEN a.type = 'regclass'::regtype THEN '''shop.customer'''
                      WHEN a.name = 'relation' THEN '''shop.customer'''
+                     WHEN a.type = 'text[]'::regtype THEN '''{}''::text[]'
                      WHEN a.type = 'name[]'::regtype THEN '''{}''::name[]'
                      WHEN a.type = 'int8range'::regtype THEN '''[1,2)''::int8range'
                      WHEN a.type = 'int8multirange'::regtype THEN '''{[1,2)}''::int8multirange'

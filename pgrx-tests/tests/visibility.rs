@@ -9,7 +9,7 @@ use shop::{Shop, begin, end, log_in, record, refused, rejection};
 use uuid::Uuid;
 
 /// The views that show rows of databases.
-const VIEWS: [&str; 6] = ["databases", "replicas", "runs", "batches", "rejected_rows", "blocks"];
+const VIEWS: [&str; 7] = ["databases", "replicas", "runs", "batches", "rejected_rows", "conflicts", "blocks"];
 
 /// What is secret of the other databases: it stands in their names, rows, hosts, errors and settings.
 const SECRET: &str = "umbrella";
@@ -36,6 +36,16 @@ fn live(shop: &mut Shop, database: &Registered, agent: &str) {
             &[&run.id, &serde_json::json!([rejected])],
         )
         .expect("a rejected row");
+    let row = serde_json::json!({"id": 1, "name": agent});
+    shop.superuser
+        .execute(
+            "INSERT INTO plimsoll.conflict_record (database_id, table_id, memory_key, kind, local_seen, remote_seen, key,
+                 local_row, remote_row, run_id)
+             SELECT $1, table_id, decode(repeat('5e', 16), 'hex'), 'conflict', '', '', $2, $2, $2, $3
+             FROM plimsoll.table_record WHERE table_name = 'customer'",
+            &[&database.id, &row, &run.id],
+        )
+        .expect("a conflict");
     let news = serde_json::json!([{"relation": "shop.customer", "changed": true, "status": "level",
         "local_rows": 3, "error": null}]);
     end(&mut client, &run, "finished", Some(news)).expect("an end");
@@ -250,8 +260,9 @@ fn plans_and_their_row_counts_are_the_same_whether_or_not_others_rows_would_matc
                  now(), now(), 'failed', 'umbrella failed', 4711, 4711, 4711, 4711
              FROM plimsoll.database_record d JOIN plimsoll.lease_record l USING (database_id),
                  generate_series(1, 300) i WHERE d.client_id = 'umbrella';
-             INSERT INTO plimsoll.batch_record (run_id, database_id, table_id, kind, row_count, byte_count, duration_micros)
-             SELECT 4711, d.database_id, t.table_id, 'delete', 4711, 4711, 4711
+             INSERT INTO plimsoll.batch_record (run_id, database_id, table_id, kind, row_count, byte_count, duration_micros,
+                 direction, side)
+             SELECT 4711, d.database_id, t.table_id, 'delete', 4711, 4711, 4711, 'push', 'remote'
              FROM plimsoll.database_record d, plimsoll.table_record t, generate_series(1, 300) i
              WHERE d.client_id = 'umbrella';
              INSERT INTO plimsoll.rejected_record SELECT database_id, table_id, decode(lpad(i::text, 32, '0'), 'hex'),
@@ -512,8 +523,9 @@ fn what_a_view_reads_for_one_tenant_does_not_grow_with_the_number_of_tenants() {
              INSERT INTO plimsoll.replica_record (database_id, table_id)
              SELECT d.database_id, t.table_id FROM plimsoll.database_record d, plimsoll.table_record t
              WHERE client_id LIKE 'tenant\\_%';
-             INSERT INTO plimsoll.batch_record (run_id, database_id, table_id, kind, row_count, byte_count, duration_micros)
-             SELECT 1, database_id, table_id, 'upload', 1, 1, 1 FROM plimsoll.replica_record",
+             INSERT INTO plimsoll.batch_record (run_id, database_id, table_id, kind, row_count, byte_count, duration_micros,
+                 direction, side)
+             SELECT 1, database_id, table_id, 'upload', 1, 1, 1, 'push', 'remote' FROM plimsoll.replica_record",
         )
         .expect("many tenants");
     street.shop.superuser.batch_execute("VACUUM ANALYZE").expect("statistics");

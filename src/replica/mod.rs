@@ -231,7 +231,7 @@ impl Replica<'_> {
                 &mut self.remembered;
             (*reported_max, *rejected, *proved_at, *undecided, *held_local) = (None, 0, None, 0, 0);
             *status = "unknown".to_owned();
-            two_way::close_records(database, self.table)?;
+            two_way::forget(database, self.table.table_id)?;
         }
         identity::as_extension(|| {
             Ok(Spi::run_with_args(

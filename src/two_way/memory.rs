@@ -77,6 +77,23 @@ pub fn base_begun(database: &Database, table: &ManagedTable) -> Answer<()> {
     read(&sql, database, table)?.map(drop).ok_or_else(|| not_begun(table))
 }
 
+/// Forgets that a base was begun with a replica that goes another way now, and closes its records.
+pub fn forget(database: &Database, table_id: i32) -> Answer<()> {
+    identity::as_extension(|| {
+        Spi::run_with_args(
+            "WITH closed AS (
+                 UPDATE plimsoll.conflict_record c
+                 SET closed_at = pg_catalog.clock_timestamp(), outcome = 'replaced'
+                 WHERE c.database_id OPERATOR(pg_catalog.=) $1 AND c.table_id OPERATOR(pg_catalog.=) $2
+                     AND c.closed_at IS NULL)
+             UPDATE plimsoll.two_way_record r SET begun = false
+             WHERE r.database_id OPERATOR(pg_catalog.=) $1 AND r.table_id OPERATOR(pg_catalog.=) $2 AND r.begun",
+            &[database.id.into(), table_id.into()],
+        )?;
+        Ok(())
+    })
+}
+
 fn not_begun(table: &ManagedTable) -> Problem {
     Problem::new(state::BAD_ARGUMENT, format!("no run of {} was begun", table.name))
         .hint("Call plimsoll.two_way_begin first.")

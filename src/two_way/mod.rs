@@ -26,8 +26,8 @@ mod records;
 mod resolve;
 mod shown;
 
-pub use memory::purge as purge_batches;
-pub use records::{close_all as close_records, purge as purge_records};
+pub use memory::{forget, purge as purge_batches};
+pub use records::purge as purge_records;
 
 use pgrx::Uuid;
 use pgrx::prelude::*;
@@ -52,6 +52,17 @@ fn open(database_id: Option<Uuid>, relation: Option<&str>) -> Answer<(Database, 
     check_fits_two_way(&table)?;
     direction::check_allowed(&database, &table.registered(), Direction::TwoWay)?;
     Ok((database, table))
+}
+
+/// The same within a run, which must be under way: somebody else's run tells nothing of tables.
+fn open_in_run(
+    database_id: Option<Uuid>,
+    relation: Option<&str>,
+    run_id: Option<i64>,
+) -> Answer<(Database, ManagedTable)> {
+    let database = access::authorise(required(database_id, "database_id")?)?;
+    stay(run_id, &database)?;
+    open(database_id, relation)
 }
 
 /// As an upload does, before anything is written. See [`direction::renew_to_write`].
@@ -93,13 +104,10 @@ fn two_way_begin(
     ),
 > {
     let answer = || {
-        let (database, table) = open(database_id, relation)?;
+        let (database, table) = open_in_run(database_id, relation, run_id)?;
         let remembered = match required(dry_run, "dry_run")? {
             true => memory::look(&database, &table)?,
-            false => {
-                stay(run_id, &database)?;
-                memory::begin(&database, &table)?
-            }
+            false => memory::begin(&database, &table)?,
         };
         let version = version::of(&database, &table)?;
         let choices = pack_choices(&records::choices(&database, &table)?);
@@ -122,8 +130,8 @@ fn clock() -> i64 {
 #[pg_extern(sql = false)]
 fn two_way_base(database_id: Option<Uuid>, relation: Option<&str>, run_id: Option<i64>) {
     let answer = || {
-        let (database, table) = open(database_id, relation)?;
-        renew(Some(required(run_id, "run_id")?), &database, &table)?;
+        let (database, table) = open_in_run(database_id, relation, run_id)?;
+        renew(run_id, &database, &table)?;
         memory::base_begun(&database, &table)?;
         records::close_all(&database, &table)
     };
@@ -138,8 +146,7 @@ fn two_way_settle(
     batch_number: Option<i64>,
 ) -> TableIterator<'static, (name!(outcome, &'static str), name!(done, Option<Vec<u8>>))> {
     let answer = || {
-        let (database, table) = open(database_id, relation)?;
-        stay(run_id, &database)?;
+        let (database, table) = open_in_run(database_id, relation, run_id)?;
         let number = count(batch_number, "batch_number")?;
         Ok(match memory::settled(&database, &table, number)? {
             Settled::Applied(done) => ("applied", Some(done.into_iter().map(u8::from).collect())),
@@ -164,12 +171,12 @@ fn two_way_apply(
     schema_stamp: Option<i64>,
 ) -> Vec<u8> {
     let answer = || {
-        let (database, mut table) = open(database_id, relation)?;
+        let (database, mut table) = open_in_run(database_id, relation, run_id)?;
         let bytes = setting::check_bytes(&database, required(acts, "acts")?, "acts")?;
         let acts = plimsoll_core::two_way::wire::read_acts(bytes)?;
         setting::check_upload_rows(&database, acts.left())?;
         crate::upload::check_stamp(&table, schema_stamp)?;
-        let run_id = renew(Some(required(run_id, "run_id")?), &database, &table)?;
+        let run_id = renew(run_id, &database, &table)?;
         let number = count(batch_number, "batch_number")?;
         let planned = count(planned, "planned")?.unsigned_abs();
         let part = Part::new(&database, &table, number, first_act, all_acts, (acts.left(), bytes))?;
@@ -191,9 +198,9 @@ fn two_way_close(
     keys: Option<&[u8]>,
 ) -> i64 {
     let answer = || {
-        let (database, table) = open(database_id, relation)?;
+        let (database, table) = open_in_run(database_id, relation, run_id)?;
         let keys = read_keys(setting::check_bytes(&database, required(keys, "keys")?, "keys")?)?;
-        renew(Some(required(run_id, "run_id")?), &database, &table)?;
+        renew(run_id, &database, &table)?;
         records::close(&database, &table, &keys)
     };
     answer().or_raise()

@@ -46,6 +46,7 @@ fn resolve_conflict_by_row(conflict_id: Option<i64>, resolved_row: Option<AnyEle
 }
 
 fn by_side(conflict_id: Option<i64>, resolution: Option<&str>) -> Answer<()> {
+    identity::refuse_restricted()?;
     let id = required(conflict_id, "conflict_id")?;
     let resolution = required(resolution, "resolution")?;
     if !["local", "remote"].contains(&resolution) {
@@ -61,7 +62,6 @@ fn by_side(conflict_id: Option<i64>, resolution: Option<&str>) -> Answer<()> {
 
 /// The record, locked, of a database whose use is authorised. A record that never was and someone else's read the same.
 fn begin(id: i64) -> Answer<(Database, Conflict)> {
-    identity::refuse_restricted()?;
     let unknown = || {
         Problem::new(state::NOT_AUTHORISED, format!("there is no conflict {id}, or it is not yours"))
             .hint("plimsoll.conflicts shows those that are.")
@@ -157,6 +157,7 @@ fn settle(
 }
 
 fn by_row(conflict_id: Option<i64>, resolved_row: Option<AnyElement>) -> Answer<()> {
+    identity::refuse_restricted()?;
     let id = required(conflict_id, "conflict_id")?;
     let argument = required(resolved_row, "resolved_row")?;
     let (database, conflict) = begin(id)?;

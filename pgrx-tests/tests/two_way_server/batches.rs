@@ -1,5 +1,6 @@
 //! What a batch does, what is remembered of it, and what is left as it is.
 
+use plimsoll_core::direction::Direction;
 use plimsoll_core::short::ShortItem;
 use plimsoll_core::store::{Applied, RemoteAct, RemoteSide, Settled, Wanted};
 
@@ -294,4 +295,31 @@ fn a_table_that_no_two_sides_can_keep_is_refused() {
         crate::shop::refused(agent.query_one(sql, &[&id, &run_id, &number, &bytes]), "22P03");
     }
     assert_eq!(till.begin().last, 0);
+}
+
+#[test]
+fn a_replica_that_goes_another_way_forgets_its_base_and_its_records() {
+    let mut till = Till::open();
+    till.begin_run_towards(Direction::TwoWay);
+    till.begin();
+    till.remote().base_begun(0).expect("a base");
+    let (local, remote) = (contact(1, "a", 1), contact(1, "b", 2));
+    till.put(&remote);
+    assert_eq!(till.apply(&[till.conflict(&local, &remote)]), [Applied::Done]);
+    let open = "SELECT count(*) FROM plimsoll.conflicts WHERE closed_at IS NULL";
+    till.begin_run_towards(Direction::TwoWay);
+    assert_eq!((till.begin().begun, till.shop.value::<i64>(open)), (true, 1));
+    // A run that pushes does no two-way step; the next one that goes both ways begins anew.
+    till.begin_run_towards(Direction::Push);
+    assert_eq!(till.shop.value::<i64>(open), 0);
+    till.begin_run_towards(Direction::TwoWay);
+    assert!(!till.begin().begun);
+    // What no administrator allows is refused, whatever the run said when it began.
+    till.edit("SELECT plimsoll.set_directions('shop.contact', '{push}')");
+    let failure = till.remote().remembered(0, false).expect_err("a refusal");
+    assert!(failure.message.contains("does not allow direction two-way"), "{failure}");
+    let number = till.number();
+    let acts = [till.upsert(&local, Some(&remote))];
+    till.try_apply(number, &acts, 0).expect_err("a refusal");
+    assert_eq!(till.rows(), [remote]);
 }

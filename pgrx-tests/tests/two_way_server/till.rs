@@ -3,6 +3,7 @@
 use plimsoll_client::server::address::Address;
 use plimsoll_client::server::{Login, Replica, RunBegin, Server, TwoWayRemote};
 use plimsoll_core::digest::{Digester, FingerprintKey};
+use plimsoll_core::direction::Direction;
 use plimsoll_core::manifest::Item;
 use plimsoll_core::row::{RowWriter, key_of, position_in};
 use plimsoll_core::schema::TableSchema;
@@ -14,6 +15,7 @@ use plimsoll_core::store::{
 use plimsoll_core::token::Token;
 use plimsoll_tests::Registered;
 use postgres::Client;
+use uuid::Uuid;
 
 use crate::shop::Shop;
 
@@ -38,6 +40,7 @@ pub struct Till {
     /// The number of the table's run.
     pub run: u64,
     address: Address,
+    side: Uuid,
     key: FingerprintKey,
     next: u64,
 }
@@ -101,8 +104,18 @@ impl Till {
         shop.superuser
             .execute("SELECT plimsoll.rebuild_manifest($1, 'shop.contact')", &[&registered.id])
             .expect("a manifest");
-        let mut till =
-            Till { shop, registered, schema, server, run_id: run.run_id, run: 0, address, key, next: 0 };
+        let mut till = Till {
+            shop,
+            registered,
+            schema,
+            server,
+            run_id: run.run_id,
+            run: 0,
+            address,
+            side: Uuid::new_v4(),
+            key,
+            next: 0,
+        };
         till.guard_by(1_000_000);
         till.begin();
         till
@@ -140,6 +153,13 @@ impl Till {
     /// Begins a run, of which the table's own run is a part.
     pub fn begin_run(&mut self) {
         self.run_id = self.server.begin_run(&agent()).expect("a run").run_id;
+    }
+
+    /// Begins a run in which the table goes this way.
+    pub fn begin_run_towards(&mut self, direction: Direction) {
+        let directions = [("shop.contact".to_owned(), direction)].into();
+        let begin = RunBegin { directions, side_id: Some(self.side), ..agent() };
+        self.run_id = self.server.begin_run(&begin).expect("a run").run_id;
     }
 
     /// Begins a run of the table.
