@@ -9,6 +9,7 @@
 //! | `source` | the local side |
 //! | `server` | the remote side |
 //! | `target` | the local side where it is written to |
+//! | `two_way` | the local side of tables that both sides may change |
 //! | `names` | names of Postgres' tables |
 //! | `state`, `stop` | what is remembered between runs, and the wish to end |
 //! | `fault` | where tests end the process |
@@ -48,6 +49,7 @@ pub mod source;
 mod state;
 mod stop;
 mod target;
+pub mod two_way;
 
 pub use agent::{LocalScan, scan};
 pub use command::main;

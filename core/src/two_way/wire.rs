@@ -22,11 +22,13 @@
 
 mod cursor;
 mod rows;
+mod settles;
 
 pub use rows::{
     Found, pack_choices, pack_fetched, pack_keys, pack_wanted, read_choices, read_fetched, read_keys,
     read_wanted,
 };
+pub use settles::{kind_of, number_of, pack_columns, pack_settles, read_columns, read_settles};
 
 use cursor::{Cursor, begin, malformed};
 

@@ -11,6 +11,7 @@ use plimsoll_core::two_way::{Memory, Policy, Settings, Table};
 use rand::seq::IteratorRandom;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
+use crate::kept;
 use crate::model::{Edit, Local, Remote, State, World, digest, memory_key};
 
 const KEYS: u64 = 60;
@@ -94,6 +95,7 @@ fn history(seed: u64, policy: Policy, accidents: Accidents) {
     if accidents.refused {
         world.with(|state| state.refuses = refuses);
     }
+    world.with(|state| kept::begin(state));
     if rng.random() {
         // Both sides have the same rows. What one deletes before they agreed for the first time is new on the other.
         world.with(|state| {
@@ -113,8 +115,10 @@ fn history(seed: u64, policy: Policy, accidents: Accidents) {
             if accidents.local_restored {
                 if state.local.base.is_some() && state.is_level() && rng.random_bool(0.7) {
                     local_backup = Some(state.local.clone());
+                    kept::back_up(state);
                 } else if let Some(backup) = local_backup.clone().filter(|_| rng.random_bool(0.2)) {
                     state.restore_local(backup);
+                    kept::restore(state);
                 }
             }
             if accidents.memory_lost {
@@ -123,6 +127,7 @@ fn history(seed: u64, policy: Policy, accidents: Accidents) {
                         let rows = std::mem::take(&mut state.local.rows);
                         state.local = Local { rows, ..Local::default() };
                         state.token += 1;
+                        kept::forget(state);
                     }
                     1 if let Some(backup) = remote_backup.clone() => {
                         state.restore_remote(backup);
@@ -252,7 +257,7 @@ fn histories(policy: Policy, accidents: Accidents) {
         Some(seed) => seed..seed + 1,
         None => {
             let first = rand::rng().random_range(0..1 << 40);
-            first..first + env("PLIMSOLL_HISTORIES").unwrap_or(150)
+            first..first + env("PLIMSOLL_HISTORIES").unwrap_or(crate::HISTORIES)
         }
     };
     for seed in seeds {

@@ -3,3 +3,35 @@
 mod histories;
 mod model;
 mod rules;
+
+use plimsoll_core::store::LocalSide;
+
+use model::{State, World};
+
+/// Whether some keys stand at one position.
+const SHARES_POSITIONS: bool = true;
+
+/// How many histories are made of each sort, where nothing else is said.
+const HISTORIES: u64 = 150;
+
+/// The local side of a world: the model itself.
+fn local_side(world: &World) -> Box<dyn LocalSide> {
+    Box::new(world.clone())
+}
+
+/// What else keeps what the model's local side has: nothing.
+mod kept {
+    use super::State;
+
+    /// A history begins.
+    pub fn begin(_: &State) {}
+
+    /// The local side is as it is in a backup from now on.
+    pub fn back_up(_: &State) {}
+
+    /// It is that of the last backup again.
+    pub fn restore(_: &State) {}
+
+    /// Its memory is gone.
+    pub fn forget(_: &State) {}
+}

@@ -100,10 +100,11 @@ impl<K: Kind> Reader<'_, K> {
         let mut held = vec![RangeHeld::default(); ranges.len()];
         let open_below = ranges.iter().position(|range| range.from.is_none());
         let is_found = self.kind.finds_positions(table, plan)?;
+        let is_whole = joined(ranges) == [PositionRange::ALL];
         let mut digests = self.encoder.digests();
         let mut take = |encoder: &mut Encoder, row: &K::Row<'_>| {
             // What is outside the ranges need not be encoded.
-            if !is_found {
+            if !is_found && !is_whole {
                 let position = encoder.position(plan, row);
                 if position.map_or(open_below, |position| place_of(ranges, position)).is_none() {
                     return Ok(ControlFlow::Continue(()));

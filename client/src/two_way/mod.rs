@@ -1,0 +1,283 @@
+//! The local side of two-way tables: the rows of a database that is written to, and in the same database what both sides
+//! had when they last agreed. What the calls must do is said at [`LocalSide`].
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `notes` | what is remembered, and where |
+//! | `base`, `block` | what both sides last agreed on |
+//! | `states` | the rows and the memory of ranges |
+//! | `conclude` | changes, and what is remembered of them, in one transaction |
+
+mod base;
+mod block;
+mod conclude;
+mod notes;
+mod states;
+
+use std::collections::HashMap;
+
+use plimsoll_core::schema::TableSchema;
+use plimsoll_core::store::{
+    Applied, BaseInfo, Conclusion, FailureKind, LocalHeld, LocalSide, LocalStates, MemoryKey, Outcome,
+    Pending, PositionRange, Recollection, ShortDigest, SourceKey, SourceRecord, TableId,
+};
+use plimsoll_core::two_way::Merging;
+use plimsoll_core::two_way::wire::{pack_settles, read_settles};
+
+use sha2::{Digest, Sha256};
+
+use crate::failure::table as refused;
+use crate::fault::fault_point;
+use crate::source::write::{LocalStore, Look, Transaction};
+use crate::target::guard;
+use notes::{Info, damaged};
+
+/// A two-way table of the local database.
+#[derive(Debug, Clone)]
+pub struct LocalTable {
+    /// By which name it is remembered: of the database at the server and of the managed table.
+    pub name: String,
+    /// The local table's name.
+    pub local: String,
+    /// The managed table.
+    pub schema: TableSchema,
+    /// How rows are merged by columns; `None`: they are not.
+    pub merging: Option<Merging>,
+    /// Whether the rows themselves that both sides last agreed on are kept.
+    pub keeps_rows: bool,
+}
+
+impl LocalTable {
+    /// The number by which notes name it.
+    fn relation(&self) -> i64 {
+        let mut first = [0; 8];
+        first.copy_from_slice(&Sha256::digest(&self.name)[..8]);
+        i64::from_le_bytes(first)
+    }
+}
+
+/// Whether the guard against destruction weighs what the local side loses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guarding {
+    /// It does.
+    On,
+    /// It does not.
+    Off,
+}
+
+/// The local side of a run's two-way tables.
+pub struct LocalTables {
+    store: Box<dyn LocalStore>,
+    tables: Vec<LocalTable>,
+    guarding: Guarding,
+    /// Whether the tables of notes are there, once that was looked at.
+    has_notes: Option<bool>,
+    /// How many rows each table had when all were last counted.
+    rows: HashMap<TableId, u64>,
+    /// The keys of the rows that were last told of with their states, where rows are kept.
+    keys: HashMap<MemoryKey, Vec<u8>>,
+}
+
+impl LocalTables {
+    /// The local side of these tables, whose rows are in `store` in the same order.
+    pub fn new(store: Box<dyn LocalStore>, tables: Vec<LocalTable>, guarding: Guarding) -> Self {
+        LocalTables { store, tables, guarding, has_notes: None, rows: HashMap::new(), keys: HashMap::new() }
+    }
+
+    /// Approves what the guard held back of these tables, once, for a day.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn release_holds(&mut self) -> Outcome<()> {
+        if !self.has_notes()? {
+            return Ok(());
+        }
+        for table in self.tables.clone() {
+            self.transact(|transaction| guard::release(transaction, &table.local).map(drop))?;
+        }
+        Ok(())
+    }
+
+    /// The rows in wire form that both sides last agreed on, of those among these keys where they are kept.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn kept_rows(
+        &mut self,
+        table: TableId,
+        keys: &HashMap<MemoryKey, ShortDigest>,
+    ) -> Outcome<HashMap<MemoryKey, Vec<u8>>> {
+        let local = self.table(table)?;
+        if !local.keeps_rows || keys.is_empty() || !self.has_notes()? {
+            return Ok(HashMap::new());
+        }
+        self.look(|look| {
+            let mut rows = HashMap::new();
+            for position in keys.keys().map(|key| key.position) {
+                let place = PositionRange { from: Some(position), to: position.checked_add(1) };
+                notes::each_row(look, local.relation(), place, true, &mut |kept| {
+                    if keys.get(&kept.key) == Some(&kept.digest) {
+                        rows.extend(kept.content.map(|content| (kept.key, content)));
+                    }
+                    Ok(())
+                })?;
+            }
+            Ok(rows)
+        })
+    }
+
+    fn table(&self, table: TableId) -> Outcome<LocalTable> {
+        self.tables.get(table).cloned().ok_or_else(|| refused("a table outside the run"))
+    }
+
+    /// Whether the tables of notes are there.
+    fn has_notes(&mut self) -> Outcome<bool> {
+        if let Some(known) = self.has_notes {
+            return Ok(known);
+        }
+        let probed = self.store.look(&mut |look| notes::info(look, 0).map(drop));
+        let found = match probed {
+            Ok(()) => true,
+            // Nothing was ever remembered here.
+            Err(failure) if failure.kind == FailureKind::Table => false,
+            Err(failure) => return Err(failure),
+        };
+        self.has_notes = Some(found);
+        Ok(found)
+    }
+
+    /// Looks at a moment of the database.
+    fn look<T: Default>(&mut self, mut work: impl FnMut(&mut dyn Look) -> Outcome<T>) -> Outcome<T> {
+        let mut answer = T::default();
+        self.store.look(&mut |look| {
+            answer = work(look)?;
+            Ok(())
+        })?;
+        Ok(answer)
+    }
+
+    /// Changes the database in one transaction.
+    fn transact<T: Default>(
+        &mut self,
+        mut work: impl FnMut(&mut dyn Transaction) -> Outcome<T>,
+    ) -> Outcome<T> {
+        let mut answer = T::default();
+        self.store.transact(&mut |transaction| {
+            answer = work(transaction)?;
+            Ok(())
+        })?;
+        Ok(answer)
+    }
+}
+
+/// What is remembered of a table as a whole, which was begun.
+fn begun(look: &mut dyn Look, relation: i64) -> Outcome<Info> {
+    notes::info(look, relation)?.ok_or_else(|| damaged("it was removed while a run was under way"))
+}
+
+impl LocalSide for LocalTables {
+    fn change_token(&mut self) -> Outcome<Option<Vec<u8>>> {
+        self.store.change_token()
+    }
+
+    fn recall(&mut self, table: TableId) -> Outcome<Recollection> {
+        let relation = self.table(table)?.relation();
+        if !self.has_notes()? {
+            return Ok(Recollection::default());
+        }
+        self.look(|look| {
+            let Some(info) = notes::info(look, relation)? else { return Ok(Recollection::default()) };
+            let pending = info.pending.map(|(number, settles)| {
+                let settles = read_settles(&settles).map_err(|_| damaged("the batch under way"))?;
+                Ok(Pending { number, settles })
+            });
+            Ok(Recollection {
+                base: Some(BaseInfo { last: info.last, rebuilding: info.rebuilding }),
+                concluded: info.concluded,
+                entries: info.known.unsigned_abs(),
+                open: notes::count_open(look, relation)?,
+                pending: pending.transpose()?,
+                closing: notes::keys(look, notes::CLOSING, relation, "", &[])?,
+                waiting: notes::waiting(look, relation)?,
+            })
+        })
+    }
+
+    fn begin_base(&mut self, table: TableId, info: BaseInfo) -> Outcome<()> {
+        let local = self.table(table)?;
+        if !self.has_notes()? {
+            for sql in notes::definitions(self.store.notes()) {
+                self.store.define(&sql)?;
+            }
+            guard::define(self.store.as_mut())?;
+            self.has_notes = Some(true);
+        }
+        let relation = local.relation();
+        let info = Info { last: info.last, rebuilding: info.rebuilding, ..Info::default() };
+        self.transact(|transaction| {
+            notes::forget(transaction, relation)?;
+            notes::put_info(transaction, relation, &local.name, &info)
+        })
+    }
+
+    fn complete_base(&mut self, table: TableId) -> Outcome<()> {
+        let local = self.table(table)?;
+        self.transact(|transaction| {
+            let info = Info { rebuilding: false, ..begun(transaction, local.relation())? };
+            notes::put_info(transaction, local.relation(), &local.name, &info)
+        })
+    }
+
+    /// The rows and the memory are read one after the other: while a run is under way nobody else writes the memory.
+    fn held(&mut self, table: TableId, ranges: &[PositionRange]) -> Outcome<Vec<LocalHeld>> {
+        let relation = self.table(table)?.relation();
+        let rows = self.store.fingerprints(table, ranges)?;
+        if base::stretches(ranges) == [PositionRange::ALL] {
+            let count = rows.iter().map(|held| held.rows.row_count() + held.bad).sum();
+            self.rows.insert(table, count);
+        }
+        let mut held: Vec<LocalHeld> =
+            rows.into_iter().map(|rows| LocalHeld { rows, ..LocalHeld::default() }).collect();
+        if self.has_notes()? {
+            self.store.look(&mut |look| base::add_up(look, relation, ranges, &mut held))?;
+        }
+        Ok(held)
+    }
+
+    fn states(&mut self, table: TableId, ranges: &[PositionRange]) -> Outcome<LocalStates> {
+        self.read_states(table, ranges)
+    }
+
+    fn lookup(
+        &mut self,
+        table: TableId,
+        keys: &[SourceKey],
+        bytes: usize,
+    ) -> Outcome<Vec<Option<SourceRecord>>> {
+        self.look_up(table, keys, bytes)
+    }
+
+    fn prepare(&mut self, table: TableId, pending: &Pending) -> Outcome<()> {
+        let local = self.table(table)?;
+        let settles = pack_settles(&pending.settles);
+        self.transact(|transaction| {
+            let mut info = begun(transaction, local.relation())?;
+            info.pending = Some((pending.number, settles.clone()));
+            notes::put_info(transaction, local.relation(), &local.name, &info)
+        })?;
+        fault_point("two-way-prepared");
+        Ok(())
+    }
+
+    fn conclude(&mut self, table: TableId, conclusion: &Conclusion) -> Outcome<Vec<Applied>> {
+        fault_point("two-way-before-conclusion");
+        let applied = self.carry_out(table, conclusion)?;
+        fault_point("two-way-concluded");
+        Ok(applied)
+    }
+
+    fn closed(&mut self, table: TableId, keys: &[MemoryKey]) -> Outcome<()> {
+        let relation = self.table(table)?.relation();
+        self.transact(|transaction| notes::remove(transaction, notes::CLOSING, relation, keys))
+    }
+}
