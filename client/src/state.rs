@@ -27,6 +27,9 @@ struct Memory {
     /// What is remembered of each managed table.
     #[serde(default)]
     tables: BTreeMap<String, TableMemory>,
+    /// What is remembered of each two-way table, beside what the local database itself keeps.
+    #[serde(default)]
+    two_way: BTreeMap<String, TwoWayMemory>,
     /// Numbers of the columns of each managed table that were sent.
     #[serde(default)]
     sent: BTreeMap<String, Vec<u32>>,
@@ -36,6 +39,18 @@ struct Memory {
     /// What the local tables were known to hold that are written to.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     roots: BTreeMap<String, Root>,
+}
+
+/// What is remembered of a two-way table: without it all is compared again.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TwoWayMemory {
+    /// How local rows became rows of the managed table, as [`TablePlan::stamp`](crate::source::plan::TablePlan::stamp).
+    pub plan: i64,
+    /// What both sides said of themselves when they were found level.
+    #[serde(flatten)]
+    pub memory: plimsoll_core::two_way::Memory,
+    /// When a comparison of all rows that found them equal began, in microseconds since the Unix epoch.
+    pub proved_at: Option<i64>,
 }
 
 /// The agent's memory, locked against other processes.
@@ -65,6 +80,7 @@ impl State {
                 agent_id: Uuid::new_v4(),
                 database_id: None,
                 tables: BTreeMap::new(),
+                two_way: BTreeMap::new(),
                 sent: BTreeMap::new(),
                 directions: BTreeMap::new(),
                 roots: BTreeMap::new(),
@@ -74,6 +90,7 @@ impl State {
         if state.memory.database_id != Some(database_id) {
             state.memory.database_id = Some(database_id);
             state.memory.tables.clear();
+            state.memory.two_way.clear();
             state.memory.sent.clear();
             state.memory.directions.clear();
             state.memory.roots.clear();
@@ -90,6 +107,24 @@ impl State {
     /// What is remembered of a managed table.
     pub fn table(&self, relation: &str) -> TableMemory {
         self.memory.tables.get(relation).cloned().unwrap_or_default()
+    }
+
+    /// What is remembered of a two-way table, as long as its rows become rows of the managed one as they did.
+    pub fn two_way(&self, relation: &str, plan: i64) -> TwoWayMemory {
+        let known = self.memory.two_way.get(relation).filter(|known| known.plan == plan);
+        known.cloned().unwrap_or_else(|| TwoWayMemory { plan, ..TwoWayMemory::default() })
+    }
+
+    /// Remembers of a two-way table, durably.
+    ///
+    /// # Errors
+    /// `Passing` where the file cannot be written.
+    pub fn remember_two_way(&mut self, relation: &str, memory: &TwoWayMemory) -> Outcome<()> {
+        if self.memory.two_way.get(relation) == Some(memory) {
+            return Ok(());
+        }
+        self.memory.two_way.insert(relation.to_owned(), memory.clone());
+        self.save()
     }
 
     /// Numbers of the columns of a managed table that were sent in earlier runs.
@@ -127,6 +162,7 @@ impl State {
         let before = before.filter(|before| before != direction.name());
         if before.is_some() {
             self.memory.tables.remove(relation);
+            self.memory.two_way.remove(relation);
             self.memory.sent.remove(relation);
             self.memory.roots.remove(relation);
         }

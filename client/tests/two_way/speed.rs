@@ -132,9 +132,8 @@ fn a_pass_over_a_level_table_costs_little_more_than_one_of_push() {
     );
     // One changed row.
     let began = spent();
-    let mut serial = keys.chunks(4_096).len() as u64;
-    for (key, digest) in keys.iter().step_by(keys.len() / 1_000) {
-        serial += 1;
+    let serials = keys.chunks(4_096).len() as u64 + 1..;
+    for (serial, (key, digest)) in serials.zip(keys.iter().step_by(keys.len() / 1_000)) {
         let base = Some(Base { digest: *digest, columns: Vec::new() });
         let settle = Settle { entry: MemoryEntry { key: *key, base, open: None }, closes: false };
         let conclusion = Conclusion { serial, settled: vec![settle], ..Conclusion::default() };

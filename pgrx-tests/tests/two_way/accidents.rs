@@ -1,0 +1,77 @@
+//! Memory that is lost, and databases that come back from a backup.
+
+use plimsoll_tests::LOCAL;
+
+use crate::pair::{Pair, counts, site};
+
+fn level<'s>(site: &'s plimsoll_tests::Site<'static>, client_id: &str) -> Pair<'s> {
+    let mut pair = Pair::new(site, client_id, "");
+    for id in 1..=8 {
+        pair.put_here(id, &format!("person {id}"), "1", 0);
+    }
+    pair.sync();
+    assert_eq!(pair.both().len(), 8);
+    pair
+}
+
+#[test]
+fn without_its_base_nothing_is_deleted_and_what_could_not_be_decided_is_told() {
+    let site = site();
+    let mut pair = level(&site, "forgetful");
+    pair.put_there(1, "person 1", "newer there", 10);
+    pair.put_here(2, "person 2", "newer here", 10);
+    pair.here("DELETE FROM people WHERE id = 3");
+    pair.put_there(30, "new there", "2", 10);
+    pair.here(
+        "DROP TABLE plimsoll_two_way; DROP TABLE plimsoll_base; DROP TABLE plimsoll_open;
+         DROP TABLE plimsoll_closing; DROP TABLE plimsoll_base_rows",
+    );
+    let finished = pair.run().expect_code(0);
+    let report = plimsoll_tests::table_of(&finished.json(), "people").clone();
+    assert_eq!(
+        Pair::moved(&report),
+        counts(&[("sent", 1), ("received", 1), ("undecided", 2), ("conflicts", 2)])
+    );
+    assert!(finished.stderr.contains("what both sides last agreed on is lost"), "{}", finished.stderr);
+    let ids = |people: Vec<crate::pair::Person>| people.iter().map(|person| person.0).collect::<Vec<_>>();
+    assert_eq!(ids(pair.people_here()), [1, 2, 4, 5, 6, 7, 8]);
+    assert_eq!(ids(pair.people_there()), [1, 2, 3, 4, 5, 6, 7, 8, 30]);
+    // From here on it is remembered again: a delete is one.
+    pair.there("DELETE FROM people WHERE id = 4");
+    assert_eq!(Pair::moved(&pair.sync()), counts(&[("deleted_here", 1)]));
+}
+
+#[test]
+fn an_agent_without_its_state_goes_on_by_what_the_database_remembers() {
+    let site = site();
+    let mut pair = level(&site, "stateless");
+    pair.here("DELETE FROM people WHERE id = 3");
+    let state = pair.agent.home.path("plimsoll.state.json");
+    let state = if state.exists() { state } else { pair.agent.home.path("plimsoll.state") };
+    std::fs::remove_file(&state).unwrap_or_else(|error| panic!("{}: {error}", state.display()));
+    assert_eq!(Pair::moved(&pair.sync()), counts(&[("deleted_there", 1)]));
+    assert_eq!(pair.both().len(), 7);
+}
+
+#[test]
+fn a_restored_database_brings_its_base_with_it() {
+    let site = site();
+    let mut pair = level(&site, "restored");
+    let (file, copy) = (pair.agent.home.path(LOCAL), pair.agent.home.path("copy"));
+    std::fs::copy(&file, &copy).expect("a backup");
+    pair.put_here(1, "person 1", "after the backup", 10);
+    pair.put_there(2, "person 2", "there", 10);
+    pair.there("DELETE FROM people WHERE id = 5");
+    pair.sync();
+    pair.both();
+    // What was sent since is newer on the server alone: it comes back, and so does the delete.
+    pair.local = rusqlite::Connection::open_in_memory().expect("another");
+    std::fs::copy(&copy, &file).expect("restored");
+    pair.local = pair.agent.local();
+    pair.put_here(7, "person 7", "after the restore", 20);
+    let report = pair.sync();
+    assert_eq!(Pair::moved(&report), counts(&[("sent", 1), ("received", 2), ("deleted_here", 1)]));
+    let people = pair.both();
+    assert_eq!(Pair::phones(&people)[..2], [(1, "after the backup"), (2, "there")]);
+    assert_eq!(people.len(), 7);
+}
