@@ -335,6 +335,14 @@ fn a_held_snapshot_changes_nothing_at_all_and_the_others_go_on() {
     let report = model.snapshot();
     assert!(report.tables[0].held > 0 && report.tables[0].status == Status::Different);
     assert_eq!(model.called("hold_target"), 0);
+    for key in 200..240 {
+        model.delete_local(0, key);
+    }
+    assert_eq!(model.snapshot().tables[0].held, 1, "it has more rows than the target");
+    for key in 240..300 {
+        model.delete_local(0, key);
+    }
+    assert_eq!(model.snapshot().tables[0].held, 50);
     model.with(|state| (state.tables[0].hold, state.allowed) = (false, Default::default()));
     assert_eq!(model.snapshot().tables[0].status, Status::Level);
     assert!(model.is_equal(0));

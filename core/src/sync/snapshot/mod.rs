@@ -152,7 +152,10 @@ impl Snapshot<'_> {
             }
             match self.look(table) {
                 Ok(Looked::Level) => {}
-                Ok(Looked::Differs(_)) if self.inputs[table].on_hold => self.leave(table, Verdict::Held(0)),
+                Ok(Looked::Differs(_)) if self.inputs[table].on_hold => {
+                    let fewer = self.fewer_rows(table);
+                    self.leave(table, Verdict::Held(fewer));
+                }
                 Ok(Looked::Differs(swept)) => {
                     found.extend(swept.map(|swept| (table, swept)));
                     differing.push(table);
@@ -186,6 +189,12 @@ impl Snapshot<'_> {
         (report.local_rows, report.remote_rows) = (proof.local_rows, input.version.row_count);
         self.world.event(table, Event::Finished { status: Status::Level });
         true
+    }
+
+    /// By how many rows the source has fewer than the target: so many would go at least.
+    fn fewer_rows(&mut self, table: TableId) -> u64 {
+        let rows = self.source.row_count(table).unwrap_or(u64::MAX);
+        self.inputs[table].version.row_count.map_or(0, |remote| remote.saturating_sub(rows))
     }
 
     /// Says of tables why nothing became of them, and ends the run where the failure is of the whole.
