@@ -300,3 +300,81 @@ fn a_snapshot_goes_through_a_pooler_and_in_parts_where_the_server_takes_no_more_
     assert!(subtransactions < 30, "{subtransactions} subtransactions");
     agent.home.run(["verify", "--quiet"]).expect_code(0);
 }
+
+/// An agent whose local table is overwritten with what the server has: 200,000 rows, and as many changed ones as are asked for.
+fn pulling(site: &Site<'_>) -> Agent {
+    let agent = open(site, SALES, &["sales"], "");
+    agent.write_config("[[table]]\nname = \"sales\"\n");
+    agent.home.run(["sync", "--quiet"]).expect_code(0);
+    let settings = "[[table]]\nname = \"sales\"\ndirection = \"snapshot\"\nsnapshot_from = \"remote\"\n";
+    agent.write_config(settings);
+    agent
+}
+
+fn seen_here(local: &rusqlite::Connection) -> (i64, i64) {
+    let sql = "SELECT count(*), total(length(note) + row_version) FROM sales";
+    local.query_row(sql, [], |row| Ok((row.get(0)?, row.get::<_, f64>(1)? as i64))).expect("the rows")
+}
+
+#[test]
+fn readers_of_the_local_database_see_old_or_new_and_the_dead_leave_the_old() {
+    let site = Site::new(shared());
+    let agent = pulling(&site);
+    let local = agent.local();
+    local.execute_batch("DELETE FROM sales").expect("an empty table");
+    let mut run = agent.home.start(["sync", "--quiet"]);
+    let mut seen = vec![seen_here(&local)];
+    while run.is_running() {
+        seen.push(seen_here(&local));
+    }
+    run.wait(Duration::from_secs(60)).expect_code(0);
+    seen.push(seen_here(&local));
+    assert!(seen.len() > 8, "{} looks", seen.len());
+    seen.dedup();
+    assert_eq!((seen.len(), seen[0], seen[1].0), (2, (0, 0), 200_000), "{seen:?}");
+    site.owner()
+        .batch_execute(
+            "UPDATE sales SET note = 'new', row_version = row_version + 1000000 WHERE id % 3 > 0;
+             UPDATE sales SET note = 'in place' WHERE id % 1000 = 3; DELETE FROM sales WHERE id % 50 = 1",
+        )
+        .expect("changes");
+    let old = seen_here(&local);
+    let wal = agent.home.path(&format!("{}-wal", plimsoll_tests::LOCAL));
+    let size = || std::fs::metadata(&wal).map_or(0, |file| file.len());
+    local.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("an empty log");
+    let began = Instant::now();
+    let mut run = agent.home.start(["sync", "--quiet"]);
+    // In the middle: it writes.
+    while size() < 1 << 20 && run.is_running() {
+        assert!(began.elapsed() < Duration::from_secs(60), "nothing is written");
+    }
+    assert!(run.is_running(), "it was too fast to be killed");
+    run.kill();
+    assert_eq!(seen_here(&local), old);
+    agent.home.run(["sync", "--quiet"]).expect_code(0);
+    assert_eq!(seen_here(&local).0, 196_000);
+    agent.home.run(["verify", "--quiet"]).expect_code(0);
+}
+
+#[test]
+fn the_guard_of_the_local_side_leaves_all_as_it_is_until_a_person_agrees() {
+    let site = Site::new(shared());
+    let agent = pulling(&site);
+    let local = agent.local();
+    let old = seen_here(&local);
+    site.owner()
+        .batch_execute("DELETE FROM sales WHERE id % 2 = 0; UPDATE sales SET note = 'other' WHERE id < 100")
+        .expect("half of the rows go");
+    for _ in 0..2 {
+        let run = agent.sync();
+        assert_eq!(run.code, Some(1), "{run:?}");
+        let report: Json = serde_json::from_str(&run.stdout).expect("a report");
+        let sales = table_of(&report, "sales");
+        assert_eq!(sales["status"], "different", "{report}");
+        assert!(sales["moved"]["held_here"].as_u64() > Some(0), "{report}");
+        assert_eq!(seen_here(&local), old, "not even changed rows arrive");
+    }
+    agent.home.run(["sync", "--quiet", "--allow-mass-delete"]).expect_code(0);
+    assert_eq!(seen_here(&local).0, 100_000);
+    agent.home.run(["verify", "--quiet"]).expect_code(0);
+}

@@ -8,7 +8,7 @@ use super::prepare::{PreparedTable, fingerprint_key};
 use super::push::Algorithm;
 use super::world::RunWorld;
 use super::{GroupResult, Moved, Running};
-use crate::config::Config;
+use crate::config::{Config, Direction};
 use crate::server::{Replica, RunTarget, Server, ServerSource, SourceTable};
 use crate::source;
 use crate::source::ahead::ReadAhead;
@@ -60,6 +60,7 @@ pub fn run_by(
         tracing::warn!("the history of this run's batches could not be saved: {failure}");
     }
     if !dry_run {
+        sides.hold_again(tables, &report);
         state.remember_roots(relations.iter().zip(sides.target.into_roots()))?;
     }
     Ok(results(tables, report, dry_run))
@@ -158,6 +159,22 @@ impl<'s> Sides<'s> {
                 ..table.input.clone()
             })
             .collect()
+    }
+
+    /// Puts tables on hold whose snapshot met the guard here: the hold was undone with it.
+    fn hold_again(&mut self, tables: &[PreparedTable], report: &RunReport) {
+        let undone = |table: &PreparedTable| table.config.direction() == Direction::SnapshotPull;
+        for (id, (table, report)) in tables.iter().zip(&report.tables).enumerate() {
+            if report.held == 0 || !undone(table) {
+                continue;
+            }
+            if let Err(failure) = self.target.hold_again(id, report.held) {
+                tracing::warn!(
+                    "\"{}\" is to be on hold, and could not be put so: {failure}",
+                    table.config.name
+                );
+            }
+        }
     }
 }
 

@@ -4,9 +4,8 @@ use plimsoll_core::store::Outcome;
 use plimsoll_core::sync;
 
 use super::prepare::PreparedTable;
-use super::{GroupResult, Running, push};
+use super::{GroupResult, Running, pull, push};
 use crate::config::Direction;
-use crate::failure::table as refused;
 use crate::source::plan::TablePlan;
 
 /// Rows to delete that are kept in mind at once: 24 bytes each. Where there are more, the table is gone through again.
@@ -25,9 +24,7 @@ pub fn run(
     running.settings.max_excess_rows = most.max(EXCESS_ROWS);
     let algorithm = if running.options.dry_run { sync::run } else { sync::snapshot };
     let result = match tables.first().map(|table| table.config.direction()) {
-        Some(Direction::SnapshotPull) => {
-            Err(refused("snapshot_from = \"remote\" is not built into this client yet"))
-        }
+        Some(Direction::SnapshotPull) => pull::run_by(algorithm, running, tables, plans),
         _ => push::run_by(algorithm, running, tables, plans),
     };
     running.settings.max_excess_rows = most;

@@ -23,7 +23,7 @@ const NAME: u32 = 250;
 const REASON: u32 = 500;
 
 /// Why a table is on hold where nothing else is said.
-const TOO_MANY: &str = "more rows to delete or set back here than the guard allows";
+pub const TOO_MANY: &str = "more rows to delete or set back here than the guard allows";
 
 /// Whether planned deletes, or upserts that lower a version, may be carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

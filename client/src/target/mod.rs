@@ -78,6 +78,8 @@ pub struct LocalTarget<'t> {
     records: RunTarget<'t>,
     /// Rows of ranges that were read a moment ago.
     kept: Option<Kept>,
+    /// Whether all calls are one transaction.
+    held: bool,
 }
 
 impl<'t> LocalTarget<'t> {
@@ -108,7 +110,7 @@ impl<'t> LocalTarget<'t> {
                 numbered: Numbered::default(),
             });
         }
-        Ok(LocalTarget { store, tables, records, kept: None })
+        Ok(LocalTarget { store, tables, records, kept: None, held: false })
     }
 
     fn table(&self, table: TableId) -> Outcome<&LocalTable> {
@@ -182,6 +184,15 @@ impl<'t> LocalTarget<'t> {
         Ok(released)
     }
 
+    /// Puts a table on hold whose transaction met the guard, and was rolled back with the hold in it.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn hold_again(&mut self, table: TableId, planned: u64) -> Outcome<()> {
+        let name = self.table(table)?.name.clone();
+        self.store.transact(&mut |transaction| guard::hold(transaction, &name, planned, guard::TOO_MANY))
+    }
+
     /// What each table is known to hold, to be remembered.
     pub fn into_roots(self) -> Vec<Option<Root>> {
         self.tables.into_iter().map(|table| table.root).collect()
@@ -244,17 +255,32 @@ impl Target for LocalTarget<'_> {
         self.records.record_batch(table, batch)
     }
 
+    /// What is recorded on the server belongs to the transaction too, and follows it.
     fn hold(&mut self) -> Outcome<()> {
-        LocalStore::hold(self.store.as_mut(), true)
+        self.kept = None;
+        self.records.hold()?;
+        LocalStore::hold(self.store.as_mut(), true)?;
+        self.held = true;
+        Ok(())
     }
 
     fn commit(&mut self) -> Outcome<()> {
-        LocalStore::finish(self.store.as_mut(), true)
+        LocalStore::finish(self.store.as_mut(), true)?;
+        (self.held, self.kept) = (false, None);
+        // Rows not stored that are not recorded are met again by the next run.
+        if let Err(failure) = self.records.commit() {
+            tracing::warn!("what was recorded of the snapshot could not be saved on the server: {failure}");
+            self.records.roll_back();
+        }
+        Ok(())
     }
 
     fn roll_back(&mut self) {
+        self.records.roll_back();
         self.kept = None;
-        if let Err(failure) = LocalStore::finish(self.store.as_mut(), false) {
+        if std::mem::take(&mut self.held)
+            && let Err(failure) = LocalStore::finish(self.store.as_mut(), false)
+        {
             tracing::debug!("the local transaction ended by itself: {failure}");
         }
     }

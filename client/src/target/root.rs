@@ -46,6 +46,10 @@ impl Root {
 impl LocalTarget<'_> {
     /// What a table holds, where it is known to be what was remembered.
     pub(super) fn root_now(&mut self, table: TableId) -> Outcome<Option<Root>> {
+        // Within a transaction the table may hold what no token tells of.
+        if self.held {
+            return Ok(None);
+        }
         let plan = self.table(table)?.schema.stamp();
         let Some(root) = self.table(table)?.root.clone().filter(|root| root.plan == plan) else {
             return Ok(None);
@@ -58,6 +62,11 @@ impl LocalTarget<'_> {
 
     /// What all rows are, from reading all of them; it stays known while nothing is committed.
     pub(super) fn all(&mut self, table: TableId) -> Outcome<Fingerprint> {
+        if self.held {
+            let found = self.store.fingerprints(table, &[PositionRange::ALL])?;
+            let found = found.first().ok_or_else(|| refused("what a table holds is missing"))?;
+            return Ok(held(found));
+        }
         let began = now();
         let before = self.store.change_token()?;
         self.tell_of_pass(table);

@@ -79,6 +79,11 @@ macro_rules! conformance {
             }
 
             #[test]
+            fn a_snapshot_of_the_server_is_seen_as_a_whole() {
+                snapshot::a_snapshot_of_the_server_is_seen_as_a_whole::<$kind>();
+            }
+
+            #[test]
             fn rows_of_one_managed_key_are_told_and_one_is_stored() {
                 shared_keys::rows_of_one_managed_key_are_told_and_one_is_stored::<$kind>();
             }
