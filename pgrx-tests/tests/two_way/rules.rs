@@ -194,6 +194,22 @@ fn rows_that_a_side_does_not_take_are_recorded_and_delay_only_themselves() {
 }
 
 #[test]
+fn a_hundred_rejected_rows_in_a_row_stop_the_table() {
+    let site = site();
+    let mut pair = Pair::new(&site, "hopeless", "");
+    pair.there("ALTER TABLE people ADD CHECK (phone <> 'never there')");
+    for id in 1..=120 {
+        pair.put_here(id, "somebody", "never there", 0);
+    }
+    let finished = pair.run();
+    assert_ne!(finished.code, Some(0));
+    let report = plimsoll_tests::table_of(&finished.json(), "people").clone();
+    let message = report["failure"]["message"].as_str().unwrap_or_default();
+    assert!(message.contains("120 rows in a row were rejected"), "{report}");
+    assert_eq!(conflicts(&pair).len(), 120, "each is recorded with its reason");
+}
+
+#[test]
 fn the_guard_of_each_side_keeps_rows_until_a_person_agrees() {
     let site = site();
     let mut pair = level(&site, "guarded", "");
