@@ -402,6 +402,7 @@ CREATE TABLE plimsoll.conflict_record (
 );
 CREATE UNIQUE INDEX conflict_record_open ON plimsoll.conflict_record (database_id, table_id, memory_key)
     WHERE closed_at IS NULL;
+CREATE INDEX conflict_record_by_database ON plimsoll.conflict_record (database_id, conflict_id);
 CREATE INDEX conflict_record_chosen ON plimsoll.conflict_record (database_id, table_id, conflict_id)
     WHERE closed_at IS NULL AND resolution IS NOT NULL;
 CREATE INDEX conflict_record_closed ON plimsoll.conflict_record (database_id, closed_at)

@@ -12,7 +12,7 @@ use crate::argument::required;
 use crate::direction::Declared;
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::replica::Replica;
-use crate::{identity, setting, table};
+use crate::{identity, setting, table, two_way};
 
 /// Makes sure that the local database of a run is the one that a replica is kept level with; of a replica that has
 /// none it becomes the one. The inner problem is the refusal.
@@ -112,7 +112,7 @@ fn forget(database_id: Option<Uuid>, relation: Option<&str>) -> Answer<i64> {
     let table = relation.map(table::registered_id).transpose()?;
     access::keep_authorised(&database)?;
     let table_id = table.as_ref().map(|(table_id, _)| *table_id);
-    let forgotten: Vec<String> = identity::as_extension(|| {
+    let forgotten: Vec<(Option<String>, Option<i32>)> = identity::as_extension(|| {
         Spi::connect_mut(|client| {
             let rows = client.update(
                 "WITH known AS (
@@ -123,12 +123,12 @@ fn forget(database_id: Option<Uuid>, relation: Option<&str>) -> Answer<i64> {
                      UPDATE plimsoll.replica_record r SET side_id = NULL, side_since = NULL FROM known k
                      WHERE r.database_id OPERATOR(pg_catalog.=) $1
                          AND r.table_id OPERATOR(pg_catalog.=) k.table_id)
-                 SELECT k.side_id::pg_catalog.text FROM known k",
+                 SELECT k.side_id::pg_catalog.text, k.table_id FROM known k",
                 None,
                 &[database.id.into(), table_id.into()],
             )?;
-            let sides: Vec<Option<String>> =
-                rows.map(|row| row.get(1)).collect::<Result<_, pgrx::spi::Error>>()?;
+            let forgotten: Vec<_> =
+                rows.map(|row| Ok((row.get(1)?, row.get(2)?))).collect::<Result<_, pgrx::spi::Error>>()?;
             client.update(
                 "DELETE FROM plimsoll.side_record s
                  WHERE s.database_id OPERATOR(pg_catalog.=) $1 AND NOT EXISTS (
@@ -138,7 +138,7 @@ fn forget(database_id: Option<Uuid>, relation: Option<&str>) -> Answer<i64> {
                 None,
                 &[database.id.into()],
             )?;
-            Ok::<_, Problem>(sides.into_iter().flatten().collect())
+            Ok::<_, Problem>(forgotten)
         })
     })?;
     let count = forgotten.len();
@@ -148,7 +148,11 @@ fn forget(database_id: Option<Uuid>, relation: Option<&str>) -> Answer<i64> {
         return Err(Problem::new(state::NOT_IN_STATE, message)
             .hint("plimsoll.replicas shows which replicas have one: side_id."));
     }
-    let mut sides = forgotten;
+    // The next one has no memory of its own: what both sides then have of a key is not lost, it is where they begin.
+    for table_id in forgotten.iter().filter_map(|(_, table_id)| *table_id) {
+        two_way::forget(&database, table_id)?;
+    }
+    let mut sides: Vec<String> = forgotten.into_iter().filter_map(|(side, _)| side).collect();
     sides.sort_unstable();
     sides.dedup();
     let mut act = Act::new("forget_side").database(database.id);

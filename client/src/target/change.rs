@@ -29,6 +29,11 @@ fn height(row: &[u8], schema: &TableSchema) -> Outcome<Option<i64>> {
 }
 
 impl LocalTable {
+    /// Rows of the table before the run: what the guard weighs losses by. What the run itself brought makes none smaller.
+    fn before(&self) -> u64 {
+        self.began_with.unwrap_or(self.rows)
+    }
+
     /// Whether a row may take the place of one with a higher version.
     fn may_set_back(&self, row: &SourceRow) -> bool {
         if self.shape.keyless || self.schema.version().is_none() || self.began_with == Some(0) {
@@ -82,7 +87,7 @@ impl LocalTable {
         let plan = guard::Plan {
             rows: lower.len() as u64,
             planned: lower.len() as u64,
-            row_count: self.rows,
+            row_count: self.before(),
             replacing: 0,
         };
         let verdict = guard::ask(transaction, &self.name, plan)?;
@@ -108,7 +113,7 @@ impl LocalTable {
             }
         }
         if verdict != Verdict::Held {
-            guard::count(transaction, &self.name, lower.len() as u64, self.rows, verdict)?;
+            guard::count(transaction, &self.name, lower.len() as u64, self.before(), verdict)?;
         }
         Ok(uploaded)
     }
@@ -162,7 +167,7 @@ impl LocalTarget<'_> {
             let plan = guard::Plan {
                 rows: rows.len() as u64,
                 planned,
-                row_count: known.rows,
+                row_count: known.before(),
                 replacing: if known.shape.keyless { known.added } else { 0 },
             };
             let verdict = guard::ask(transaction, &known.name, plan)?;
@@ -192,7 +197,7 @@ impl LocalTarget<'_> {
             }
             deleted.blocked.sort_unstable();
             deleted.deleted = transaction.tally().deleted;
-            guard::count(transaction, &known.name, deleted.deleted, known.rows, verdict)?;
+            guard::count(transaction, &known.name, deleted.deleted, known.before(), verdict)?;
             fault_point("in-delete");
             Ok(())
         })?;

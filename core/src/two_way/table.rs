@@ -414,7 +414,9 @@ impl Machine<'_> {
         self.report.moved = self.again.len() as u64;
         self.report.concluded = !self.left;
         let report = &mut self.report;
-        let differs = self.left || report.moved + report.held_here + report.held_there > 0;
+        // A dry run mends nothing of what it finds.
+        let unmended = self.settings.dry_run && report.changed() + report.merged + report.conflicts > 0;
+        let differs = self.left || unmended || report.moved + report.held_here + report.held_there > 0;
         let remote = self.remote.version.row_count.zip(self.remote.version.sum);
         let ours = (self.swept.whole.row_count(), self.swept.whole.sum());
         // What was kept in mind is dropped where a sweep begins.

@@ -222,6 +222,7 @@ fn a_dry_run_counts_and_changes_nothing() {
     let report = world.run(&Table::default(), &settings, &mut memory);
     let counts = (report.sent, report.received, report.deleted_here, report.deleted_there, report.conflicts);
     assert_eq!(counts, (2, 1, 1, 1, 1), "{report:#?}");
+    assert_eq!(report.status, Status::Different, "nothing was mended");
     assert_eq!(before, world.with(|state| (state.token, state.remote.rows.rows.clone(), state.remote.run)));
     let real = sync(&world, &Table::default(), &mut memory);
     let really = (real.sent, real.received, real.deleted_here, real.deleted_there, real.conflicts);

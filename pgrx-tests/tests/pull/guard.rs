@@ -40,6 +40,18 @@ fn a_replica_whose_rows_vanished_empties_nothing_here_until_a_person_agrees() {
 }
 
 #[test]
+fn rows_that_the_same_run_brought_make_no_loss_smaller() {
+    let mut pull = Pull::of(&[&ITEM]);
+    pull.there("INSERT INTO item SELECT $T, i, 'name' FROM generate_series(1, 1000) i");
+    pull.sync();
+    pull.there(
+        "DELETE FROM item; INSERT INTO item SELECT $T, i, 'other' FROM generate_series(20001, 30000) i",
+    );
+    pull.agent.sync().expect_code(1);
+    assert_eq!(pull.rows(&ITEM).0.len(), 11_000, "all that were here stay, all that came are here");
+}
+
+#[test]
 fn deletes_in_slices_are_counted_together() {
     let mut pull = Pull::of(&[&ITEM]);
     pull.there("INSERT INTO item SELECT $T, i, 'name' FROM generate_series(1, 1000) i");

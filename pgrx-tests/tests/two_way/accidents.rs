@@ -75,3 +75,22 @@ fn a_restored_database_brings_its_base_with_it() {
     assert_eq!(Pair::phones(&people)[..2], [(1, "after the backup"), (2, "there")]);
     assert_eq!(people.len(), 7);
 }
+
+#[test]
+fn a_new_local_database_takes_the_place_of_one_that_is_gone() {
+    let site = site();
+    let mut pair = level(&site, "replaced");
+    pair.put_there(30, "new there", "2", 10);
+    pair.local = rusqlite::Connection::open_in_memory().expect("another");
+    std::fs::remove_file(pair.agent.home.path(LOCAL)).expect("it is gone");
+    pair.local = pair.agent.local();
+    pair.here(crate::pair::LOCAL);
+    pair.put_here(50, "new here", "3", 10);
+    let refused = pair.run().expect_code(1);
+    assert!(refused.stdout.contains("is kept level with another local database"), "{}", refused.stdout);
+    let forget = format!("SELECT plimsoll.forget_side('{}', 'people')", pair.agent.registered.id);
+    pair.site.superuser().batch_execute(&forget).expect("a place");
+    // Neither side remembers anything of the other: what one alone has is new there.
+    assert_eq!(Pair::moved(&pair.sync()), counts(&[("sent", 1), ("received", 9)]));
+    assert_eq!(pair.both().len(), 10);
+}

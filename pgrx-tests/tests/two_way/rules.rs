@@ -44,7 +44,7 @@ fn changes_of_one_side_go_to_the_other_and_deletes_too() {
     pair.put_there(20, "new there", "4", 5);
     pair.here("DELETE FROM people WHERE id = 3; UPDATE people SET id = 30 WHERE id = 5");
     pair.there("DELETE FROM people WHERE id = 4");
-    let dry = pair.agent.home.run(["sync", "--json", "--quiet", "--dry-run"]).expect_code(0).json();
+    let dry = pair.agent.home.run(["sync", "--json", "--quiet", "--dry-run"]).expect_code(1).json();
     let dry = plimsoll_tests::table_of(&dry, "people").clone();
     let expected = counts(&[("sent", 2), ("received", 2), ("deleted_here", 1), ("deleted_there", 2)]);
     assert_eq!(Pair::moved(&dry), expected);
