@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use fastrand::Rng;
+use postgres::error::SqlState;
 use postgres::{Client, Error};
 
 use crate::judge::compare;
@@ -119,8 +120,9 @@ impl<'w> Session<'w> {
                 }
                 _ => {}
             }
-            if self.rng.u32(..compare_one_of) == 0 {
-                self.compare();
+            if self.rng.u32(..compare_one_of) == 0 && !self.compare() {
+                self.tally.rollbacks += 1;
+                return self.control("ROLLBACK");
             }
         }
         if self.rng.u8(..6) == 0 {
@@ -184,16 +186,24 @@ impl<'w> Session<'w> {
         false
     }
 
-    /// Compares a replica, as this transaction sees it.
-    fn compare(&mut self) {
+    /// Compares a replica, as this transaction sees it. Whether it could: what the transaction locked before may make it the
+    /// victim of a deadlock with a TRUNCATE.
+    fn compare(&mut self) -> bool {
         let replicas: Vec<_> = self.world.replicas().collect();
         let (tenant, relation) = replicas[self.rng.usize(..replicas.len())];
         let range = range(&mut self.rng);
         self.control("RESET ROLE");
         let verdict = compare(&mut self.client, tenant, relation, range);
-        let verdict = verdict.unwrap_or_else(|error| panic!("{error:?}\n{:#?}", self.story));
+        let verdict = match verdict {
+            Err(error) if error.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED) => {
+                *self.tally.failed.entry("40P01".to_owned()).or_default() += 1;
+                return false;
+            }
+            verdict => verdict.unwrap_or_else(|error| panic!("{error:?}\n{:#?}", self.story)),
+        };
         let kept = verdict.unwrap_or_else(|wrong| panic!("{wrong}\n{:#?}", self.story));
         self.tally.comparisons += 1;
         self.tally.kept += u64::from(kept);
+        true
     }
 }
