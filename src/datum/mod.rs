@@ -67,7 +67,7 @@ pub use plan::{read_planned, select_planned};
 pub use relation::{IncomingColumn, IncomingRows};
 pub use row_trigger::{RowFired, trigger_depth};
 pub use snapshot::{
-    execute_in_snapshot, is_in_use, is_read_committed, with_latest_snapshot, with_newest_snapshot,
+    execute_in_snapshot, is_in_use, is_read_committed, now, with_latest_snapshot, with_newest_snapshot,
 };
 pub use statement::{
     Ctid, Parameter, Place, Row, by_index, execute, in_order, read_all, read_joined, read_rows,

@@ -81,3 +81,9 @@ pub fn execute_in_snapshot(sql: &str, parameters: &[Parameter]) -> Answer<u64> {
     }
     Ok(processed)
 }
+
+/// The server's clock, in microseconds since 2000-01-01 UTC.
+pub fn now() -> i64 {
+    // SAFETY: reads the clock.
+    unsafe { pgrx::pg_sys::GetCurrentTimestamp() }
+}

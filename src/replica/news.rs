@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pgrx::spi::Spi;
 use plimsoll_core::direction::Direction;
+use plimsoll_core::value::datetime::UNIX_EPOCH;
 use serde_json::Value;
 
 use super::{Remembered, remembered, time, write_version};
@@ -15,9 +16,6 @@ use crate::{guard, identity, run, table, version};
 
 /// Managed tables that one call may speak of.
 const TABLE_LIMIT: usize = 100_000;
-
-/// Microseconds from the Unix epoch to 2000-01-01 UTC, Postgres' own.
-const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
 /// A proof that moved on by less is not written while nothing else changed: an idle run changes no replica.
 const PROOF_STEP: i64 = 15 * 60 * 1_000_000;
@@ -88,7 +86,7 @@ pub fn news(value: &Value) -> Answer<Vec<News>> {
             return Err(entry.wrong("status", &message));
         }
         let proved_at = entry.integer_or_null("proved_at")?.map(|micros| {
-            let since = micros.checked_sub(POSTGRES_EPOCH).filter(|since| time(*since).is_ok());
+            let since = micros.checked_sub(UNIX_EPOCH).filter(|since| time(*since).is_ok());
             since.ok_or_else(|| entry.wrong("proved_at", "must be microseconds since 1970-01-01 UTC"))
         });
         let direction = match entry.text_or_null("direction")? {

@@ -18,7 +18,7 @@ use serde_json::json;
 
 use crate::acts::Act;
 use crate::argument::required;
-use crate::datum::{Held, hold, quoted, trigger_depth};
+use crate::datum::{Held, hold, now, quoted, trigger_depth};
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::table::{self, managed_by};
 use crate::{access, identity};
@@ -88,8 +88,7 @@ pub fn next_version(column_type: &ColumnType, previous: Option<i64>) -> Option<i
         ColumnType::Int8 => number(i64::MAX),
         ColumnType::Timestamp(digits) | ColumnType::Timestamptz(digits) => {
             let unit = 10i64.pow(6u32.saturating_sub(u32::from(*digits)));
-            // SAFETY: reads the clock.
-            let now = unsafe { pg_sys::GetCurrentTimestamp() };
+            let now = now();
             let now = now - now.rem_euclid(unit);
             match previous {
                 // Nothing is later than infinity.

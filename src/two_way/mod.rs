@@ -34,6 +34,7 @@ use pgrx::prelude::*;
 use plimsoll_core::direction::Direction;
 use plimsoll_core::store::Settled;
 use plimsoll_core::two_way::wire::{pack_choices, read_keys};
+use plimsoll_core::value::datetime::UNIX_EPOCH;
 
 use crate::access::Database;
 use crate::argument::{count, required};
@@ -42,9 +43,6 @@ use crate::table::{self, ManagedTable, check_fits_two_way};
 use crate::{access, direction, lease, setting, version};
 
 use memory::Part;
-
-/// Microseconds from the Unix epoch to 2000-01-01 UTC.
-const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
 /// The database, once its use is authorised, and a table whose rows both sides may change.
 fn open(database_id: Option<Uuid>, relation: Option<&str>) -> Answer<(Database, ManagedTable)> {
@@ -123,8 +121,7 @@ fn two_way_begin(
 
 /// The server's clock, in microseconds since the Unix epoch.
 fn clock() -> i64 {
-    // SAFETY: reads the clock.
-    unsafe { pgrx::pg_sys::GetCurrentTimestamp() }.saturating_add(POSTGRES_EPOCH)
+    crate::datum::now().saturating_add(UNIX_EPOCH)
 }
 
 #[pg_extern(sql = false)]

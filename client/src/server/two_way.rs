@@ -10,7 +10,7 @@
 //! | `close` | `plimsoll.two_way_close` |
 
 use std::collections::HashMap;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use plimsoll_core::digest::{Digester, FingerprintKey};
 use plimsoll_core::manifest::Item;
@@ -30,6 +30,7 @@ use super::agent::malformed;
 use super::session::{Parameter, Server, cell};
 use super::summaries::Call;
 use super::target::{Replica, RunTarget};
+use crate::agent::now;
 use crate::failure::{run as no_run, table as refused};
 use crate::fault::fault_point;
 
@@ -166,12 +167,6 @@ impl Call for TwoWayRemote<'_> {
 
 fn signed(number: u64) -> Outcome<i64> {
     i64::try_from(number).map_err(|_| refused("a number of a batch beyond 63 bits"))
-}
-
-/// Microseconds since the Unix epoch.
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 impl RemoteSide for TwoWayRemote<'_> {

@@ -7,9 +7,7 @@ use super::table::Machine;
 use super::{Clock, Revisions, Settings, Table};
 use crate::store::{Failure, FailureKind, LocalSide, RemoteSide};
 use crate::sync::Status;
-
-/// Microseconds from the Unix epoch to 2000-01-01 UTC, where stamps begin.
-const EPOCH: i64 = 946_684_800_000_000;
+use crate::value::datetime::UNIX_EPOCH;
 
 /// Brings both sides of a table level, as far as the time goes. `memory` is what the last run left of it, or the
 /// default; what this run leaves is to be saved. Failures are in the report.
@@ -25,7 +23,9 @@ pub fn run(
     let until = began.saturating_add_unsigned(settings.budget);
     let latest = match table.revisions {
         Revisions::Numbers => None,
-        Revisions::Stamps => Some(began.saturating_sub(EPOCH).saturating_add_unsigned(settings.allowed_skew)),
+        Revisions::Stamps => {
+            Some(began.saturating_sub(UNIX_EPOCH).saturating_add_unsigned(settings.allowed_skew))
+        }
     };
     let rules = Rules { policy: table.policy, latest };
     let mut machine = Machine::new(table, settings, rules, memory.clone());

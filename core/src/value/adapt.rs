@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::datetime::{MICROSECONDS_PER_DAY, parse_timestamp};
+use super::datetime::{MICROSECONDS_PER_DAY, UNIX_EPOCH, parse_timestamp};
 use super::{ColumnType, Numeric, NumericBuf, Value};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -282,9 +282,6 @@ fn six_digits(text: &str) -> (String, bool) {
     let lossy = text[kept..end].bytes().any(|digit| digit != b'0');
     (format!("{}{}", &text[..kept], &text[end..]), lossy)
 }
-
-/// Microseconds from 1970-01-01 to 2000-01-01.
-const UNIX_EPOCH: i64 = 946_684_800_000_000;
 
 /// A point in time from a number of units since 1970 of which each has `10^power` microseconds.
 fn since_1970<'v>(number: &Numeric<'_>, power: u32, column_type: &ColumnType) -> Result<Value<'v>> {

@@ -16,6 +16,8 @@ pub const TIMESTAMP_MIN: i64 = -211_813_488_000_000_000;
 /// The last timestamp Postgres holds, one microsecond before the year 294277.
 pub const TIMESTAMP_MAX: i64 = 9_223_371_331_199_999_999;
 
+/// Microseconds from the Unix epoch to 2000-01-01 UTC, where Postgres' timestamps and our stamps begin.
+pub const UNIX_EPOCH: i64 = 946_684_800_000_000;
 /// Days from 1970-01-01 to 2000-01-01.
 const EPOCH_SHIFT: i64 = 10_957;
 
