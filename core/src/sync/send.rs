@@ -1,6 +1,7 @@
 //! Sends rows and deals with those that are not stored: rejected rows are recorded and passed by, waiting
 //! rows are tried together with the row that holds the value they need, and else recorded to be tried again.
 
+mod rejection;
 mod sharing;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -10,8 +11,8 @@ use super::ledger::Ledger;
 use super::step::{Answer, Step};
 use crate::manifest::Item;
 use crate::store::{
-    BadRow, BatchKind, BatchRecord, Failure, FailureKind, KeyId, Refusal, Rejected, Rejection, SourceKey,
-    SourceRecord, SourceRow, TWICE_IN_UPLOAD, Uploaded,
+    BadRow, BatchKind, BatchRecord, Failure, FailureKind, KeyId, Refusal, Rejection, SourceKey, SourceRecord,
+    SourceRow, TWICE_IN_UPLOAD, Uploaded,
 };
 
 /// How often holders of unique values are sought for one batch: the longest chain of swapped values.
@@ -82,7 +83,7 @@ impl Send {
         let bad = bad.into_iter().map(|bad| SourceRecord::Bad(Box::new(bad)));
         let new = bad.filter(|record| ledger.unchanged(record).is_none());
         send.rejections.extend(new.filter_map(|record| match record {
-            SourceRecord::Bad(bad) => Some(rejection_of_bad(*bad)),
+            SourceRecord::Bad(bad) => Some(rejection::unreadable(*bad)),
             SourceRecord::Row(_) => None,
         }));
         send.settle(ledger);
@@ -243,7 +244,7 @@ impl Send {
             State::Upload
         } else {
             for (row, refusal) in std::mem::take(&mut self.waiting) {
-                let rejection = rejection_of(row, refusal);
+                let rejection = rejection::refused(row, refusal);
                 // One that waits as before is remembered already.
                 if ledger.knows(&rejection.rejected) {
                     ledger.note_refused(&rejection.rejected);
@@ -287,7 +288,7 @@ impl Send {
                     ledger.note_bad(&bad);
                     if self.is_news(bad.key.id(), ledger) {
                         self.order.push(false);
-                        self.rejections.push(rejection_of_bad(*bad));
+                        self.rejections.push(rejection::unreadable(*bad));
                     }
                 }
                 SourceRecord::Row(row) => {
@@ -368,7 +369,7 @@ impl Send {
                 }
                 Some(refusal) if refusal.waits => self.waiting.push((row, refusal)),
                 Some(refusal) => {
-                    let rejection = rejection_of(row, refusal);
+                    let rejection = rejection::refused(row, refusal);
                     let is_news = self.round == 0 && self.is_news(rejection.rejected.key_id, ledger);
                     self.rejections.push(rejection);
                     if is_news {
@@ -407,37 +408,4 @@ impl Send {
 pub(super) fn take_front<T>(list: &mut Vec<T>, count: usize) -> Vec<T> {
     let rest = list.split_off(count.min(list.len()));
     std::mem::replace(list, rest)
-}
-
-fn rejection_of(row: SourceRow, refusal: Refusal) -> Rejection {
-    let key = SourceKey::Encoded(row.key);
-    Rejection {
-        rejected: Rejected {
-            key_id: key.id(),
-            key,
-            source_digest: row.item.digest,
-            position: Some(row.item.position),
-            waits: refusal.waits,
-        },
-        key_text: refusal.key_text,
-        sqlstate: refusal.sqlstate,
-        column: refusal.column,
-        message: refusal.message,
-    }
-}
-
-fn rejection_of_bad(bad: BadRow) -> Rejection {
-    Rejection {
-        rejected: Rejected {
-            key_id: bad.key.id(),
-            key: bad.key,
-            source_digest: bad.source_digest,
-            position: bad.position,
-            waits: false,
-        },
-        key_text: bad.key_text,
-        sqlstate: bad.sqlstate,
-        column: bad.column,
-        message: bad.message,
-    }
 }

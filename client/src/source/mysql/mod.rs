@@ -10,6 +10,7 @@
 //! | `dialect` | statements, and in which order rows come |
 //! | `convert` | the database's values to Postgres' |
 //! | `write` | writing |
+//! | `row` | a row of a query |
 //! | `raw` | the database's own values in cursors and keys |
 //!
 //! There is no change token: none of the server's counters that a user may read changes exactly when what a snapshot shows
@@ -21,6 +22,7 @@ mod convert;
 mod dialect;
 mod error;
 mod raw;
+mod row;
 mod session;
 mod types;
 mod write;
@@ -28,11 +30,9 @@ mod write;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use mysql_async::{Row, Value as Raw};
 use plimsoll_core::digest::FingerprintKey;
 use plimsoll_core::store::{Outcome, PositionRange, Source, TableId};
 use plimsoll_core::value::{ColumnType, Value};
-use serde_json::Value as Json;
 
 use super::Password;
 use super::engine::Engine;
@@ -45,6 +45,7 @@ use super::write::LocalStore;
 use crate::failure::{Advise, table as refused};
 use catalogue::Index;
 use dialect::{Sql, bounds, local_type, quoted};
+use row::MysqlRow;
 use session::Session;
 use types::{LocalType, postgres_type};
 use write::WriteTable;
@@ -312,41 +313,6 @@ impl LocalDatabase for Mysql {
 
     fn into_store(self: Box<Self>, tables: Vec<TablePlan>, key: FingerprintKey) -> Box<dyn LocalStore> {
         Box::new(Engine::new(*self, tables, key))
-    }
-}
-
-/// A row of a query.
-pub struct MysqlRow<'r> {
-    row: &'r Row,
-    types: &'r [LocalType],
-}
-
-impl MysqlRow<'_> {
-    fn cell(&self, place: usize) -> (&Raw, &LocalType) {
-        const MISSING: LocalType = LocalType::Year;
-        (self.row.as_ref(place).unwrap_or(&Raw::NULL), self.types.get(place).unwrap_or(&MISSING))
-    }
-}
-
-impl LocalRow for MysqlRow<'_> {
-    fn value<'v>(
-        &'v self,
-        place: usize,
-        column_type: &ColumnType,
-        scratch: &'v mut Scratch,
-    ) -> plimsoll_core::Result<Option<Value<'v>>> {
-        let (raw, local) = self.cell(place);
-        convert::convert(raw, local, column_type, scratch)
-    }
-
-    fn raw(&self, place: usize, bytes: &mut Vec<u8>) -> u8 {
-        let (raw, local) = self.cell(place);
-        raw::put(raw, local, bytes)
-    }
-
-    fn shown(&self, place: usize) -> Json {
-        let (raw, local) = self.cell(place);
-        raw::shown(raw, local)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Send, rejection_of_bad};
+use super::{Send, rejection};
 use crate::manifest::Item;
 use crate::store::SourceRecord;
 use crate::sync::ledger::Ledger;
@@ -37,7 +37,7 @@ impl Send {
             }
             match record {
                 SourceRecord::Row(_) => self.queue.push_back(record),
-                SourceRecord::Bad(bad) => self.rejections.push(rejection_of_bad(*bad)),
+                SourceRecord::Bad(bad) => self.rejections.push(rejection::unreadable(*bad)),
             }
         }
     }

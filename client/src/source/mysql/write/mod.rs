@@ -22,8 +22,9 @@ use plimsoll_core::value::{ColumnType, Value};
 
 use super::dialect::{Sql, local_type, quoted, value};
 use super::raw::{bound, put};
+use super::row::MysqlRow;
 use super::types::LocalType;
-use super::{Mysql, MysqlRow, selected_types};
+use super::{Mysql, selected_types};
 use crate::failure::{Advise, table as refused};
 use crate::source::notes::{Cell, NoteDialect};
 use crate::source::plan::TablePlan;
