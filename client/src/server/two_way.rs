@@ -21,7 +21,8 @@ use plimsoll_core::store::{
     TableId, TableVersion, Wanted,
 };
 use plimsoll_core::two_way::wire::{
-    Act, Found, pack_acts, pack_keys, pack_wanted, packed_len, read_applied, read_choices, read_fetched,
+    Act, Found, Noted, pack_acts, pack_keys, pack_wanted, packed_len, read_applied, read_choices,
+    read_fetched,
 };
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -37,6 +38,9 @@ use crate::fault::fault_point;
 /// SQLSTATE of what exceeds a limit of the server's.
 const TOO_LARGE: &str = "54000";
 
+/// What is shown of a key that there is no room for.
+const LONG_KEY: &str = "a key that is too long to be shown";
+
 /// Bytes in front of a batch's acts, at most.
 const MOST_IN_FRONT: usize = 16;
 
@@ -45,6 +49,13 @@ const MOST_IN_FRONT: usize = 16;
 struct Limits {
     bytes: usize,
     acts: usize,
+}
+
+impl Limits {
+    /// Bytes that the acts of one call may take.
+    fn room(&self) -> usize {
+        self.bytes.saturating_sub(MOST_IN_FRONT)
+    }
 }
 
 impl Default for Limits {
@@ -255,7 +266,9 @@ impl RemoteSide for TwoWayRemote<'_> {
             RemoteAct::Record(record) => base_rows.get(&record.key).map(Vec::as_slice),
             RemoteAct::Change(_) => None,
         };
-        let packed: Vec<Act<'_>> = acts.iter().map(|act| Act::of(act, base_row(act))).collect();
+        let room = limits.room();
+        let packed: Vec<Act<'_>> =
+            acts.iter().map(|act| fitting(Act::of(act, base_row(act)), room)).collect();
         let outcome = self.apply_all(table, number, &packed, limits, planned);
         // The same batch may be asked for again.
         self.base_rows = base_rows;
@@ -285,9 +298,11 @@ impl TwoWayRemote<'_> {
     ) -> Outcome<Vec<Applied>> {
         let mut planned = i64::try_from(planned).unwrap_or(i64::MAX);
         let mut applied = Vec::with_capacity(acts.len());
+        let mut is_known = false;
         for part in parts(acts, limits) {
             match part {
                 Part::Acts { first, count } => {
+                    is_known = true;
                     let acts_of = &acts[first..first + count];
                     applied.extend(self.apply_part(table, number, acts_of, (first, acts.len()), planned)?);
                     let deletes = acts_of.iter().filter(|act| matches!(act, Act::Delete { .. })).count();
@@ -296,11 +311,26 @@ impl TwoWayRemote<'_> {
                 Part::TooLarge { bytes } => applied.push(too_large(bytes, limits)),
             }
         }
-        if acts.is_empty() {
-            self.apply_part(table, number, acts, (0, 0), planned)?;
+        if !is_known {
+            // Its number is remembered there all the same, so that the local side is never ahead.
+            self.apply_part(table, number, &[], (0, acts.len()), planned)?;
         }
         Ok(applied)
     }
+}
+
+/// An act with as much of it as there is room for. Of a record the rows that it shows may be missing, that of the base
+/// first, and a key that no replica can have.
+fn fitting<'a>(act: Act<'a>, room: usize) -> Act<'a> {
+    let Act::Record(whole) = act else { return act };
+    let without_base = Noted { base_row: None, ..whole };
+    let without_rows = Noted { local_row: None, ..without_base };
+    let mut least = Noted { encoded_key: None, ..without_rows };
+    if let Some(reason) = least.reason.as_mut().filter(|reason| reason.key_text.is_empty()) {
+        reason.key_text = LONG_KEY;
+    }
+    let records = [whole, without_base, without_rows].map(Act::Record);
+    records.into_iter().find(|act| packed_len(act) <= room).unwrap_or(Act::Record(least))
 }
 
 /// Acts that are sent together, or one that is too large to be sent.
@@ -311,7 +341,7 @@ enum Part {
 }
 
 fn parts(acts: &[Act<'_>], limits: Limits) -> Vec<Part> {
-    let room = limits.bytes.saturating_sub(MOST_IN_FRONT);
+    let room = limits.room();
     let (mut parts, mut left) = (Vec::new(), 0);
     for (place, act) in acts.iter().enumerate() {
         let bytes = packed_len(act);
@@ -353,6 +383,9 @@ fn revision_of(row: &[u8], schema: &TableSchema) -> plimsoll_core::Result<i64> {
 
 #[cfg(test)]
 mod tests {
+    use plimsoll_core::store::{OpenKind, Seen};
+    use plimsoll_core::two_way::wire::Told;
+
     use super::*;
 
     fn upserts(lengths: &[usize]) -> Vec<Vec<u8>> {
@@ -374,6 +407,33 @@ mod tests {
         let expected = [0, 2, 4].map(|first| Part::Acts { first, count: 2 });
         assert_eq!(parts(&acts, two), expected);
         assert_eq!(parts(&[], two), []);
+    }
+
+    #[test]
+    fn a_record_goes_with_as_much_as_there_is_room_for() {
+        let (key, row, base) = (vec![1; 10], vec![2; 100], vec![3; 100]);
+        let whole = Noted {
+            key: MemoryKey { position: 1, tail: [1; 8] },
+            encoded_key: Some(&key),
+            kind: OpenKind::Conflict,
+            local: Seen::Row([2; 16]),
+            remote: Seen::Absent,
+            local_row: Some(&row),
+            base: Some([3; 16]),
+            base_row: Some(&base),
+            reason: Some(Told { key_text: "", sqlstate: TOO_LARGE, column: None, message: "" }),
+        };
+        let kept = |room: usize| match fitting(Act::Record(whole), room) {
+            Act::Record(noted) => {
+                [noted.encoded_key.is_some(), noted.local_row.is_some(), noted.base_row.is_some()]
+            }
+            act => panic!("{act:?}"),
+        };
+        let all = packed_len(&Act::Record(whole));
+        assert_eq!(kept(all), [true; 3]);
+        assert_eq!(kept(all - 1), [true, true, false]);
+        assert_eq!(kept(all - 102), [true, false, false]);
+        assert_eq!(kept(all - 203), [false; 3]);
     }
 
     #[test]

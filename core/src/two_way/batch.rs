@@ -44,6 +44,8 @@ pub(super) struct Batch {
     /// How many keys more are open than before, and how many less.
     pub opened_new: u64,
     pub closed_old: u64,
+    /// Records that were refused.
+    pub unrecorded: u64,
     /// The origins of the local changes of [`Batch::conclusion`].
     concluding: Vec<Origin>,
 }
@@ -326,6 +328,11 @@ impl Batch {
             }
             Applied::Held => {
                 *held(report, side) += 1;
+                false
+            }
+            // Nothing says more of it than the record would have: it is decided upon again by the next run.
+            Applied::Refused { .. } if matches!(act, RemoteAct::Record(_)) => {
+                self.unrecorded += 1;
                 false
             }
             Applied::Refused { waits, reason } => {

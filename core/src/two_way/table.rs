@@ -160,7 +160,7 @@ impl<'a> Machine<'a> {
     /// Takes up nothing new: what is on its way is brought to its end.
     pub fn stop(&mut self) {
         self.stop = true;
-        if let State::Sweep(_) | State::States(_) | State::Fetch(_) | State::Lookup(_) = self.state {
+        if self.between() {
             self.left = true;
             self.next();
         }
@@ -405,6 +405,8 @@ impl Machine<'_> {
             }
         }
         self.records.extend(batch.records);
+        self.report.rejected += batch.unrecorded;
+        self.left |= batch.unrecorded > 0;
         self.report.open = (self.report.open + batch.opened_new).saturating_sub(batch.closed_old);
     }
 

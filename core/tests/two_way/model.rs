@@ -112,6 +112,8 @@ pub struct State {
     late: Option<(u64, Vec<RemoteAct>)>,
     /// What a side refuses, and whether for the time being.
     pub refuses: fn(Side, Edit) -> Option<bool>,
+    /// Whether the remote side records nothing.
+    pub refuses_records: bool,
     pub quiet: bool,
     /// Rows that a side's guard lets a run delete.
     pub guard: u64,
@@ -219,6 +221,7 @@ impl State {
             hook: None,
             late: None,
             refuses: |_, _| None,
+            refuses_records: false,
             quiet: false,
             guard: u64::MAX,
             merging: None,
@@ -415,6 +418,9 @@ impl State {
     }
 
     fn record(&mut self, record: &Record) -> Applied {
+        if self.refuses_records {
+            return Applied::Refused { waits: false, reason: Box::default() };
+        }
         let key = self.key(record.key);
         if self.remote.rows.seen(key) != record.remote {
             return Applied::Changed;

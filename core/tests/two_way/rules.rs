@@ -256,6 +256,22 @@ fn a_row_that_no_encoding_holds_is_not_taken_for_a_deleted_one() {
 }
 
 #[test]
+fn what_the_remote_side_cannot_record_is_counted_and_decided_upon_again() {
+    let (world, mut memory) = level(0..10);
+    put(&world, Side::Local, 3, 7, 30);
+    put(&world, Side::Remote, 3, 6, 31);
+    put(&world, Side::Local, 4, 7, 40);
+    world.with(|state| state.refuses_records = true);
+    let table = Table { policy: Policy::Ask, ..Table::default() };
+    let report = world.run(&table, &Settings::default(), &mut memory);
+    assert_eq!((report.sent, report.rejected, report.open), (1, 1, 0), "{report:#?}");
+    assert_eq!((report.status, report.concluded, report.failure), (Status::Different, false, None));
+    world.with(|state| state.refuses_records = false);
+    let report = sync(&world, &table, &mut memory);
+    assert_eq!((report.recorded, report.open, report.changed()), (1, 1, 0), "{report:#?}");
+}
+
+#[test]
 fn lost_memory_says_what_it_could_not_decide() {
     let (world, mut memory) = level(0..10);
     world.with(|state| {

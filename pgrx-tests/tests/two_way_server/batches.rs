@@ -265,6 +265,25 @@ fn a_batch_that_is_too_large_for_a_call_comes_in_parts_of_one_number() {
 }
 
 #[test]
+fn the_number_of_a_batch_is_known_even_where_all_of_it_is_too_large() {
+    let mut till = Till::open();
+    till.shop.set_option(&till.registered.clone(), "max_upload_bytes", Some("65536"));
+    till.begin();
+    let acts = [till.upsert(&contact(1, &"x".repeat(100_000), 1), None)];
+    let number = till.number();
+    let run = till.remote().remembered(0, false).expect("a run").run;
+    let number = run << 24 | number & 0xff_ffff;
+    let mut remote = till.remote();
+    remote.remembered(0, true).expect("the limits");
+    let applied = remote.apply(0, number, &acts, 0).expect("a batch");
+    assert_eq!(refusal(&applied[0]), Some((false, "54000")));
+    assert_eq!(remote.apply(0, number, &acts, 0), Ok(applied));
+    till.run = run;
+    assert_eq!(till.begin().last, number);
+    assert_eq!(till.remote().settle(0, number), Ok(Settled::Applied(vec![false])));
+}
+
+#[test]
 fn a_table_that_no_two_sides_can_keep_is_refused() {
     let mut till = Till::open();
     let mut agent = till.connect();
