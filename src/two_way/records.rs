@@ -15,9 +15,9 @@ use serde_json::{Value as Json, json};
 use super::shown::Room;
 use crate::access::Database;
 use crate::datum::{Row, by_index, execute};
-use crate::error::{Answer, Problem, state};
+use crate::error::Answer;
 use crate::table::{ManagedTable, Placeholders};
-use crate::upload::{height, short};
+use crate::upload::{height, readable_keys, short};
 use crate::{identity, manifest, run};
 
 /// Choices that one run carries out.
@@ -82,6 +82,7 @@ fn look_up(
     room: &mut Room,
 ) -> Answer<HashMap<usize, Found>> {
     let mut found = HashMap::with_capacity(keys.len());
+    let keys = readable_keys(table, keys)?;
     if keys.is_empty() {
         return Ok(found);
     }
@@ -184,16 +185,12 @@ fn to_write(
     let local_revision = noted.local_row.map(|row| height(row, schema)).transpose()?.flatten();
     let (kind, side) = kind_of(noted.kind);
     let key_text = noted.reason.map(|reason| reason.key_text).unwrap_or_default();
-    let shown_key = match noted.encoded_key {
-        Some(key) => manifest::shown_key(key, schema)?,
-        None => Json::from(run::shortened(&key_text.replace('\0', "\u{fffd}"))).to_string(),
+    let as_text = |text: &str| Json::from(run::shortened(&text.replace('\0', "\u{fffd}"))).to_string();
+    let shown_key = match noted.encoded_key.map(|key| manifest::shown_key(key, schema)).transpose()? {
+        Some(shown) if shown.len() > KEY_LIMIT => as_text(&shown),
+        Some(shown) => shown,
+        None => as_text(key_text),
     };
-    if shown_key.len() > KEY_LIMIT {
-        return Err(Problem::new(
-            state::TOO_LARGE,
-            format!("a key of {} that is too long to be recorded", table.name),
-        ));
-    }
     let clean = |text: &str| run::shortened(&text.replace('\0', "\u{fffd}"));
     let reason = noted.reason.map(|reason| {
         json!({

@@ -56,11 +56,12 @@ fn by_side(conflict_id: Option<i64>, resolution: Option<&str>) -> Answer<()> {
     }
     let (database, conflict) = begin(id)?;
     let (database, mut table) = open(Some(database.id), Some(&conflict.relation))?;
+    let conflict = lock(id)?;
     check_unchanged(&database, &mut table, &conflict)?;
     settle(&database, &conflict, resolution, None)
 }
 
-/// The record, locked, of a database whose use is authorised. A record that never was and someone else's read the same.
+/// The record, and its database, whose use is authorised. A record that never was and someone else's read the same.
 fn begin(id: i64) -> Answer<(Database, Conflict)> {
     let unknown = || {
         Problem::new(state::NOT_AUTHORISED, format!("there is no conflict {id}, or it is not yours"))
@@ -72,11 +73,15 @@ fn begin(id: i64) -> Answer<(Database, Conflict)> {
         _ => problem,
     })?;
     access::keep_authorised(&database)?;
-    let conflict = load(id, "FOR UPDATE OF c")?.filter(|conflict| conflict.is_open).ok_or_else(|| {
+    Ok((database, conflict))
+}
+
+/// The record as it is once it is locked, which must be open.
+fn lock(id: i64) -> Answer<Conflict> {
+    load(id, "FOR UPDATE OF c")?.filter(|conflict| conflict.is_open).ok_or_else(|| {
         Problem::new(state::NOT_IN_STATE, format!("conflict {id} is closed"))
             .hint("Both sides agree by now, or have something else: plimsoll.conflicts shows what is open.")
-    })?;
-    Ok((database, conflict))
+    })
 }
 
 fn load(id: i64, fence: &str) -> Answer<Option<Conflict>> {
@@ -161,9 +166,10 @@ fn by_row(conflict_id: Option<i64>, resolved_row: Option<AnyElement>) -> Answer<
     let id = required(conflict_id, "conflict_id")?;
     let argument = required(resolved_row, "resolved_row")?;
     let (database, conflict) = begin(id)?;
-    // It writes to the replica as a run would.
+    // It writes to the replica as a run would, and locks in the same order: the lease, then records.
     let (database, mut table) = open(Some(database.id), Some(&conflict.relation))?;
     renew(None, &database, &table)?;
+    let conflict = lock(id)?;
     let members = object(argument, "resolved_row", setting::max_upload_bytes(&database))?;
     let row = complete(&conflict, members, &mut table)?;
     let expected = match conflict.remote {

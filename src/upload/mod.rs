@@ -40,6 +40,7 @@ use plimsoll_core::store::{Reason, TWICE_IN_UPLOAD};
 pub use change::{Change, change, short};
 pub use height::height;
 pub use memory::forget as forget_batches;
+pub use readable::readable_keys;
 pub use sender::check_stamp;
 
 use keys::Keys;

@@ -18,28 +18,54 @@ pub fn with_readable_values<'u>(
     rows: Vec<IncomingRow<'u>>,
     report: &mut Report,
 ) -> Answer<Vec<IncomingRow<'u>>> {
-    let particular: Vec<usize> =
-        (0..table.codecs.len()).filter(|place| table.codecs[*place].is_particular()).collect();
-    if particular.is_empty() {
-        return Ok(rows);
+    let particular = particular(table, |_| true);
+    let (readable, unreadable) = separate(table, rows, &particular, |row| row.row)?;
+    for row in unreadable {
+        report.refused.push(refused(table, &row, &particular)?);
     }
-    let mut readable = Vec::with_capacity(rows.len());
+    Ok(readable)
+}
+
+/// The keys that their columns' types take as they are, each with its place: no row can have another.
+pub fn readable_keys<'k>(
+    table: &mut ManagedTable,
+    keys: Vec<(usize, &'k [u8])>,
+) -> Answer<Vec<(usize, &'k [u8])>> {
+    let particular = particular(table, |place| table.schema.key_indexes().contains(&place));
+    Ok(separate(table, keys, &particular, |(_, key)| key)?.0)
+}
+
+/// The columns among these whose types may refuse a value.
+fn particular(table: &ManagedTable, is_asked_for: impl Fn(usize) -> bool) -> Vec<usize> {
+    let places = 0..table.codecs.len();
+    places.filter(|place| is_asked_for(*place) && table.codecs[*place].is_particular()).collect()
+}
+
+/// The rows whose values at these places are taken, and those of which one is not.
+fn separate<'u, T>(
+    table: &mut ManagedTable,
+    rows: Vec<T>,
+    places: &[usize],
+    bytes_of: fn(&T) -> &'u [u8],
+) -> Answer<(Vec<T>, Vec<T>)> {
+    if places.is_empty() {
+        return Ok((rows, Vec::new()));
+    }
+    let (mut readable, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
     // Halves that are still to be read, the first on top, so that the order is kept.
     let mut groups = vec![rows];
     while let Some(mut group) = groups.pop() {
         pgrx::check_for_interrupts!();
-        if read(table, &group, &particular)?.is_none() {
+        if read(table, group.iter().map(bytes_of), places)?.is_none() {
             readable.append(&mut group);
         } else if group.len() > 1 {
             let rest = group.split_off(group.len() / 2);
             groups.extend([rest, group]);
         } else {
-            for row in &group {
-                report.refused.push(refused(table, row, &particular)?);
-            }
+            unreadable.append(&mut group);
         }
     }
-    Ok(readable)
+    Ok((readable, unreadable))
 }
 
 /// Why a value was not taken.
@@ -59,7 +85,11 @@ impl Refusal {
 }
 
 /// Makes the values at these places once, and forgets them; why one could not be made.
-fn read(table: &mut ManagedTable, rows: &[IncomingRow<'_>], places: &[usize]) -> Answer<Option<Refusal>> {
+fn read<'u>(
+    table: &mut ManagedTable,
+    rows: impl Iterator<Item = &'u [u8]>,
+    places: &[usize],
+) -> Answer<Option<Refusal>> {
     let owner = table.owner;
     match attempt(|| as_owner(owner, || make_values(table, rows, places))) {
         Ok(Ok(())) => Ok(None),
@@ -70,12 +100,16 @@ fn read(table: &mut ManagedTable, rows: &[IncomingRow<'_>], places: &[usize]) ->
     }
 }
 
-fn make_values(table: &mut ManagedTable, rows: &[IncomingRow<'_>], places: &[usize]) -> Answer<()> {
+fn make_values<'u>(
+    table: &mut ManagedTable,
+    rows: impl Iterator<Item = &'u [u8]>,
+    places: &[usize],
+) -> Answer<()> {
     let scratch = Scratch::new();
     for row in rows {
         scratch.reset();
         let mut wanted = places.iter().copied().peekable();
-        for field in Fields::new(row.row) {
+        for field in Fields::new(row) {
             let field = field?;
             let columns = table.schema.columns();
             while wanted.next_if(|place| columns[*place].number < field.number).is_some() {}
@@ -91,7 +125,7 @@ fn make_values(table: &mut ManagedTable, rows: &[IncomingRow<'_>], places: &[usi
 fn refused(table: &mut ManagedTable, row: &IncomingRow<'_>, places: &[usize]) -> Answer<RefusedRow> {
     let mut found = None;
     for place in places {
-        if let Some(refusal) = read(table, std::slice::from_ref(row), &[*place])? {
+        if let Some(refusal) = read(table, std::iter::once(row.row), &[*place])? {
             found = Some((*place, refusal));
             break;
         }

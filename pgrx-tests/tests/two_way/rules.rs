@@ -272,3 +272,49 @@ fn two_databases_of_two_clients_edit_at_the_same_time() {
         assert_eq!(touched.count(), 12);
     }
 }
+
+#[test]
+fn a_key_that_the_type_over_there_does_not_take_is_recorded_and_stops_no_other() {
+    let site = site();
+    let mut superuser = site.superuser();
+    superuser
+        .batch_execute(&format!(
+            "SET ROLE {owner};
+             CREATE TABLE hosts (client_id text NOT NULL, database_id uuid NOT NULL, address inet NOT NULL, name text,
+                 rev bigint NOT NULL, PRIMARY KEY (client_id, database_id, address));
+             RESET ROLE;
+             SELECT plimsoll.manage_table('hosts', version_column => 'rev', version_scope => 'row')",
+            owner = site.owner
+        ))
+        .expect("a managed table");
+    let local = "CREATE TABLE hosts (address TEXT PRIMARY KEY NOT NULL, name TEXT, rev INTEGER NOT NULL)";
+    let agent = site.agent("hosts", local, &[], "");
+    agent.write_config("[[table]]\nname = \"hosts\"\ndirection = \"two-way\"\n");
+    agent
+        .local()
+        .execute_batch(
+            "INSERT INTO hosts VALUES ('10.0.0.1', 'a', 1), ('not-an-ip', 'b', 1), ('10.0.0.1/32', 'c', 1), ('::1', 'd', 1)",
+        )
+        .expect("hosts");
+    for rejected in [2, 0] {
+        let report = plimsoll_tests::table_of(&agent.sync().json(), "hosts").clone();
+        assert_eq!((&report["failure"], &report["rejected"]), (&Json::Null, &json!(rejected)), "{report}");
+        let addresses: Vec<String> = superuser
+            .query("SELECT address::text FROM hosts ORDER BY address", &[])
+            .expect("hosts")
+            .iter()
+            .map(|row| row.get(0))
+            .collect();
+        assert_eq!(addresses, ["10.0.0.1/32", "::1/128"]);
+        let sql = "SELECT kind, side, key ->> 'address' FROM plimsoll.conflicts WHERE closed_at IS NULL AND database_id = $1
+                   ORDER BY 3";
+        let records: Vec<(String, String, String)> = superuser
+            .query(sql, &[&agent.registered.id])
+            .expect("records")
+            .iter()
+            .map(|row| (row.get(0), row.get(1), row.get(2)))
+            .collect();
+        let record = |key: &str| ("rejected".to_owned(), "remote".to_owned(), key.to_owned());
+        assert_eq!(records, [record("10.0.0.1/32"), record("not-an-ip")]);
+    }
+}

@@ -2,10 +2,12 @@
 
 use plimsoll_core::reconcile::Side;
 use plimsoll_core::store::{Applied, OpenKind, Reason, RemoteAct, RemoteSide, Seen};
+use plimsoll_core::two_way::wire::pack_keys;
 use plimsoll_tests::Registered;
 use postgres::Client;
 use serde_json::{Value, json};
 
+use crate::meanwhile::until_one_waits;
 use crate::shop::refused;
 use crate::till::{Contact, Till, contact};
 
@@ -312,4 +314,55 @@ fn rows_that_are_too_large_to_be_shown_are_recorded_without_their_content() {
     assert_eq!(client.apply(0, run << 24 | number & 0xff, &[act], 0).expect("a batch"), [Applied::Done]);
     let conflict = &open(&mut till.shop.superuser)[0];
     assert_eq!((&conflict["local_row"], &conflict["remote_row"]["phone"]), (&Value::Null, &json!("y")));
+}
+
+#[test]
+fn a_record_that_is_too_large_for_a_call_goes_without_rows() {
+    let mut till = Till::open();
+    till.shop.set_option(&till.registered.clone(), "max_upload_bytes", Some("65536"));
+    let sized = |id, bytes| contact(id, &"x".repeat(bytes), 2);
+    // The base's row alone does not fit, the local one as well, and neither is too large.
+    let locals = [sized(1, 40_000), sized(2, 100_000), sized(3, 10)];
+    let acts = locals.each_ref().map(|local| till.record(OpenKind::Conflict, local.0, Some(local), None));
+    let bases = [sized(1, 40_000), sized(2, 10), sized(3, 20)];
+    let bases = bases.each_ref().map(|base| (till.memory_key(base.0), till.row(base).row));
+    let number = till.number();
+    let mut remote = till.remote();
+    let run = remote.remembered(0, false).expect("a run").run;
+    remote.base_rows(bases.into());
+    let applied = remote.apply(0, run << 24 | number & 0xff_ffff, &acts, 0).expect("a batch");
+    assert_eq!(applied, [Applied::Done, Applied::Done, Applied::Done]);
+    let mut told: Vec<(Value, bool, bool)> = open(&mut till.shop.superuser)
+        .iter()
+        .map(|record| {
+            (record["key"]["id"].clone(), record["local_row"].is_null(), record["base_row"].is_null())
+        })
+        .collect();
+    told.sort_by_key(|(id, ..)| id.as_i64());
+    assert_eq!(told, [(json!(1), false, true), (json!(2), true, true), (json!(3), false, false)]);
+}
+
+#[test]
+fn a_person_who_decides_by_a_row_waits_for_the_batch_that_closes_the_record() {
+    let (mut till, _, _, id) = till_with_conflict();
+    let (database, run_id, key) = (till.registered.id, till.run_id, till.memory_key(1));
+    let mut agent = till.connect();
+    agent.batch_execute("BEGIN").expect("a transaction");
+    // The run has the lease; the person wants it and the record, the run the record too.
+    agent
+        .query("SELECT plimsoll.two_way_settle($1, 'shop.contact', $2, 1)", &[&database, &run_id])
+        .expect("a call of the run");
+    let mut admin = till.shop.server.superuser(&till.shop.database);
+    let decided = std::thread::spawn(move || {
+        refused(resolve_by(&mut admin, id, &json!({"phone": "1", "rank": null})), "55000")
+    });
+    until_one_waits(&mut till);
+    let keys = pack_keys(&[key]);
+    let closed = agent
+        .query_one("SELECT plimsoll.two_way_close($1, 'shop.contact', $2, $3)", &[&database, &run_id, &keys])
+        .expect("no deadlock")
+        .get::<_, i64>(0);
+    agent.batch_execute("COMMIT").expect("the end");
+    let message = decided.join().expect("an answer to the person");
+    assert!(closed == 1 && message.contains("is closed"), "{closed}: {message}");
 }

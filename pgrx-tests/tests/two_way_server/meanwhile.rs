@@ -11,7 +11,7 @@ use crate::shop::refused;
 use crate::till::{Till, contact, edit};
 
 /// Waits until a session waits for a lock.
-fn until_one_waits(till: &mut Till) {
+pub fn until_one_waits(till: &mut Till) {
     let until = Instant::now() + Duration::from_secs(30);
     while till.shop.value::<i64>(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
