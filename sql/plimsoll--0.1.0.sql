@@ -611,6 +611,12 @@ CREATE FUNCTION plimsoll.begin_run(database_id uuid, agent_id text, agent_versio
 COMMENT ON FUNCTION plimsoll.begin_run(uuid, text, text, integer, text, jsonb, jsonb, uuid, boolean) IS
     'Begins a run: takes the lease, and answers what the server has of every managed table';
 
+CREATE FUNCTION plimsoll.renew_lease(run_id bigint) RETURNS timestamptz
+    LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'renew_lease_wrapper';
+COMMENT ON FUNCTION plimsoll.renew_lease(bigint) IS
+    'Renews the lease of a run that reads, or writes elsewhere; until when it has it. Refused where another run followed';
+
 CREATE FUNCTION plimsoll.end_run(run_id bigint, outcome text, tables jsonb DEFAULT NULL, error text DEFAULT NULL)
     RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE SET search_path TO pg_catalog, pg_temp
@@ -1467,6 +1473,7 @@ GRANT EXECUTE ON FUNCTION
 -- Sending and checking rows.
 GRANT EXECUTE ON FUNCTION
     plimsoll.begin_run(uuid, text, text, integer, text, jsonb, jsonb, uuid, boolean), plimsoll.end_run(bigint, text, jsonb, text),
+    plimsoll.renew_lease(bigint),
     plimsoll.record_batch(bigint, text, text, bigint, bigint, bigint, text),
     plimsoll.reject_rows(bigint, text, jsonb), plimsoll.clear_rejected(bigint, text, bytea[]),
     plimsoll.clear_rejected(uuid, text), plimsoll.release_hold(uuid, text), plimsoll.forget_side(uuid, text),

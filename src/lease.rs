@@ -236,6 +236,31 @@ pub fn renew(run_id: Option<i64>, database: &Database) -> Answer<Option<Renewed>
     }
 }
 
+/// Renews the lease of a run that records nothing: until when it has it now.
+pub fn prolong(run_id: i64, database: &Database) -> Answer<TimestampWithTimeZone> {
+    access::keep_authorised(database)?;
+    let until = identity::as_extension(|| {
+        Spi::connect_mut(|client| {
+            let rows = client.update(
+                "UPDATE plimsoll.lease_record
+                 SET last_seen_at = pg_catalog.clock_timestamp(),
+                     lease_until = pg_catalog.clock_timestamp()
+                         OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => $3)
+                 WHERE database_id OPERATOR(pg_catalog.=) $1 AND run_id OPERATOR(pg_catalog.=) $2
+                     AND lease_until IS NOT NULL
+                 RETURNING lease_until",
+                None,
+                &[database.id.into(), run_id.into(), setting::lease_seconds(database).into()],
+            )?;
+            if rows.is_empty() { Ok(None) } else { Ok(rows.first().get_one()?) }
+        })
+    })?;
+    match until {
+        Some(until) => Ok(until),
+        None => Err(over(run_id, lock(database)?.as_ref())),
+    }
+}
+
 /// Remembers which ways a run's tables go, the tables that it was refused, and those that it only reads. Written only
 /// where that differs from the run before: an idle run changes one row once.
 pub fn declare(

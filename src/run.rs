@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! begin_run   takes the lease; answers what the server has of all tables
-//! ...         uploads, deletes, comparisons, records of batches: each renews the lease
+//! ...         uploads, deletes, records of batches: each renews the lease; renew_lease does nothing else
 //! end_run     gives the lease back, with the news of each table
 //! ```
 //! A run that records nothing leaves no record: it changes the lease's row only.
@@ -120,6 +120,16 @@ pub fn add_counts(run_id: i64, inserted: u64, updated: u64, deleted: u64, reject
         )?;
         Ok(())
     })
+}
+
+/// For agents that write elsewhere: whoever has the lease renewed may write its side, and no other run has begun.
+#[pg_extern(sql = false)]
+fn renew_lease(run_id: Option<i64>) -> TimestampWithTimeZone {
+    let renew = || {
+        let run_id = required(run_id, "run_id")?;
+        lease::prolong(run_id, &authorise(run_id)?)
+    };
+    renew().or_raise()
 }
 
 #[pg_extern(sql = false)]

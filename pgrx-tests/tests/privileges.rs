@@ -10,7 +10,7 @@ const EVERY_GROUP: &str = "batch_history fingerprint login login_challenge manif
 const ADMINS_AND_AGENTS: &str = "begin_run change_mark check_manifest clear_rejected clear_rejected delete_all delete_range \
     delete_rows delete_rows download end_run fold_manifest forget_side packed_batch packed_fingerprints packed_items \
     packed_keys packed_lookup packed_manifest packed_ranges packed_rows packed_sketch packed_summaries packed_windows \
-    rebuild_manifest record_batch reject_rows release_hold resolve_conflict resolve_conflict sketch tail_start \
+    rebuild_manifest record_batch reject_rows release_hold renew_lease resolve_conflict resolve_conflict sketch tail_start \
     two_way_apply two_way_base two_way_begin two_way_close two_way_fetch two_way_settle upload upload";
 const ADMINS: &str = "adopt_database end_old_tokens failed_login_count forget_database grant_database \
     keep_manifest manage_table protect_table register_database resume_database \

@@ -76,6 +76,30 @@ fn a_lease_lasts_as_long_as_the_option_says_and_each_step_renews_it() {
 }
 
 #[test]
+fn a_run_that_only_reads_keeps_its_lease_until_another_follows() {
+    let mut shop = Shop::open();
+    let till = shop.register("acme", 1);
+    shop.set_option(&till, "lease_seconds", Some("900"));
+    let (mut first, mut second) = (shop.agent(&till), shop.agent(&till));
+    let renew = |agent: &mut postgres::Client, run: &Run| {
+        let sql = "SELECT extract(epoch FROM plimsoll.renew_lease($1) - clock_timestamp())::float8";
+        agent.query_one(sql, &[&run.id]).map(|row| row.get::<_, f64>(0))
+    };
+    let run = begin(&mut first, &till, "first").expect("a run");
+    // Its own still, as long as nobody took it.
+    shop.expire_lease(&till);
+    let left = renew(&mut first, &run).expect("its lease");
+    assert!((890.0..=900.0).contains(&left), "{left}");
+    refused(begin(&mut second, &till, "second"), "55006");
+    assert_eq!(shop.value::<i64>("SELECT count(*) FROM plimsoll.run_record"), 0, "it recorded nothing");
+    shop.expire_lease(&till);
+    let other = begin(&mut second, &till, "second").expect("another run");
+    refused(renew(&mut first, &run), "55000");
+    end(&mut second, &other, "finished", None).expect("its end");
+    refused(renew(&mut second, &other), "55000");
+}
+
+#[test]
 fn an_agent_that_restarts_takes_its_own_lease_over_at_once() {
     let mut shop = Shop::open();
     let till = shop.register("acme", 1);

@@ -10,7 +10,7 @@ use super::prepare::{Group, PreparedTable, open_source};
 use super::{RunOptions, TableResult, pull, push, snapshot, two_way};
 use crate::config::{Config, Direction};
 use crate::progress::Progress;
-use crate::server::Server;
+use crate::server::{Lease, Server};
 use crate::source::local::LocalDatabase;
 use crate::state::State;
 use crate::stop::Stop;
@@ -31,6 +31,8 @@ pub struct Running<'r> {
     pub progress: &'r mut Progress,
     /// The run's number on the server.
     pub run_id: i64,
+    /// Its lease, by which writing of the local side is fenced.
+    pub lease: Lease,
     /// The core's settings; the budget is the share of the direction under way.
     pub settings: Settings,
     /// The local database as the tables were prepared with it.

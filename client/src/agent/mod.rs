@@ -31,10 +31,10 @@ use serde_json::json;
 use crate::config::{Config, Direction, TableConfig, token};
 use crate::progress::Progress;
 use crate::server::address::{Address, Authorities};
-use crate::server::{Login, RunEnd, Server, TableNews};
+use crate::server::{Keeper, Login, RunEnd, Server, TableNews};
 use crate::state::State;
 use crate::stop::Stop;
-use prepare::{Prepared, prepare};
+use prepare::{Prepared, give_back, prepare};
 
 /// What is asked of a run.
 #[derive(Debug, Clone, Default)]
@@ -126,15 +126,23 @@ pub fn run_once(
     progress: &mut Progress,
 ) -> Outcome<RunResult> {
     let started = std::time::Instant::now();
-    let Prepared { run_id, local, groups, failed } = prepare(config, server, state, options)?;
+    let Prepared { run_id, term, local, groups, failed } = prepare(config, server, state, options)?;
     let sent = groups.iter().filter(|group| group.direction.writes_remote()).flat_map(|group| &group.tables);
     if !options.dry_run {
         state.remember_sent(sent.map(|table| (&table.input.name, table.sent())))?;
     }
     let settings = config.settings(options.interval, options.dry_run);
-    let running =
-        Running { config, server, state, options, stop, progress, run_id, settings, local: Some(local) };
+    let writes_here = !options.dry_run && groups.iter().any(|group| group.direction.writes_local());
+    let keeper = match writes_here {
+        true => {
+            Keeper::new(server, run_id, term).inspect_err(|failure| give_back(server, run_id, failure))?
+        }
+        false => Keeper::none(),
+    };
+    let (lease, local) = (keeper.lease(), Some(local));
+    let running = Running { config, server, state, options, stop, progress, run_id, lease, settings, local };
     let mut done = direct::run(running, groups);
+    drop(keeper);
     done.tables.extend(failed);
     let place = |name: &str| config.tables.iter().position(|table| table.name == name);
     done.tables.sort_by_key(|table| place(&table.table));

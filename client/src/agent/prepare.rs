@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use plimsoll_core::digest::FingerprintKey;
 use plimsoll_core::schema::TableSchema;
-use plimsoll_core::store::{FailureKind, Outcome, TableShape};
+use plimsoll_core::store::{Failure, FailureKind, Outcome, TableShape};
 use plimsoll_core::sync::TableInput;
 
 use super::begin::{Schemas, begin};
@@ -12,7 +12,7 @@ use super::{RunOptions, TableResult, not_started};
 use crate::config::{Config, Direction, TableConfig};
 use crate::failure::{Advise, run as no_run, table as refused};
 use crate::names::{Relation, identifier};
-use crate::server::{RemoteTable, Replica, Run, RunEnd, Server};
+use crate::server::{RemoteTable, Replica, Run, RunEnd, Server, Term};
 use crate::source;
 use crate::source::local::{LocalDatabase, Part};
 use crate::source::plan::{Origin, TablePlan};
@@ -22,6 +22,8 @@ use crate::state::State;
 pub struct Prepared {
     /// Its number.
     pub run_id: i64,
+    /// How long it has its lease.
+    pub term: Term,
     /// The local database, opened for reading.
     pub local: Box<dyn LocalDatabase>,
     /// The tables that go on: a group for each direction that has any, in the order of [`Direction::IN_ORDER`].
@@ -75,13 +77,17 @@ pub fn prepare(
     match prepare_tables(server, local, chosen, known, &run, state, options) {
         Ok(prepared) => Ok(prepared),
         Err(failure) => {
-            // The lease is given back at once: the next run need not wait for it to expire.
-            let told = failure.to_string();
-            if let Err(again) = server.end_run(run.run_id, RunEnd::Failed, &[], Some(&told)) {
-                tracing::debug!("the end of the run could not be reported: {again}");
-            }
+            give_back(server, run.run_id, &failure);
             Err(failure)
         }
+    }
+}
+
+/// Ends a run that cannot go on before it began: the next one need not wait for its lease to expire.
+pub fn give_back(server: &mut Server, run_id: i64, failure: &Failure) {
+    let told = failure.to_string();
+    if let Err(again) = server.end_run(run_id, RunEnd::Failed, &[], Some(&told)) {
+        tracing::debug!("the end of the run could not be reported: {again}");
     }
 }
 
@@ -193,7 +199,7 @@ fn prepare_tables(
         }
     }
     let groups = by_direction(prepared);
-    Ok(Prepared { run_id: run.run_id, local, groups, failed })
+    Ok(Prepared { run_id: run.run_id, term: run.term, local, groups, failed })
 }
 
 /// Notices that a table goes another way than in the run before: what was remembered of it holds no more.

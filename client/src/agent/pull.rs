@@ -9,7 +9,7 @@ use super::push::Algorithm;
 use super::world::RunWorld;
 use super::{GroupResult, Moved, Running};
 use crate::config::{Config, Direction};
-use crate::server::{Replica, RunTarget, Server, ServerSource, SourceTable};
+use crate::server::{Lease, Replica, RunTarget, Server, ServerSource, SourceTable};
 use crate::source;
 use crate::source::ahead::ReadAhead;
 use crate::source::plan::TablePlan;
@@ -41,12 +41,12 @@ pub fn run_by(
     tables: &[PreparedTable],
     plans: Vec<TablePlan>,
 ) -> Outcome<GroupResult> {
-    let Running { config, server, state, options, stop, progress, run_id, settings, .. } = running;
+    let Running { config, server, state, options, stop, progress, run_id, lease, settings, .. } = running;
     let dry_run = options.dry_run;
     let relations: Vec<String> = tables.iter().map(|table| table.input.name.clone()).collect();
     let roots = relations.iter().map(|relation| state.root(relation)).collect();
     let replicas = tables.iter().map(|table| table.replica.clone()).collect();
-    let mut sides = Sides::open(config, server, *run_id, replicas, plans, roots)?;
+    let mut sides = Sides::open(config, server, (*run_id, lease.clone()), replicas, plans, roots)?;
     let mut memories: Vec<_> = relations.iter().map(|relation| state.table(relation)).collect();
     let on_hold = sides.prepare(dry_run, options.allow_mass_delete, &memories)?;
     let inputs = sides.inputs(tables, &on_hold);
@@ -84,7 +84,7 @@ impl<'s> Sides<'s> {
     pub fn open(
         config: &Config,
         server: &'s mut Server,
-        run_id: i64,
+        (run_id, lease): (i64, Lease),
         replicas: Vec<Replica>,
         plans: Vec<TablePlan>,
         roots: Vec<Option<Root>>,
@@ -100,7 +100,8 @@ impl<'s> Sides<'s> {
         };
         let sources = replicas.iter().zip(&plans).map(table).collect();
         let mut source = ServerSource::open(other, sources, key)?;
-        let mut target = LocalTarget::new(store, &plans, roots, RunTarget::new(server, run_id, replicas))?;
+        let mut target =
+            LocalTarget::new(store, &plans, roots, RunTarget::new(server, run_id, replicas), lease)?;
         source.compare_with((0..plans.len()).map(|table| target.is_scanned(table)));
         let mut versions = Vec::with_capacity(plans.len());
         for (table, is_kept) in source.kept_tables().iter().enumerate() {

@@ -60,7 +60,7 @@ pub fn run(
     });
     let place = running.config.source_place()?;
     let store = open_writable(&place)?.into_store(plans, fingerprint_key(running.server)?);
-    let mut local = LocalTables::new(store, local.collect(), Guarding::On);
+    let mut local = LocalTables::new(store, local.collect(), Guarding::On).under(running.lease.clone());
     if running.options.allow_mass_delete && !running.options.dry_run {
         local.release_holds()?;
     }

@@ -14,7 +14,7 @@ use super::world::VerifyWorld;
 use crate::config::Config;
 use crate::progress::Progress;
 use crate::report::key_text;
-use crate::server::{Replica, RunTarget};
+use crate::server::{Lease, Replica, RunTarget};
 use crate::source::ahead::ReadAhead;
 use crate::source::plan::TablePlan;
 use crate::stop::Stop;
@@ -123,7 +123,8 @@ pub fn verify(
     }
     if !from_there.plans.is_empty() {
         let (plans, roots) = (from_there.plans.clone(), vec![None; from_there.plans.len()]);
-        let mut sides = Sides::open(config, &mut server, 0, from_there.replicas(), plans, roots)?;
+        let mut sides =
+            Sides::open(config, &mut server, (0, Lease::none()), from_there.replicas(), plans, roots)?;
         verdicts.extend(watch.compare(&mut sides.source, &mut sides.target, from_there)?);
     }
     let level = verdicts.iter().all(|table| table.report.is_some_and(|report| report.level));

@@ -12,6 +12,7 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::error::Place;
+use super::lease::Term;
 use super::session::{Server, Statement, cell};
 use crate::failure::{Advise, run as no_run, table as refused};
 use crate::fault::fault_point;
@@ -31,6 +32,8 @@ pub struct Run {
     pub run_id: i64,
     /// The managed tables and what they say of themselves.
     pub tables: Vec<RemoteTable>,
+    /// How long it has its lease.
+    pub term: Term,
 }
 
 /// What the server is told when a run begins.
@@ -154,9 +157,12 @@ impl Server {
         let host = hostname();
         let (versions, directions) = (json!(local_versions), json!(directions));
         fault_point("before-begin");
+        let asked = Term::asked();
         let rows = self.call(
             Place::Run,
-            "SELECT run_id, tables FROM plimsoll.begin_run($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            "SELECT run_id, tables,
+                 pg_catalog.date_part('epoch', lease_until OPERATOR(pg_catalog.-) pg_catalog.clock_timestamp())
+             FROM plimsoll.begin_run($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             vec![
                 (&database, Type::UUID),
                 (&agent_id, Type::TEXT),
@@ -176,7 +182,7 @@ impl Server {
             no_run(format!("the server's list of tables cannot be read: {error}"))
                 .advise("client and extension may be of different versions")
         })?;
-        Ok(Run { run_id, tables })
+        Ok(Run { run_id, tables, term: asked.of(cell(rows.first(), 2)?) })
     }
 
     /// Ends a run.

@@ -123,11 +123,13 @@ impl LocalTarget<'_> {
     /// Stores rows; those of a table without a key once.
     pub(super) fn put(&mut self, table: TableId, rows: &[SourceRow]) -> Outcome<Uploaded> {
         self.kept = None;
+        self.lease.hold_on()?;
         let known = self.tables.get_mut(table).ok_or_else(|| refused("a table outside the run"))?;
         let number = if known.shape.keyless { Some(known.numbered.begin()) } else { None };
         let known = &*known;
         let mut uploaded = Uploaded::default();
         fault_point("before-upload");
+        let lease = &self.lease;
         let outcome = self.store.transact(&mut |transaction| {
             if let Some(number) = number
                 && let Some(done) = number::look_up(transaction, &known.name, number)?
@@ -140,7 +142,7 @@ impl LocalTarget<'_> {
                 number::note(transaction, &known.name, number, &uploaded)?;
             }
             fault_point("in-upload");
-            Ok(())
+            lease.hold_on()
         });
         let known = self.table_mut(table)?;
         if !is_passing(&outcome) {
@@ -159,9 +161,11 @@ impl LocalTarget<'_> {
     /// Deletes the rows that are there as named.
     pub(super) fn remove(&mut self, table: TableId, rows: &[KeyedItem], planned: u64) -> Outcome<Deleted> {
         self.kept = None;
+        self.lease.hold_on()?;
         let known = self.tables.get(table).ok_or_else(|| refused("a table outside the run"))?;
         let mut deleted = Deleted::default();
         fault_point("before-delete");
+        let lease = &self.lease;
         self.store.transact(&mut |transaction| {
             deleted = Deleted::default();
             let plan = guard::Plan {
@@ -199,7 +203,7 @@ impl LocalTarget<'_> {
             deleted.deleted = transaction.tally().deleted;
             guard::count(transaction, &known.name, deleted.deleted, known.before(), verdict)?;
             fault_point("in-delete");
-            Ok(())
+            lease.hold_on()
         })?;
         fault_point("after-delete");
         let known = self.table_mut(table)?;

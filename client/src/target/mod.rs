@@ -6,6 +6,7 @@
 //! | `change` | rows stored and deleted |
 //! | `guard` | the guard against destruction on this side, and its notes |
 //! | `fallen` | whether the server looks like one that was restored from an old backup |
+//! | `later` | what is recorded on the server once a snapshot is committed here |
 //! | `number` | uploads of tables without a key, each done once |
 //! | `root` | what a table is known to hold while nothing was committed |
 //! | `local_key` | keys of rows that no encoding holds |
@@ -15,6 +16,7 @@
 mod change;
 mod fallen;
 pub mod guard;
+mod later;
 pub mod local_key;
 mod number;
 mod root;
@@ -33,9 +35,10 @@ use plimsoll_core::store::{
 };
 
 use crate::failure::table as refused;
-use crate::server::RunTarget;
+use crate::server::{Lease, RunTarget};
 use crate::source::plan::TablePlan;
 use crate::source::write::LocalStore;
+use later::{Later, Record};
 use number::Numbered;
 use summaries::Kept;
 
@@ -76,6 +79,10 @@ pub struct LocalTarget<'t> {
     tables: Vec<LocalTable>,
     /// What is recorded on the server.
     records: RunTarget<'t>,
+    /// What is recorded there once the transaction that is open here was committed.
+    later: Later,
+    /// Without it nothing is written.
+    lease: Lease,
     /// Rows of ranges that were read a moment ago.
     kept: Option<Kept>,
     /// Whether all calls are one transaction.
@@ -84,7 +91,7 @@ pub struct LocalTarget<'t> {
 
 impl<'t> LocalTarget<'t> {
     /// Those of `store`, of which these are the plans; `roots`: what each was known to hold when that was remembered.
-    /// `records` has the same tables.
+    /// `records` has the same tables. Nothing is written once `lease` is lost.
     ///
     /// # Errors
     /// Where the database cannot be read.
@@ -93,6 +100,7 @@ impl<'t> LocalTarget<'t> {
         plans: &[TablePlan],
         roots: Vec<Option<Root>>,
         records: RunTarget<'t>,
+        lease: Lease,
     ) -> Outcome<Self> {
         let mut tables = Vec::with_capacity(plans.len());
         for (id, (plan, root)) in plans.iter().zip(roots).enumerate() {
@@ -110,7 +118,7 @@ impl<'t> LocalTarget<'t> {
                 numbered: Numbered::default(),
             });
         }
-        Ok(LocalTarget { store, tables, records, kept: None, held: false })
+        Ok(LocalTarget { store, tables, records, later: Later::default(), lease, kept: None, held: false })
     }
 
     fn table(&self, table: TableId) -> Outcome<&LocalTable> {
@@ -134,6 +142,15 @@ impl<'t> LocalTarget<'t> {
     /// Whether all rows of a table are read to find those of a range.
     pub fn is_scanned(&self, table: TableId) -> bool {
         self.tables.get(table).is_some_and(|table| table.is_scanned)
+    }
+
+    /// Records something on the server: at once, or after the transaction that is open.
+    fn record(&mut self, record: Record) -> Outcome<()> {
+        if !self.held {
+            return record.save(&mut self.records);
+        }
+        self.later.push(record);
+        Ok(())
     }
 
     /// Sends what is kept of the history.
@@ -236,15 +253,16 @@ impl Target for LocalTarget<'_> {
     }
 
     fn rejected(&mut self, table: TableId) -> Outcome<Vec<Rejected>> {
-        self.records.rejected(table)
+        let recorded = self.records.rejected(table)?;
+        Ok(self.later.rejected(table, recorded))
     }
 
     fn reject(&mut self, table: TableId, rows: &[Rejection]) -> Outcome<()> {
-        self.records.reject(table, rows)
+        self.record(Record::Reject(table, rows.to_vec()))
     }
 
     fn clear_rejected(&mut self, table: TableId, rows: &[KeyId]) -> Outcome<()> {
-        self.records.clear_rejected(table, rows)
+        self.record(Record::Clear(table, rows.to_vec()))
     }
 
     fn batch_history(&mut self, table: TableId) -> Outcome<Vec<BatchRecord>> {
@@ -252,31 +270,31 @@ impl Target for LocalTarget<'_> {
     }
 
     fn record_batch(&mut self, table: TableId, batch: BatchRecord) -> Outcome<()> {
-        self.records.record_batch(table, batch)
+        self.record(Record::Batch(table, batch))
     }
 
     /// What is recorded on the server belongs to the transaction too, and follows it.
     fn hold(&mut self) -> Outcome<()> {
         self.kept = None;
-        self.records.hold()?;
+        self.lease.hold_on()?;
         LocalStore::hold(self.store.as_mut(), true)?;
         self.held = true;
         Ok(())
     }
 
     fn commit(&mut self) -> Outcome<()> {
+        self.lease.hold_on()?;
         LocalStore::finish(self.store.as_mut(), true)?;
         (self.held, self.kept) = (false, None);
         // Rows not stored that are not recorded are met again by the next run.
-        if let Err(failure) = self.records.commit() {
+        if let Err(failure) = self.later.save(&mut self.records) {
             tracing::warn!("what was recorded of the snapshot could not be saved on the server: {failure}");
-            self.records.roll_back();
         }
         Ok(())
     }
 
     fn roll_back(&mut self) {
-        self.records.roll_back();
+        self.later = Later::default();
         self.kept = None;
         if std::mem::take(&mut self.held)
             && let Err(failure) = LocalStore::finish(self.store.as_mut(), false)

@@ -28,6 +28,7 @@ use sha2::{Digest, Sha256};
 
 use crate::failure::table as refused;
 use crate::fault::fault_point;
+use crate::server::Lease;
 use crate::source::write::{LocalStore, Look, Transaction};
 use crate::target::guard;
 use notes::{Info, damaged};
@@ -70,6 +71,8 @@ pub struct LocalTables {
     store: Box<dyn LocalStore>,
     tables: Vec<LocalTable>,
     guarding: Guarding,
+    /// Without it nothing is written.
+    lease: Lease,
     /// Whether the tables of notes are there, once that was looked at.
     has_notes: Option<bool>,
     /// How many rows each table had when all were last counted.
@@ -81,7 +84,20 @@ pub struct LocalTables {
 impl LocalTables {
     /// The local side of these tables, whose rows are in `store` in the same order.
     pub fn new(store: Box<dyn LocalStore>, tables: Vec<LocalTable>, guarding: Guarding) -> Self {
-        LocalTables { store, tables, guarding, has_notes: None, rows: HashMap::new(), keys: HashMap::new() }
+        LocalTables {
+            store,
+            tables,
+            guarding,
+            lease: Lease::none(),
+            has_notes: None,
+            rows: HashMap::new(),
+            keys: HashMap::new(),
+        }
+    }
+
+    /// The same, writing only as long as no other run has the lease.
+    pub fn under(self, lease: Lease) -> Self {
+        LocalTables { lease, ..self }
     }
 
     /// Approves what the guard held back of these tables, once, for a day.
@@ -162,9 +178,11 @@ impl LocalTables {
         mut work: impl FnMut(&mut dyn Transaction) -> Outcome<T>,
     ) -> Outcome<T> {
         let mut answer = T::default();
+        let lease = &self.lease;
+        lease.hold_on()?;
         self.store.transact(&mut |transaction| {
             answer = work(transaction)?;
-            Ok(())
+            lease.hold_on()
         })?;
         Ok(answer)
     }

@@ -11,7 +11,7 @@ const NOT_YOUR_RUN: Expect = Expect::Refused(&["55000", "42501"]);
 const NO_LOGIN: Expect = Expect::Refused(&["28000", "42501"]);
 
 /// Functions by their signature, the arguments, and what must come of the call.
-const CALLS: [(&str, &str, Expect); 84] = [
+const CALLS: [(&str, &str, Expect); 85] = [
     (
         "adopt_database(uuid,text,text,bytea)",
         "'{B}', 'acme', 'mine', decode(repeat('00', 32), 'hex')",
@@ -98,6 +98,7 @@ const CALLS: [(&str, &str, Expect); 84] = [
     ("reject_rows(bigint,text,jsonb)", "{run}, 'shop.customer', '[]'", NOT_YOUR_RUN),
     ("rejected_keys(uuid,text)", "'{B}', 'shop.customer'", DENIED),
     ("release_hold(uuid,text)", "'{B}', 'shop.customer'", DENIED),
+    ("renew_lease(bigint)", "{run}", NOT_YOUR_RUN),
     ("resume_database(uuid)", "'{B}'", DENIED),
     ("revoke_database(uuid,name)", "'{B}', current_user", DENIED),
     ("rotate_token(uuid,interval)", "'{B}', '1 day'", DENIED),

@@ -3,6 +3,7 @@
 mod deaths;
 mod guard;
 mod large;
+mod leases;
 mod refused;
 mod site;
 
