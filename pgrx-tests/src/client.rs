@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use plimsoll_cluster::{Runner, Workspace};
@@ -245,8 +246,11 @@ impl Finished {
     }
 }
 
-/// A build of the client that ends where `PLIMSOLL_FAULT` says.
+/// A build of the client that ends where `PLIMSOLL_FAULT` says: a copy for the caller, who removes it.
 pub fn faulty_client() -> PathBuf {
+    static BUILT: Mutex<u32> = Mutex::new(0);
+    let mut copies = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    *copies += 1;
     let workspace = Workspace::find(&Runner::current().expect("a user")).expect("a workspace");
     let built = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--package", "plimsoll-client", "--features", "fault-points"])
@@ -257,7 +261,7 @@ pub fn faulty_client() -> PathBuf {
     // Another build may put a client without points in its place.
     let place = workspace.target.join("fault-points");
     std::fs::create_dir_all(&place).expect("a directory");
-    let copy = place.join(format!("plimsoll-{}", std::process::id()));
+    let copy = place.join(format!("plimsoll-{}-{copies}", std::process::id()));
     std::fs::copy(workspace.target.join("debug/plimsoll"), &copy).expect("a copy");
     copy
 }

@@ -7,6 +7,7 @@
 mod client;
 mod cluster;
 mod compare;
+mod local;
 mod plan;
 mod pooler;
 mod site;
@@ -14,6 +15,7 @@ mod site;
 pub use client::{ClientHome, Finished, Running, faulty_client};
 pub use cluster::{Login, Registered, TestCluster, shared};
 pub use compare::{Comparison, assert_equal, line};
+pub use local::{Kind, LocalDatabase, LocalSession, end_connections};
 pub use plan::{compares_with_evaluated, gives_workers_values};
 pub use pooler::Pooler;
 pub use site::{Agent, LOCAL, Site, table_of};

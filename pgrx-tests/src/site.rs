@@ -33,6 +33,7 @@ pub struct Agent {
     /// As whom it connects.
     pub login: Login,
     url: String,
+    source: String,
 }
 
 impl<'c> Site<'c> {
@@ -44,14 +45,19 @@ impl<'c> Site<'c> {
     /// Registers a database of a client; its local database has what `sql` makes. The tables are configured
     /// in the order given, with further settings (TOML) before them.
     pub fn agent(&self, client_id: &str, sql: &str, tables: &[&str], settings: &str) -> Agent {
-        let registered = self.cluster.register(&self.database, client_id, "till");
-        let login = self.cluster.create_agent();
-        let url = self.cluster.client_url(&login, &self.database);
-        let agent =
-            Agent { home: ClientHome::new(), registered, client_id: client_id.to_owned(), login, url };
+        let agent = self.agent_of(client_id, format!("sqlite = \"{LOCAL}\""));
         agent.local().execute_batch(sql).expect("the local tables");
         agent.configure(tables, settings);
         agent
+    }
+
+    /// Registers a database of a client, which is where `source` says, a line of the configuration. Nothing is configured
+    /// yet.
+    pub fn agent_of(&self, client_id: &str, source: String) -> Agent {
+        let registered = self.cluster.register(&self.database, client_id, "till");
+        let login = self.cluster.create_agent();
+        let url = self.cluster.client_url(&login, &self.database);
+        Agent { home: ClientHome::new(), registered, client_id: client_id.to_owned(), login, url, source }
     }
 
     /// Makes the managed tables as a DBA would: with what `plimsoll schema` prints.
@@ -86,7 +92,7 @@ impl<'c> Site<'c> {
 }
 
 impl Agent {
-    /// Opens the local database.
+    /// Opens the local database that [`Site::agent`] made.
     pub fn local(&self) -> Connection {
         let connection = self.home.sqlite(LOCAL);
         connection.busy_timeout(std::time::Duration::from_secs(10)).expect("a timeout");
@@ -106,8 +112,8 @@ impl Agent {
         self.home.write("token", &self.registered.token);
         let text = format!(
             "[server]\nurl = \"{}\"\ndatabase_id = \"{}\"\ntoken_file = \"token\"\n\n\
-             [source]\nsqlite = \"{LOCAL}\"\n\n{rest}",
-            self.url, self.registered.id
+             [source]\n{}\n\n{rest}",
+            self.url, self.registered.id, self.source
         );
         self.home.write("plimsoll.toml", &text);
     }

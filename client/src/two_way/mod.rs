@@ -224,10 +224,11 @@ impl LocalSide for LocalTables {
     fn begin_base(&mut self, table: TableId, info: BaseInfo) -> Outcome<()> {
         let local = self.table(table)?;
         if !self.has_notes()? {
+            guard::define(self.store.as_mut())?;
             for sql in notes::definitions(self.store.notes()) {
+                fault_point("two-way-defining");
                 self.store.define(&sql)?;
             }
-            guard::define(self.store.as_mut())?;
             self.has_notes = Some(true);
         }
         let relation = local.relation();

@@ -29,7 +29,8 @@ const MOST_WAITING: usize = 4_096;
 /// Bytes of what was seen of a key.
 const SEEN: u32 = 17;
 
-/// The statements that make the tables of notes.
+/// The statements that make the tables of notes: last the one by which they are known to be there, because where each is a
+/// transaction of its own somebody may die between two.
 pub fn definitions(dialect: NoteDialect) -> Vec<String> {
     use NoteType::{Bytes, Int, LongBytes, Text};
     let by_key = |table, others: &[NoteColumn<'_>]| {
@@ -60,8 +61,7 @@ pub fn definitions(dialect: NoteDialect) -> Vec<String> {
         NoteDialect::Postgres => base.push(format!("ALTER TABLE {BASE} ALTER entries SET STORAGE MAIN")),
         NoteDialect::Mysql => {}
     }
-    let mut all = vec![tables];
-    all.append(&mut base);
+    let mut all = base;
     all.push(by_key(
         OPEN,
         &[
@@ -76,6 +76,7 @@ pub fn definitions(dialect: NoteDialect) -> Vec<String> {
         ROWS,
         &[("digest", Bytes(16), false), ("digests", LongBytes, true), ("content", LongBytes, true)],
     ));
+    all.push(tables);
     all
 }
 

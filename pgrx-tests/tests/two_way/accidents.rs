@@ -1,8 +1,8 @@
 //! Memory that is lost, and databases that come back from a backup.
 
-use plimsoll_tests::LOCAL;
+use plimsoll_tests::{Kind, LOCAL, LocalDatabase};
 
-use crate::pair::{Pair, counts, site};
+use crate::pair::{Pair, counts, people_in, site, table};
 
 fn level<'s>(site: &'s plimsoll_tests::Site<'static>, client_id: &str) -> Pair<'s> {
     let mut pair = Pair::new(site, client_id, "");
@@ -93,4 +93,39 @@ fn a_new_local_database_takes_the_place_of_one_that_is_gone() {
     // Neither side remembers anything of the other: what one alone has is new there.
     assert_eq!(Pair::moved(&pair.sync()), counts(&[("sent", 1), ("received", 9)]));
     assert_eq!(pair.both().len(), 10);
+}
+
+#[test]
+fn a_client_that_dies_while_it_makes_its_notes_begins_again() {
+    let client = plimsoll_tests::faulty_client();
+    let site = site();
+    for kind in Kind::ALL {
+        let local = LocalDatabase::new(kind);
+        people_in(&local);
+        let mut session = local.connect();
+        for id in 1..=9 {
+            session
+                .run(&format!("INSERT INTO people VALUES ({id}, 'John', '1', NULL, '2024-01-01 12:00:00')"));
+        }
+        let mut agent = site.agent_of(&format!("interrupted by {}", kind.name()), local.setting());
+        agent.write_config(&table(""));
+        agent.home.set_binary(client.clone());
+        let mut deaths = 0;
+        loop {
+            // What it has made by then stays.
+            agent.home.set_env("PLIMSOLL_FAULT", &format!("two-way-defining:{}", deaths + 1));
+            let run = agent.sync();
+            if run.code.is_some() {
+                run.expect_code(0);
+                break;
+            }
+            deaths += 1;
+        }
+        assert!(deaths > 3, "{deaths} deaths");
+        session.run("DELETE FROM people WHERE id = 5");
+        let report = agent.sync().expect_code(0).json();
+        let moved = Pair::moved(plimsoll_tests::table_of(&report, "people"));
+        assert_eq!(moved, counts(&[("deleted_there", 1)]), "{}", kind.name());
+    }
+    std::fs::remove_file(client).expect("the copy goes");
 }

@@ -1,8 +1,11 @@
 //! Tables that both sides change, end to end.
 
 mod accidents;
+mod applications;
 mod example;
 mod histories;
 mod kinds;
+mod ledger;
 mod pair;
 mod rules;
+mod together;

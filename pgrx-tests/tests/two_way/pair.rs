@@ -1,6 +1,6 @@
 //! A table of people on both sides: a local database, and its replica on the server.
 
-use plimsoll_tests::{Agent, Finished, Site, shared, table_of};
+use plimsoll_tests::{Agent, Finished, Kind, LocalDatabase, Site, TestCluster, shared, table_of};
 use postgres::Client;
 use rusqlite::Connection;
 use serde_json::Value as Json;
@@ -14,12 +14,33 @@ const MANAGED: &str = "
 pub const LOCAL: &str = "
     CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT NOT NULL, phone TEXT, town TEXT, changed_at TEXT NOT NULL)";
 
+/// An empty table of people in a local database.
+pub fn people_in(local: &LocalDatabase) {
+    let sql = match local.kind() {
+        Kind::Sqlite => LOCAL,
+        Kind::Postgres => {
+            "CREATE TABLE people (id int PRIMARY KEY, name text NOT NULL, phone text, town text,
+                 changed_at timestamptz NOT NULL)"
+        }
+        Kind::MariaDb => {
+            "CREATE TABLE people (id INT PRIMARY KEY, name VARCHAR(50) NOT NULL, phone VARCHAR(20), town VARCHAR(20),
+                 changed_at DATETIME(6) NOT NULL)"
+        }
+    };
+    local.connect().run(sql);
+}
+
 /// A person as both sides tell: id, name, phone, town, stamp in seconds of the Unix epoch.
 pub type Person = (i64, String, Option<String>, Option<String>, i64);
 
 /// The tables of a server, managed.
 pub fn site() -> Site<'static> {
-    let site = Site::new(shared());
+    site_on(shared())
+}
+
+/// The same on a server of one's own.
+pub fn site_on(cluster: &TestCluster) -> Site<'_> {
+    let site = Site::new(cluster);
     let mut superuser = site.superuser();
     superuser
         .batch_execute(&format!(
