@@ -229,8 +229,10 @@ fn readers_see_old_or_new_while_the_source_goes_on_changing() {
 
 #[test]
 fn rows_that_cannot_be_stored_are_left_out_and_the_rest_is_committed() {
-    for shape in shapes() {
-        let model = filled(400, shape);
+    // More rows than are compared at once, and fewer.
+    for (shape, at_once) in shapes().into_iter().flat_map(|shape| [(shape, 200), (shape, 1_000)]) {
+        let mut model = filled(400, shape);
+        model.settings.max_window_rows = at_once;
         model.change(0, 10, |row| row.kind = Kind::Poison);
         model.change(0, 20, |row| row.kind = Kind::Bad);
         if shape.keyless {
@@ -261,6 +263,31 @@ fn rows_that_cannot_be_stored_are_left_out_and_the_rest_is_committed() {
         assert_eq!(snapshot(&model).status, Status::Level);
         assert!(model.is_equal(0), "{shape:?}");
         assert_eq!(model.with(|state| state.tables[0].rejected.len()), 0);
+    }
+}
+
+#[test]
+fn rows_without_a_key_that_wait_are_left_out_too() {
+    for at_once in [200, 1_000] {
+        let mut model = Model::new(2, 1);
+        model.settings = Settings { window_rows: 100, max_window_rows: at_once, ..model.settings };
+        model.with(|state| {
+            let shape = TableShape { hashed: true, keyless: true };
+            (state.tables[1].shape, state.tables[1].scanned) = (shape, true);
+            (state.tables[1].parent, state.tables[1].rank) = (Some(0), 1);
+        });
+        model.fill(0, 0..50);
+        model.fill(1, 0..400);
+        model.change(1, 4, |row| row.parent = Some(999));
+        // In the second one it is known to wait.
+        for run in 0..3 {
+            let report = model.snapshot();
+            let status = (report.tables[1].status, report.tables[1].waiting);
+            assert_eq!(status, (Status::LevelExcept(1), 1), "{run} {report:?}");
+        }
+        model.insert(0, 999, 999);
+        model.snapshot();
+        assert!(model.is_equal(1));
     }
 }
 

@@ -253,6 +253,28 @@ fn rejected_and_waiting_rows_of_a_keyless_table_are_never_level() {
 }
 
 #[test]
+fn a_keyless_row_that_waits_is_all_that_differs_in_each_run() {
+    for scanned in [false, true] {
+        let model = Model::new(2, 1);
+        model.with(|state| {
+            (state.tables[1].shape, state.tables[1].scanned) = (KEYLESS, scanned);
+            (state.tables[1].parent, state.tables[1].rank) = (Some(0), 1);
+        });
+        model.fill(0, 0..50);
+        model.fill(1, 0..400);
+        model.change(1, 4, |row| row.parent = Some(999));
+        for run in 0..3 {
+            let report = model.run();
+            assert_eq!(report.tables[1].status, Status::LevelExcept(1), "{run} {report:?}");
+        }
+        model.insert(0, 999, 999);
+        model.run();
+        assert_eq!(model.run().tables[1].status, Status::Level);
+        assert!(model.is_equal(1));
+    }
+}
+
+#[test]
 fn verify_tells_of_each_copy() {
     for scanned in [false, true] {
         let model = level(KEYLESS, scanned, 1_000);

@@ -54,6 +54,9 @@ impl Table {
             Purpose::Group => {
                 self.ledger.report.windows += 1;
                 self.memory.sweep_took = self.memory.sweep_took.saturating_add(took);
+                if self.group == [PositionRange::ALL] && piece.range == PositionRange::ALL {
+                    self.compared_whole = Some(piece.encoded);
+                }
                 let rest = beyond(&self.group, piece.range.to);
                 if let Some(groups) = self.groups.as_mut().filter(|_| !rest.is_empty()) {
                     groups.push(rest);

@@ -78,7 +78,9 @@ impl Ledger {
 
     /// Takes note of a row that is still not stored, and of which all is remembered.
     pub fn note_refused(&mut self, rejected: &Rejected) {
-        self.refused.extend(item_of(rejected));
+        let is_new = item_of(rejected).is_some_and(|item| self.refused.insert(item));
+        // The comparison that found it missing did not count its copies as such that the target would not take.
+        self.newly_rejected |= is_new && self.shape.keyless;
     }
 
     /// Takes note of what the source has of a row that was not stored: whether it can be encoded now, and where it

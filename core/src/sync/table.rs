@@ -56,6 +56,8 @@ pub(super) struct Table {
     pub passing_by: bool,
     /// All rows of the source, as the passes of the run found them.
     pub whole: Option<Fingerprint>,
+    /// The same of a table that was compared row by row as a whole, at once.
+    pub compared_whole: Option<Fingerprint>,
     /// What the windows of a sweep that began in this run hold so far.
     pub windows_hold: Option<Fingerprint>,
     /// All rows of the target at the end of the run, where it had to be asked for them.
@@ -137,6 +139,7 @@ impl Table {
             unread: false,
             passing_by: false,
             whole: None,
+            compared_whole: None,
             windows_hold: None,
             all_at_last: None,
             passed_by: HashMap::new(),

@@ -90,7 +90,7 @@ impl Snapshot<'_> {
 impl Table {
     /// All rows of the source that can be encoded, where the run read them all.
     fn source_holds(&self) -> Option<Fingerprint> {
-        self.full_read.proved().or(self.whole)
+        self.full_read.proved().or(self.whole).or(self.compared_whole)
     }
 }
 
