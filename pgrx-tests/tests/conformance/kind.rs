@@ -140,6 +140,11 @@ pub trait LocalKind: Sized + Send {
         true
     }
 
+    /// What follows a foreign key that is looked at when the transaction is committed, where there are such.
+    fn put_off() -> &'static str {
+        "DEFERRABLE INITIALLY DEFERRED"
+    }
+
     /// Statements that make a trigger: whatever row is given `spoil` in a column is stored with `spoilt`.
     fn trigger_that_spoils(table: &str, column: &str) -> String;
 

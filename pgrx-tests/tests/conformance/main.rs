@@ -173,6 +173,11 @@ macro_rules! written {
             }
 
             #[test]
+            fn constraints_that_are_put_off_undo_no_other_row() {
+                written::constraints_that_are_put_off_undo_no_other_row::<$kind>();
+            }
+
+            #[test]
             fn what_a_table_does_not_keep_as_given_is_refused() {
                 written::what_a_table_does_not_keep_as_given_is_refused::<$kind>();
             }

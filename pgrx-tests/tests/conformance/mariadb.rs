@@ -58,6 +58,11 @@ impl LocalKind for MariaDbKind {
         self.writer.run(&sql).expect("rights");
     }
 
+    /// All are looked at at once.
+    fn put_off() -> &'static str {
+        ""
+    }
+
     fn trigger_that_spoils(table: &str, column: &str) -> String {
         format!(
             "CREATE TRIGGER spoils BEFORE INSERT ON {table} FOR EACH ROW

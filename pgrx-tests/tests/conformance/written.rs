@@ -344,6 +344,58 @@ pub fn rows_without_a_key_are_counted<K: LocalKind>() {
     fixture.has(&[one, other.clone(), other, null]);
 }
 
+/// Each transaction here is committed.
+pub fn constraints_that_are_put_off_undo_no_other_row<K: LocalKind>() {
+    let put_off = K::put_off();
+    let sql = format!(
+        "CREATE TABLE customer (id BIGINT PRIMARY KEY, code BIGINT UNIQUE);
+         CREATE TABLE log (customer BIGINT, a VARCHAR(20), n BIGINT UNIQUE,
+             FOREIGN KEY (customer) REFERENCES customer (id) {put_off});
+         CREATE TABLE entry (n BIGINT, code BIGINT, FOREIGN KEY (n) REFERENCES log (n) {put_off},
+             FOREIGN KEY (code) REFERENCES customer (code) {put_off});
+         INSERT INTO customer VALUES (1, 10), (2, 20), (3, 30), (4, 40)"
+    );
+    let columns = [("customer", Type::Number), ("a", Type::Text), ("n", Type::Number)];
+    let log = Table::new("log", &columns, &[], None);
+    let mut fixture = Fixture::<K>::new(&sql, log, TableConfig::default());
+    let waits = |answers: &[String]| -> Vec<usize> {
+        let those = |at: &usize| answers[*at] != "done";
+        let found: Vec<usize> = (0..answers.len()).filter(those).collect();
+        assert!(found.iter().all(|at| answers[*at].starts_with("23503 waits")), "{answers:?}");
+        found
+    };
+    // Without a key: rows that refer to what is not there.
+    let of = |n: i64| {
+        let customer = if n == 7 || n == 150 { 9 } else { n % 2 + 1 };
+        row_of(&fixture.schema, &[customer.into(), "text".into(), n.into()])
+    };
+    let given: Vec<SourceRow> = (0..200).map(of).collect();
+    let answers = fixture.upsert(&given);
+    assert_eq!(waits(&answers), [7, 150]);
+    let mut stored: Vec<SourceRow> =
+        given.iter().enumerate().filter(|(n, _)| ![7, 150].contains(n)).map(|(_, row)| row.clone()).collect();
+    fixture.has(&stored);
+    // Without a key: rows that others refer to.
+    fixture.local.run("INSERT INTO entry (n) VALUES (30), (31)");
+    let changes: Vec<RowChange<'_>> =
+        given[20..40].iter().map(|row| delete(row, Expected::Anything)).collect();
+    let (answers, tally) = fixture.apply(&changes);
+    assert_eq!((waits(&answers), tally.deleted), (vec![10, 11], 18));
+    stored.retain(|row| !given[20..40].contains(row) || given[30..32].contains(row));
+    fixture.has(&stored);
+    // With a key, and others refer to another column.
+    fixture.local.run("DELETE FROM entry; DELETE FROM log; INSERT INTO entry (code) VALUES (30)");
+    let columns = [("id", Type::Number), ("code", Type::Number)];
+    let customer = Table::new("customer", &columns, &["id"], None);
+    let schema = customer.schema(&[]);
+    let mut store = store_of(&fixture.local, &[(&customer, schema.clone(), TableConfig::default())]);
+    let rows: Vec<SourceRow> =
+        (1..5).map(|id: i64| row_of(&schema, &[id.into(), (id * 10).into()])).collect();
+    let changes: Vec<RowChange<'_>> = rows.iter().map(|row| delete(row, digest(row))).collect();
+    let (answers, tally) = apply(store.as_mut(), &changes);
+    assert_eq!((waits(&answers), tally.deleted), (vec![2], 3));
+}
+
 pub fn what_a_table_does_not_keep_as_given_is_refused<K: LocalKind>() {
     let sql = format!(
         "CREATE TABLE t (id BIGINT PRIMARY KEY, a VARCHAR(20), twice BIGINT GENERATED ALWAYS AS (id * 2) STORED);

@@ -87,3 +87,51 @@ fn parents_come_first_and_children_go_first() {
 
 /// In the order of the configuration, which is not the one of the references.
 static CHILD_FIRST: [Table; 2] = [PARENT, CHILD];
+
+const CUSTOMER: Table = Table {
+    name: "customer",
+    managed: "id bigint NOT NULL, name text, PRIMARY KEY (client_id, database_id, id)",
+    manage: "",
+    local: "id INTEGER PRIMARY KEY, name TEXT",
+    text: "id || ',' || coalesce(name, '-')",
+};
+
+/// Without a key, and what it refers to is looked at when the transaction is committed.
+const LOG: Table = Table {
+    name: "log",
+    managed: "customer_id bigint, text text",
+    manage: ", key_columns => '{}'",
+    local: "customer_id INTEGER REFERENCES customer (id) DEFERRABLE INITIALLY DEFERRED, text TEXT",
+    text: "customer_id || ',' || text",
+};
+
+#[test]
+fn a_row_without_a_key_whose_constraint_is_put_off_holds_up_no_other() {
+    let mut pull = Pull::of(&[&CUSTOMER, &LOG]);
+    pull.there(
+        "INSERT INTO customer SELECT $T, i, 'c' || i FROM generate_series(1, 20) i;
+         INSERT INTO log SELECT $T, i % 20 + 1, 'entry ' || i FROM generate_series(1, 3000) i;
+         INSERT INTO log VALUES ($T, 99, 'of nobody')",
+    );
+    let told = |pull: &mut Pull| -> Vec<(String, bool, String)> {
+        let sql = "SELECT sqlstate, waits, key->>'text' FROM plimsoll.rejected_rows";
+        let rows = pull.server.query(sql, &[]).expect("rejected rows");
+        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
+    };
+    for direction in ["direction = \"pull\"", "direction = \"snapshot\"\nsnapshot_from = \"remote\""] {
+        let text = std::fs::read_to_string(pull.agent.home.path("plimsoll.toml")).expect("a configuration");
+        pull.agent.home.write("plimsoll.toml", &text.replace("direction = \"pull\"", direction));
+        pull.here("DELETE FROM log; DELETE FROM customer");
+        let report = pull.sync();
+        let log = table_of(&report, "log");
+        assert_eq!((&log["status"], &log["waiting"]), (&"level_except".into(), &1.into()), "{report}");
+        let report = pull.agent.sync().json();
+        assert_eq!(table_of(&report, "log")["waiting"], 1, "{report}");
+        assert_eq!(pull.rows(&LOG).0.len(), 3_000, "{direction}");
+        assert_eq!(told(&mut pull), [("23503".to_owned(), true, "of nobody".to_owned())]);
+    }
+    pull.there("INSERT INTO customer VALUES ($T, 99, 'somebody')");
+    pull.sync();
+    pull.sync();
+    pull.assert_level("the customer came");
+}

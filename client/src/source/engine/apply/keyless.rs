@@ -12,7 +12,7 @@ use crate::source::engine::encode::Encoder;
 use crate::source::engine::find::stretches;
 use crate::source::engine::{Step, all_rows};
 use crate::source::query::{Condition, Query, RawValue};
-use crate::source::write::{Place, RowChange, RowError, Savepoint, Stopped, WriteKind, Written};
+use crate::source::write::{Done, Place, RowChange, RowError, Savepoint, Stopped, WriteKind, Written};
 
 use super::locate::{place_of, see};
 
@@ -60,7 +60,7 @@ impl<K: WriteKind> Apply<'_, K> {
                 }
             }
         }
-        self.remove(gone, positions, everywhere, answers)?;
+        self.remove(gone, positions, everywhere, changes, answers)?;
         self.add(&additions, answers)
     }
 
@@ -70,6 +70,7 @@ impl<K: WriteKind> Apply<'_, K> {
         mut gone: HashMap<Content, Vec<usize>>,
         mut positions: Vec<i64>,
         everywhere: bool,
+        changes: &[RowChange<'_>],
         answers: &mut [Option<Applied>],
     ) -> Outcome<()> {
         if gone.is_empty() {
@@ -90,32 +91,59 @@ impl<K: WriteKind> Apply<'_, K> {
             self.tally.unchanged += 1;
             answers[number] = Some(Applied::Done);
         }
-        let mut parts = vec![places.as_slice()];
-        while let Some(part) = parts.pop().filter(|part| !part.is_empty()) {
-            self.reader.kind.savepoint(Savepoint::Set)?;
+        let outcomes = self.in_halves(&places, places.len(), |apply, part| {
             let list: Vec<&Place> = part.iter().map(|(_, place)| place).collect();
-            match self.reader.kind.delete(self.reader.table, self.write, &list) {
-                Ok(()) => {
-                    self.reader.kind.savepoint(Savepoint::Release)?;
-                    for (number, _) in part {
-                        self.tally.deleted += 1;
-                        answers[*number] = Some(Applied::Done);
-                    }
-                }
-                Err(Stopped::Failed(failure)) => return Err(failure),
-                Err(Stopped::At(_, error) | Stopped::Somewhere(error)) => {
-                    self.give_back()?;
-                    match part {
-                        [(number, _)] => answers[*number] = Some(refusal(&self.write.plan, &[], error)),
-                        many => {
-                            let (first, second) = many.split_at(many.len() / 2);
-                            parts.extend([second, first]);
-                        }
-                    }
-                }
-            }
+            apply.reader.kind.delete(apply.reader.table, apply.write, &list)?;
+            apply.check_late(list.iter().map(|place| Done { order: &place.order, is_gone: true }))
+        })?;
+        for ((number, _), refused) in places.iter().zip(outcomes) {
+            answers[*number] = Some(match refused {
+                None => Applied::Done,
+                Some(error) => refusal(&self.write.plan, key_of(&changes[*number]), error),
+            });
+            self.tally.deleted += u64::from(answers[*number] == Some(Applied::Done));
         }
         Ok(())
+    }
+
+    /// Does something with rows, so many at once; where it stops, with the halves of them, until those at fault stand alone.
+    /// Answers of each why it was not done.
+    fn in_halves<T>(
+        &mut self,
+        rows: &[T],
+        most: usize,
+        mut work: impl FnMut(&mut Self, &[T]) -> Result<(), Stopped>,
+    ) -> Outcome<Vec<Option<RowError>>> {
+        let mut refused: Vec<Option<RowError>> = Vec::with_capacity(rows.len());
+        let mut parts: Vec<&[T]> = rows.chunks(most.max(1)).rev().collect();
+        while let Some(part) = parts.pop() {
+            self.reader.kind.savepoint(Savepoint::Set)?;
+            let error = match work(self, part) {
+                Ok(()) => {
+                    self.reader.kind.savepoint(Savepoint::Release)?;
+                    refused.extend(part.iter().map(|_| None));
+                    continue;
+                }
+                Err(Stopped::Failed(failure)) => return Err(failure),
+                Err(Stopped::At(_, error) | Stopped::Somewhere(error)) => error,
+            };
+            self.give_back()?;
+            if part.len() == 1 {
+                refused.push(Some(error));
+                continue;
+            }
+            let (first, second) = part.split_at(part.len() / 2);
+            parts.extend([second, first]);
+        }
+        Ok(refused)
+    }
+
+    /// Has constraints looked at that were put off: whatever does not hold is found before the savepoint is released, and
+    /// not at the commit of all.
+    fn check_late<'d>(&mut self, rows: impl Iterator<Item = Done<'d>>) -> Result<(), Stopped> {
+        let rows: Vec<Done<'d>> = rows.collect();
+        let broken = self.reader.kind.check(self.reader.table, self.write, &rows)?;
+        broken.into_iter().next().map_or(Ok(()), |(_, error)| Err(Stopped::Somewhere(error)))
     }
 
     /// Rows that may be those, as many of each as are to go.
@@ -161,37 +189,13 @@ impl<K: WriteKind> Apply<'_, K> {
 
     /// Puts rows in, and compares what is there then.
     fn add(&mut self, additions: &[Addition<'_>], answers: &mut [Option<Applied>]) -> Outcome<()> {
-        let mut parts = vec![additions];
-        while let Some(part) = parts.pop() {
-            if part.is_empty() {
-                continue;
-            }
-            if part.len() > MOST_ROWS {
-                let (first, second) = part.split_at(MOST_ROWS);
-                parts.extend([second, first]);
-                continue;
-            }
-            self.reader.kind.savepoint(Savepoint::Set)?;
-            let error = match self.put_in(part) {
-                Ok(()) => {
-                    self.reader.kind.savepoint(Savepoint::Release)?;
-                    for addition in part {
-                        self.tally.inserted += 1;
-                        answers[addition.number] = Some(Applied::Done);
-                    }
-                    continue;
-                }
-                Err(Stopped::Failed(failure)) => return Err(failure),
-                Err(Stopped::At(_, error) | Stopped::Somewhere(error)) => error,
-            };
-            self.give_back()?;
-            match part {
-                [one] => answers[one.number] = Some(refusal(&self.write.plan, &one.row.key, error)),
-                many => {
-                    let (first, second) = many.split_at(many.len() / 2);
-                    parts.extend([second, first]);
-                }
-            }
+        let outcomes = self.in_halves(additions, MOST_ROWS, Self::put_in)?;
+        for (addition, refused) in additions.iter().zip(outcomes) {
+            answers[addition.number] = Some(match refused {
+                None => Applied::Done,
+                Some(error) => refusal(&self.write.plan, &addition.row.key, error),
+            });
+            self.tally.inserted += u64::from(answers[addition.number] == Some(Applied::Done));
         }
         Ok(())
     }
@@ -203,14 +207,14 @@ impl<K: WriteKind> Apply<'_, K> {
             part.iter().map(|addition| Written { values: &addition.values, at: None }).collect();
         let mut left: HashMap<RowDigest, usize> = HashMap::with_capacity(part.len());
         part.iter().for_each(|addition| *left.entry(addition.row.item.digest).or_default() += 1);
-        let (mut matched, mut other) = (0, None);
+        let (mut places, mut other) = (Vec::with_capacity(part.len()), None);
         kind.insert_keyless(table, write, &rows, &mut |row| {
             let seen = see(encoder, &write.plan, row);
             let left = seen.content.ok().and_then(|digest| left.get_mut(&digest)).filter(|left| **left > 0);
             match (left, seen.bad) {
                 (Some(left), _) => {
                     *left -= 1;
-                    matched += 1;
+                    places.push(place_of(&write.plan, row));
                 }
                 (None, Some(bad)) => {
                     other =
@@ -223,10 +227,10 @@ impl<K: WriteKind> Apply<'_, K> {
                 }
             }
         })?;
-        if matched == part.len() {
-            return Ok(());
+        if places.len() < part.len() {
+            return Err(Stopped::Somewhere(other.unwrap_or_else(|| self.gone())));
         }
-        Err(Stopped::Somewhere(other.unwrap_or_else(|| self.gone())))
+        self.check_late(places.iter().map(|place| Done { order: &place.order, is_gone: false }))
     }
 
     fn told_of(&self, trouble: crate::source::engine::Trouble) -> plimsoll_core::store::Failure {
@@ -241,6 +245,15 @@ impl<K: WriteKind> Apply<'_, K> {
 
 /// Rows that are put in at once.
 const MOST_ROWS: usize = 2_000;
+
+/// The encoded row that a change is about; empty where no encoding holds it.
+fn key_of<'c>(change: &RowChange<'c>) -> &'c [u8] {
+    match *change {
+        RowChange::Upsert { row, .. } => &row.key,
+        RowChange::Delete { key, .. } => key,
+        RowChange::DeleteBad { .. } => &[],
+    }
+}
 
 fn content_of<R: crate::source::kind::LocalRow>(
     encoder: &mut Encoder,

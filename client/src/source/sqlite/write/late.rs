@@ -1,15 +1,36 @@
-//! Foreign keys that SQLite looks at when the transaction is committed (DEFERRABLE INITIALLY DEFERRED): looked at row by row
-//! before, so that a row waits alone. Which of them are deferred SQLite does not tell: where the word stands in one of the
-//! tables' definitions, all are looked at.
+//! Foreign keys that SQLite looks at when the transaction is committed (DEFERRABLE INITIALLY DEFERRED): looked at before, so
+//! that a row waits alone. Row by row where rows have a key; which of the keys are deferred SQLite does not tell: where the
+//! word stands in one of the tables' definitions, all are looked at. Whether any does not hold is what SQLite itself counts.
+
+use std::os::raw::c_int;
 
 use plimsoll_core::store::Outcome;
-use rusqlite::{Connection, OptionalExtension, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, ffi, params_from_iter};
 
 use super::super::error::failure;
 use super::super::schema::quoted;
 use super::Own;
 use crate::source::query::RawValue;
 use crate::source::write::{RowError, WritePlan};
+
+/// Why a row does not stay as it is.
+pub fn broken_key() -> RowError {
+    let message = "FOREIGN KEY constraint failed (deferred)".to_owned();
+    RowError { sqlstate: "23503".to_owned(), column: None, message }
+}
+
+/// Whether the transaction that is open could not be committed as it is now, because a deferred foreign key does not hold.
+pub fn is_broken(connection: &Connection) -> bool {
+    let (mut count, mut highest): (c_int, c_int) = (0, 0);
+    // SAFETY: the handle is that of a connection that lives for as long as it is borrowed here, and that no other thread
+    // uses meanwhile, because `Connection` is not `Sync`; both numbers are of the type that is written, and outlive the call.
+    // The call changes nothing: it is not told to reset what it reads.
+    let answer = unsafe {
+        let handle = connection.handle();
+        ffi::sqlite3_db_status(handle, ffi::SQLITE_DBSTATUS_DEFERRED_FKS, &raw mut count, &raw mut highest, 0)
+    };
+    answer == ffi::SQLITE_OK && count != 0
+}
 
 /// The questions about a table's rows.
 #[derive(Debug, Default)]
@@ -88,13 +109,7 @@ impl LateKeys {
                 is_broken |= found(sql, &mut order.iter())?;
             }
         }
-        let message = "FOREIGN KEY constraint failed (deferred)".to_owned();
-        Ok(is_broken.then(|| RowError { sqlstate: "23503".to_owned(), column: None, message }))
-    }
-
-    /// Whether there is nothing to ask.
-    pub fn is_empty(&self) -> bool {
-        self.parents.is_empty() && self.children.is_empty()
+        Ok(is_broken.then(broken_key))
     }
 }
 

@@ -273,6 +273,12 @@ impl WriteKind for Sqlite {
         write: &WritePlan,
         rows: &[Done<'_>],
     ) -> Result<Vec<(usize, RowError)>, Stopped> {
+        if !late::is_broken(&self.connection) {
+            return Ok(Vec::new());
+        }
+        if write.plan.schema.is_keyless() {
+            return Err(Stopped::Somewhere(late::broken_key()));
+        }
         if !self.late.contains_key(&table) {
             // By the plan's order: of a new row no id is known.
             let by_order = TablePlan { row_id: None, ..write.plan.clone() };
@@ -280,11 +286,15 @@ impl WriteKind for Sqlite {
             let found = LateKeys::read(&self.connection, write, &named)?;
             self.late.insert(table, found);
         }
-        let Some(late) = self.late.get(&table).filter(|late| !late.is_empty()) else { return Ok(Vec::new()) };
         let mut broken = Vec::new();
         for (place, row) in rows.iter().enumerate() {
+            let Some(late) = self.late.get(&table) else { break };
             let error = late.broken(&self.connection, row.order, row.is_gone)?;
             broken.extend(error.map(|error| (place, error)));
+        }
+        if broken.is_empty() {
+            // By columns that are not looked up.
+            return Err(Stopped::Somewhere(late::broken_key()));
         }
         Ok(broken)
     }
