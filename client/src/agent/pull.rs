@@ -47,6 +47,7 @@ pub fn run_by(
     let roots = relations.iter().map(|relation| state.root(relation)).collect();
     let replicas = tables.iter().map(|table| table.replica.clone()).collect();
     let mut sides = Sides::open(config, server, (*run_id, lease.clone()), replicas, plans, roots)?;
+    sides.target.follow(*run_id, relations.iter().map(|relation| state.level_run(relation)));
     let mut memories: Vec<_> = relations.iter().map(|relation| state.table(relation)).collect();
     let on_hold = sides.prepare(dry_run, options.allow_mass_delete, &memories)?;
     let inputs = sides.inputs(tables, &on_hold);
@@ -62,6 +63,11 @@ pub fn run_by(
     if !dry_run {
         sides.hold_again(tables, &report);
         state.remember_roots(relations.iter().zip(sides.target.into_roots()))?;
+        let ended = tables.iter().zip(&report.tables).zip(&relations);
+        let is_level = |((table, report), _): &((&PreparedTable, &TableReport), &String)| {
+            table.input.shape.keyless && report.status.is_level()
+        };
+        state.remember_level(*run_id, ended.filter(is_level).map(|(_, relation)| relation))?;
     }
     Ok(results(tables, report, dry_run))
 }

@@ -140,6 +140,7 @@ impl LocalTarget<'_> {
             uploaded = known.store(transaction, table, rows)?;
             if let Some(number) = number {
                 number::note(transaction, &known.name, number, &uploaded)?;
+                known.replacing.add(transaction, &known.name, uploaded.inserted)?;
             }
             fault_point("in-upload");
             lease.hold_on()
@@ -151,9 +152,6 @@ impl LocalTarget<'_> {
         outcome?;
         fault_point("after-upload");
         known.rows += uploaded.inserted;
-        if known.shape.keyless {
-            known.added += uploaded.inserted;
-        }
         known.top = known.top.max(rows.iter().map(|row| row.item.position).max());
         Ok(uploaded)
     }
@@ -172,7 +170,7 @@ impl LocalTarget<'_> {
                 rows: rows.len() as u64,
                 planned,
                 row_count: known.before(),
-                replacing: if known.shape.keyless { known.added } else { 0 },
+                replacing: known.replacing.rows(transaction, &known.name)?,
             };
             let verdict = guard::ask(transaction, &known.name, plan)?;
             if verdict == Verdict::Held {
@@ -201,7 +199,10 @@ impl LocalTarget<'_> {
             }
             deleted.blocked.sort_unstable();
             deleted.deleted = transaction.tally().deleted;
-            guard::count(transaction, &known.name, deleted.deleted, known.before(), verdict)?;
+            if verdict == Verdict::Allowed {
+                let lost = known.replacing.lost(transaction, &known.name, deleted.deleted)?;
+                guard::count(transaction, &known.name, lost, known.before(), verdict)?;
+            }
             fault_point("in-delete");
             lease.hold_on()
         })?;

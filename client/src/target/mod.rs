@@ -7,6 +7,7 @@
 //! | `guard` | the guard against destruction on this side, and its notes |
 //! | `fallen` | whether the server looks like one that was restored from an old backup |
 //! | `later` | what is recorded on the server once a snapshot is committed here |
+//! | `replacing` | rows without a key that came, and whose older versions are to go |
 //! | `number` | uploads of tables without a key, each done once |
 //! | `root` | what a table is known to hold while nothing was committed |
 //! | `local_key` | keys of rows that no encoding holds |
@@ -19,6 +20,7 @@ pub mod guard;
 mod later;
 pub mod local_key;
 mod number;
+mod replacing;
 mod root;
 mod summaries;
 
@@ -40,6 +42,7 @@ use crate::source::plan::TablePlan;
 use crate::source::write::LocalStore;
 use later::{Later, Record};
 use number::Numbered;
+use replacing::Replacing;
 use summaries::Kept;
 
 /// A local table that is written to.
@@ -59,8 +62,8 @@ pub struct LocalTable {
     rows: u64,
     /// No row stands higher; `None`: it was empty. Says nothing where rows stand at a hash.
     top: Option<i64>,
-    /// Rows added to it in this run, where it has no key.
-    added: u64,
+    /// What is noted of rows added to it, where it has no key.
+    replacing: Replacing,
     numbered: Numbered,
 }
 
@@ -114,7 +117,7 @@ impl<'t> LocalTarget<'t> {
                 began_with: None,
                 rows: 0,
                 top: None,
-                added: 0,
+                replacing: Replacing::default(),
                 numbered: Numbered::default(),
             });
         }
@@ -153,6 +156,13 @@ impl<'t> LocalTarget<'t> {
         Ok(())
     }
 
+    /// Takes note of the run's number, and of the last run at whose end each table was level.
+    pub fn follow(&mut self, run: i64, level: impl IntoIterator<Item = Option<i64>>) {
+        for (table, level) in self.tables.iter_mut().zip(level).filter(|(table, _)| table.shape.keyless) {
+            table.replacing = Replacing::new(run, level);
+        }
+    }
+
     /// Sends what is kept of the history.
     ///
     /// # Errors
@@ -169,6 +179,7 @@ impl<'t> LocalTarget<'t> {
         guard::define(self.store.as_mut())?;
         if self.tables.iter().any(|table| table.shape.keyless) {
             number::define(self.store.as_mut())?;
+            replacing::define(self.store.as_mut())?;
         }
         Ok(())
     }

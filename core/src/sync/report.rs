@@ -34,6 +34,11 @@ impl Status {
             Status::Unknown => "unknown",
         }
     }
+
+    /// Whether both sides hold the same as far as is known, but for rows that cannot be stored.
+    pub fn is_level(self) -> bool {
+        matches!(self, Status::Level | Status::CountsAgree | Status::LevelExcept(_))
+    }
 }
 
 impl fmt::Display for Status {

@@ -1,6 +1,6 @@
 //! What vanished on the server does not empty the local tables.
 
-use plimsoll_tests::table_of;
+use plimsoll_tests::{faulty_client, table_of};
 
 use crate::site::{ITEM, NOTE, Pull, SALE};
 
@@ -67,6 +67,56 @@ fn deletes_in_slices_are_counted_together() {
         left = pull.rows(&ITEM).0.len();
     }
     assert_eq!(left, 600, "a fifth, and a fifth of the rows that are free");
+}
+
+#[test]
+fn rows_without_a_key_whose_newer_versions_came_are_not_lost() {
+    let mut pull = Pull::of(&[&NOTE]);
+    pull.there("INSERT INTO note SELECT $T, 'note', i FROM generate_series(1, 20000) i");
+    pull.sync();
+    // Many more than the guard lets go, in deletes of 10,000.
+    pull.there("UPDATE note SET text = 'new' WHERE amount > 5000");
+    let report = pull.sync();
+    assert_eq!(table_of(&report, "note")["moved"]["deleted_here"], 15_000, "{report}");
+    pull.assert_level("altered");
+    // What is lost counts beside them.
+    pull.there("UPDATE note SET text = 'newer' WHERE amount > 10000; DELETE FROM note WHERE amount <= 6000");
+    pull.agent.sync().expect_code(1);
+    assert_eq!(pull.rows(&NOTE).0.len(), 30_000, "what came is here, and nothing went");
+    pull.agent.home.run(["sync", "--allow-mass-delete", "--quiet"]);
+    pull.assert_level("a person agreed");
+}
+
+#[test]
+fn a_run_that_ended_between_newer_and_older_rows_is_gone_on_with() {
+    let mut pull = Pull::of(&[&NOTE]);
+    pull.there("INSERT INTO note SELECT $T, 'note', i FROM generate_series(1, 1000) i");
+    pull.sync();
+    pull.there("UPDATE note SET text = 'new' WHERE amount > 300");
+    pull.agent.home.set_binary(faulty_client());
+    pull.agent.home.set_env("PLIMSOLL_FAULT", "before-delete");
+    assert_eq!(pull.agent.sync().code, None);
+    pull.agent.home.unset_env("PLIMSOLL_FAULT");
+    assert_eq!(pull.rows(&NOTE).0.len(), 1_700, "what came is here, and what is to go");
+    pull.agent.sync().expect_code(0);
+    pull.assert_level("the next run");
+    // What came before the table was level makes room for no loss afterwards.
+    pull.there("DELETE FROM note WHERE amount > 300");
+    pull.agent.sync().expect_code(1);
+    assert_eq!(pull.rows(&NOTE).0.len(), 1_000);
+}
+
+#[test]
+fn rows_without_a_key_that_were_here_before_the_first_pull_are_not_replaced() {
+    let mut pull = Pull::of(&[&NOTE]);
+    pull.there("INSERT INTO note SELECT $T, 'note', i FROM generate_series(1, 500) i");
+    let mine = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)
+                INSERT INTO note SELECT 'mine', i FROM n";
+    pull.here(mine);
+    pull.agent.sync().expect_code(1);
+    assert_eq!(pull.rows(&NOTE).0.len(), 1_000, "those that came, and those that were here");
+    pull.agent.home.run(["sync", "--allow-mass-delete", "--quiet"]);
+    pull.assert_level("a person agreed");
 }
 
 #[test]
