@@ -17,9 +17,9 @@ pub use source::{
 pub use summaries::Summaries;
 pub use two_way::{
     Applied, Base, BaseInfo, Change, Choice, ColumnDigests, Conclusion, Fetched, LocalContent, LocalHeld,
-    LocalRow, LocalSide, LocalStates, MemoryEntry, MemoryKey, Open, OpenKind, Pending, Reason, Recollection,
-    Record, RemoteAct, RemoteMemory, RemoteRow, RemoteSide, Seen, SeenSum, Settle, Settled, ShortDigest,
-    Wanted,
+    LocalRow, LocalSide, LocalStates, Made, MemoryEntry, MemoryKey, Open, OpenKind, Pending, Reason,
+    Recollection, Record, RemoteAct, RemoteMemory, RemoteRow, RemoteSide, Seen, SeenSum, Settle, Settled,
+    ShortDigest, Wanted,
 };
 
 use crate::digest::RowDigest;

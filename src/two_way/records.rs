@@ -215,7 +215,8 @@ fn to_write(
     })
 }
 
-/// Writes records in place of open ones that say something else; one that says the same stays as it is.
+/// Writes records in place of open ones that say something else; one that says the same stays as it is, unless something
+/// was decided of it: then that could not be done, and the new one says why.
 fn write(
     database: &Database,
     table: &ManagedTable,
@@ -240,12 +241,12 @@ fn write(
                            base_row, local_revision, remote_revision, reason)),
              known AS MATERIALIZED (
                  SELECT c.conflict_id, n.memory_key,
-                     c.local_seen OPERATOR(pg_catalog.=) n.local_seen
+                     c.resolution IS NULL AND c.local_seen OPERATOR(pg_catalog.=) n.local_seen
                          AND c.remote_seen OPERATOR(pg_catalog.=) n.remote_seen
                          AND (c.kind OPERATOR(pg_catalog.||) COALESCE('/' OPERATOR(pg_catalog.||) c.side, ''))
                              OPERATOR(pg_catalog.=) n.what AS same
                  FROM noted n CROSS JOIN LATERAL (
-                     SELECT c.conflict_id, c.local_seen, c.remote_seen, c.kind, c.side
+                     SELECT c.conflict_id, c.local_seen, c.remote_seen, c.kind, c.side, c.resolution
                      FROM plimsoll.conflict_record c
                      WHERE c.database_id OPERATOR(pg_catalog.=) $1 AND c.table_id OPERATOR(pg_catalog.=) $2
                          AND c.memory_key OPERATOR(pg_catalog.=) n.memory_key AND c.closed_at IS NULL

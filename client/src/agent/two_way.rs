@@ -6,7 +6,7 @@ use std::cell::RefCell;
 
 use plimsoll_core::digest::Digester;
 use plimsoll_core::direction::fits_two_way;
-use plimsoll_core::store::{Failure, FailureKind, Outcome};
+use plimsoll_core::store::{Failure, FailureKind, Made, Outcome};
 use plimsoll_core::sync::{Event, Status, TableReport};
 use plimsoll_core::two_way::{self, Merging, Report, Revisions, Settings, Table};
 use plimsoll_core::value::ColumnType;
@@ -20,7 +20,7 @@ use crate::source::open_writable;
 use crate::source::plan::TablePlan;
 use crate::state::TwoWayMemory;
 use crate::stop::Stop;
-use crate::two_way::{Guarding, LocalTable, LocalTables};
+use crate::two_way::{Guarding, LocalTable, LocalTables, MadeOf};
 use watch::{Here, RunClock, There, Watch};
 
 /// Makes the tables level: parents before the tables that refer to them, and those that wait for others once more, the
@@ -57,6 +57,7 @@ pub fn run(
         schema: plan.schema.clone(),
         merging: merging(table, plan),
         keeps_rows: table.config.keeps_base_rows(),
+        made_of: MadeOf { keys: plan.key_stamp(), columns: plan.stamp() },
     });
     let place = running.config.source_place()?;
     let store = open_writable(&place)?.into_store(plans, fingerprint_key(running.server)?);
@@ -208,6 +209,8 @@ impl Done {
             rejected: before.rejected + after.rejected,
             future_stamps: before.future_stamps + after.future_stamps,
             memory_lost: before.memory_lost || after.memory_lost,
+            made: before.made,
+            local_restored: before.local_restored || after.local_restored,
             compared: before.compared + after.compared,
             ..after
         };
@@ -217,6 +220,26 @@ impl Done {
     fn result(self, table: &PreparedTable, skew: Option<i64>, dry_run: bool) -> TableResult {
         let Done { report, proved_at } = self;
         let name = &table.config.name;
+        if report.made == Made::OfOtherKeys {
+            tracing::warn!(
+                "\"{name}\": the local table, or its key, is another one than when both sides last agreed"
+            );
+        }
+        if report.made == Made::OfOtherColumns {
+            tracing::warn!(
+                "\"{name}\": columns, or what they are made of, are not what they were when both sides last agreed. Rows that \
+                 both sides have alike stay, and new rows are copied; of two that differ the higher revision wins; rows that \
+                 are gone from one side are left as they are on the other: {} keys are undecided, and recorded in \
+                 plimsoll.conflicts",
+                report.undecided
+            );
+        }
+        if report.local_restored {
+            tracing::warn!(
+                "\"{name}\": the local database is older than what the server remembers of it: it was restored from a backup, \
+                 or is a copy. What was open is decided anew"
+            );
+        }
         if report.memory_lost {
             tracing::warn!(
                 "\"{name}\": what both sides last agreed on is lost. Of rows that both have the revision decides; rows that \

@@ -194,7 +194,8 @@ impl RemoteSide for TwoWayRemote<'_> {
         let number = |place| cell::<i64>(row, place).map(i64::unsigned_abs);
         let room = |place| number(place).map(|number| usize::try_from(number).unwrap_or(usize::MAX));
         self.limits.insert(table, Limits { bytes: room(6)?, acts: room(7)? });
-        self.measure(sent, sent.saturating_add(micros), cell(row, 8)?);
+        let clock = cell(row, 8)?;
+        self.measure(sent, sent.saturating_add(micros), clock);
         let sum: Option<&[u8]> = cell(row, 1)?;
         let choices = read_choices(cell(row, 5)?).map_err(|error| malformed("what was decided", error))?;
         Ok(RemoteMemory {
@@ -206,6 +207,7 @@ impl RemoteSide for TwoWayRemote<'_> {
             begun: cell(row, 2)?,
             run: number(3)?,
             last: number(4)?,
+            clock: Some(clock),
             choices,
         })
     }

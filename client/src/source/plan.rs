@@ -172,6 +172,14 @@ impl TablePlan {
         self.schema.stamp_with(&columns.chain([read]).collect::<Vec<_>>())
     }
 
+    /// A number that is another whenever rows have other keys, or are those of another local table.
+    pub fn key_stamp(&self) -> i64 {
+        let key = self.schema.key_indexes().iter().chain(self.schema.placed_by_indexes());
+        let columns = key.filter_map(|place| self.columns.get(*place));
+        let columns = columns.map(|column| format!("{:?} {:?}", column.name, column.origin));
+        self.schema.key_stamp_with(&columns.chain([self.table.clone()]).collect::<Vec<_>>())
+    }
+
     /// The condition that rows must fulfil, in brackets; `None` where all are taken.
     pub fn condition(&self) -> Option<String> {
         // A comment at its end ends there.

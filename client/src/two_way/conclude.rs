@@ -32,6 +32,7 @@ impl LocalTables {
     /// As [`LocalSide::conclude`](plimsoll_core::store::LocalSide::conclude).
     pub(super) fn carry_out(&mut self, table: TableId, conclusion: &Conclusion) -> Outcome<Vec<Applied>> {
         let local = self.table(table)?;
+        self.have_notes()?;
         let keys = std::mem::take(&mut self.keys);
         let rows = self.rows.get(&table).copied();
         let guarded = (self.guarding == Guarding::On).then_some(rows);

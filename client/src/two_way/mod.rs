@@ -16,9 +16,10 @@ mod states;
 
 use std::collections::HashMap;
 
+use plimsoll_core::row::{Field, Fields};
 use plimsoll_core::schema::TableSchema;
 use plimsoll_core::store::{
-    Applied, BaseInfo, Conclusion, FailureKind, LocalHeld, LocalSide, LocalStates, MemoryKey, Outcome,
+    Applied, BaseInfo, Conclusion, FailureKind, LocalHeld, LocalSide, LocalStates, Made, MemoryKey, Outcome,
     Pending, PositionRange, Recollection, ShortDigest, SourceKey, SourceRecord, TableId,
 };
 use plimsoll_core::two_way::Merging;
@@ -31,7 +32,8 @@ use crate::fault::fault_point;
 use crate::server::Lease;
 use crate::source::write::{LocalStore, Look, Transaction};
 use crate::target::guard;
-use notes::{Info, damaged};
+pub use notes::MadeOf;
+use notes::{Found, Info, KeptRow, damaged};
 
 /// A two-way table of the local database.
 #[derive(Debug, Clone)]
@@ -46,6 +48,8 @@ pub struct LocalTable {
     pub merging: Option<Merging>,
     /// Whether the rows themselves that both sides last agreed on are kept.
     pub keeps_rows: bool,
+    /// Of what its rows are made now.
+    pub made_of: MadeOf,
 }
 
 impl LocalTable {
@@ -73,8 +77,10 @@ pub struct LocalTables {
     guarding: Guarding,
     /// Without it nothing is written.
     lease: Lease,
-    /// Whether the tables of notes are there, once that was looked at.
-    has_notes: Option<bool>,
+    /// Which tables of notes are there, once that was looked at.
+    found: Option<Found>,
+    /// The position of the last of those keys that wait and are tried in this run, where there are more of them.
+    tried: HashMap<TableId, i64>,
     /// How many rows each table had when all were last counted.
     rows: HashMap<TableId, u64>,
     /// The keys of the rows that were last told of with their states, where rows are kept.
@@ -89,7 +95,8 @@ impl LocalTables {
             tables,
             guarding,
             lease: Lease::none(),
-            has_notes: None,
+            found: None,
+            tried: HashMap::new(),
             rows: HashMap::new(),
             keys: HashMap::new(),
         }
@@ -132,7 +139,7 @@ impl LocalTables {
             for position in keys.keys().map(|key| key.position) {
                 let place = PositionRange { from: Some(position), to: position.checked_add(1) };
                 notes::each_row(look, local.relation(), place, true, &mut |kept| {
-                    if keys.get(&kept.key) == Some(&kept.digest) {
+                    if keys.get(&kept.key) == Some(&kept.digest) && is_readable(&kept, &local.schema) {
                         rows.extend(kept.content.map(|content| (kept.key, content)));
                     }
                     Ok(())
@@ -148,18 +155,54 @@ impl LocalTables {
 
     /// Whether the tables of notes are there.
     fn has_notes(&mut self) -> Outcome<bool> {
-        if let Some(known) = self.has_notes {
+        self.found().map(|found| found != Found::Nothing)
+    }
+
+    /// Which tables of notes are there.
+    fn found(&mut self) -> Outcome<Found> {
+        if let Some(known) = self.found {
             return Ok(known);
         }
-        let probed = self.store.look(&mut |look| notes::info(look, 0).map(drop));
-        let found = match probed {
-            Ok(()) => true,
-            // Nothing was ever remembered here.
-            Err(failure) if failure.kind == FailureKind::Table => false,
-            Err(failure) => return Err(failure),
-        };
-        self.has_notes = Some(found);
+        let mut found = Found::Nothing;
+        for probed in [Found::All, Found::Older] {
+            match self.store.look(&mut |look| notes::info(look, probed, 0).map(drop)) {
+                Ok(()) => {
+                    found = probed;
+                    break;
+                }
+                Err(failure) if failure.kind == FailureKind::Table => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        self.found = Some(found);
         Ok(found)
+    }
+
+    /// Makes the tables of notes, where they are not there as they should be.
+    fn have_notes(&mut self) -> Outcome<()> {
+        let dialect = self.store.notes();
+        match self.found()? {
+            Found::Nothing => {
+                guard::define(self.store.as_mut())?;
+                for sql in notes::definitions(dialect) {
+                    fault_point("two-way-defining");
+                    self.store.define(&sql)?;
+                }
+            }
+            // One by one: who adds them may die in between.
+            Found::Older => {
+                for (name, sql) in notes::additions(dialect) {
+                    match self.store.look(&mut |look| notes::probe(look, name)) {
+                        Ok(()) => {}
+                        Err(failure) if failure.kind == FailureKind::Table => self.store.define(&sql)?,
+                        Err(failure) => return Err(failure),
+                    }
+                }
+            }
+            Found::All => return Ok(()),
+        }
+        self.found = Some(Found::All);
+        Ok(())
     }
 
     /// Looks at a moment of the database.
@@ -188,9 +231,27 @@ impl LocalTables {
     }
 }
 
+/// Whether a row that was kept is one of the table as it is now.
+fn is_readable(kept: &KeptRow, schema: &TableSchema) -> bool {
+    let is_ours = |field: plimsoll_core::Result<Field<'_>>| {
+        field.is_ok_and(|field| schema.column(field.number).is_some())
+    };
+    kept.content.as_deref().is_none_or(|row| Fields::new(row).all(is_ours))
+}
+
 /// What is remembered of a table as a whole, which was begun.
 fn begun(look: &mut dyn Look, relation: i64) -> Outcome<Info> {
-    notes::info(look, relation)?.ok_or_else(|| damaged("it was removed while a run was under way"))
+    notes::info(look, Found::All, relation)?
+        .ok_or_else(|| damaged("it was removed while a run was under way"))
+}
+
+/// Whether a base is of rows as they are made now. An older client's does not say: its keys are taken for the same.
+fn made(base: Option<MadeOf>, now: MadeOf) -> Made {
+    match base {
+        Some(base) if base.keys != now.keys => Made::OfOtherKeys,
+        Some(base) if base.columns == now.columns => Made::AsBefore,
+        _ => Made::OfOtherColumns,
+    }
 }
 
 impl LocalSide for LocalTables {
@@ -199,40 +260,40 @@ impl LocalSide for LocalTables {
     }
 
     fn recall(&mut self, table: TableId) -> Outcome<Recollection> {
-        let relation = self.table(table)?.relation();
-        if !self.has_notes()? {
+        let local = self.table(table)?;
+        let (relation, found) = (local.relation(), self.found()?);
+        if found == Found::Nothing {
             return Ok(Recollection::default());
         }
-        self.look(|look| {
-            let Some(info) = notes::info(look, relation)? else { return Ok(Recollection::default()) };
+        let recalled = self.look(|look| {
+            let Some(info) = notes::info(look, found, relation)? else { return Ok(Recollection::default()) };
             let pending = info.pending.map(|(number, settles)| {
                 let settles = read_settles(&settles).map_err(|_| damaged("the batch under way"))?;
                 Ok(Pending { number, settles })
             });
             Ok(Recollection {
                 base: Some(BaseInfo { last: info.last, rebuilding: info.rebuilding }),
+                made: made(info.made_of, local.made_of),
                 concluded: info.concluded,
                 entries: info.known.unsigned_abs(),
                 open: notes::count_open(look, relation)?,
                 pending: pending.transpose()?,
                 closing: notes::keys(look, notes::CLOSING, relation, "", &[])?,
-                waiting: notes::waiting(look, relation)?,
+                waiting: notes::waiting(look, relation, info.tried)?,
             })
-        })
+        })?;
+        if let Some(last) = recalled.waiting.last() {
+            self.tried.insert(table, last.position);
+        }
+        Ok(recalled)
     }
 
     fn begin_base(&mut self, table: TableId, info: BaseInfo) -> Outcome<()> {
         let local = self.table(table)?;
-        if !self.has_notes()? {
-            guard::define(self.store.as_mut())?;
-            for sql in notes::definitions(self.store.notes()) {
-                fault_point("two-way-defining");
-                self.store.define(&sql)?;
-            }
-            self.has_notes = Some(true);
-        }
+        self.have_notes()?;
         let relation = local.relation();
-        let info = Info { last: info.last, rebuilding: info.rebuilding, ..Info::default() };
+        let made_of = Some(local.made_of);
+        let info = Info { last: info.last, rebuilding: info.rebuilding, made_of, ..Info::default() };
         self.transact(|transaction| {
             notes::forget(transaction, relation)?;
             notes::put_info(transaction, relation, &local.name, &info)
@@ -241,8 +302,20 @@ impl LocalSide for LocalTables {
 
     fn complete_base(&mut self, table: TableId) -> Outcome<()> {
         let local = self.table(table)?;
+        self.have_notes()?;
         self.transact(|transaction| {
-            let info = Info { rebuilding: false, ..begun(transaction, local.relation())? };
+            let made_of = Some(local.made_of);
+            let info = Info { rebuilding: false, made_of, ..begun(transaction, local.relation())? };
+            notes::put_info(transaction, local.relation(), &local.name, &info)
+        })
+    }
+
+    fn forget_open(&mut self, table: TableId, last: u64) -> Outcome<()> {
+        let local = self.table(table)?;
+        self.have_notes()?;
+        self.transact(|transaction| {
+            let info = Info { last, ..begun(transaction, local.relation())? };
+            notes::forget_open(transaction, local.relation())?;
             notes::put_info(transaction, local.relation(), &local.name, &info)
         })
     }
@@ -279,8 +352,11 @@ impl LocalSide for LocalTables {
     fn prepare(&mut self, table: TableId, pending: &Pending) -> Outcome<()> {
         let local = self.table(table)?;
         let settles = pack_settles(&pending.settles);
+        self.have_notes()?;
+        let tried = self.tried.get(&table).copied();
         self.transact(|transaction| {
             let mut info = begun(transaction, local.relation())?;
+            info.tried = tried.or(info.tried);
             info.pending = Some((pending.number, settles.clone()));
             notes::put_info(transaction, local.relation(), &local.name, &info)
         })?;

@@ -49,6 +49,9 @@ pub fn definitions(dialect: NoteDialect) -> Vec<String> {
             ("known", Int, false),
             ("pending_number", Int, true),
             ("pending", LongBytes, true),
+            ("made_of_keys", Int, true),
+            ("made_of_columns", Int, true),
+            ("tried", Int, true),
         ],
         &["relation"],
     );
@@ -80,6 +83,42 @@ pub fn definitions(dialect: NoteDialect) -> Vec<String> {
     all
 }
 
+/// What older notes do not say: columns, each with the statement that adds it.
+pub fn additions(dialect: NoteDialect) -> [(&'static str, String); 3] {
+    let declared = dialect.declared(NoteType::Int);
+    let add = |name| (name, format!("ALTER TABLE {TABLES} ADD COLUMN {name} {declared}"));
+    ["made_of_keys", "made_of_columns", "tried"].map(add)
+}
+
+/// Looks for a column of the notes of tables.
+///
+/// # Errors
+/// `Table` where it is not there.
+pub fn probe(look: &mut dyn Look, column: &str) -> Outcome<()> {
+    let sql = format!("SELECT {column} FROM {TABLES} WHERE relation = ?");
+    look.query(&sql, &[Cell::Int(0)], &mut |_| Ok(()))
+}
+
+/// Which notes there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing was ever remembered here.
+    Nothing,
+    /// Those of an older client, which do not say what the base is of, nor how far keys that wait were tried.
+    Older,
+    /// All.
+    All,
+}
+
+/// Of what rows the base is: two numbers, each another one where that changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MadeOf {
+    /// What keys are made of, and of which local table.
+    pub keys: i64,
+    /// What rows are made of.
+    pub columns: i64,
+}
+
 /// What is remembered of a table as a whole.
 #[derive(Debug, Clone, Default)]
 pub struct Info {
@@ -95,6 +134,10 @@ pub struct Info {
     pub known: i64,
     /// The batch that is on its way: its number, and what is to be remembered of it.
     pub pending: Option<(u64, Vec<u8>)>,
+    /// Of what rows the base is, where that is known.
+    pub made_of: Option<MadeOf>,
+    /// The position up to which keys that wait were tried.
+    pub tried: Option<i64>,
 }
 
 pub fn damaged(what: &str) -> Failure {
@@ -161,9 +204,14 @@ pub fn digest_of(bytes: &[u8]) -> Outcome<ShortDigest> {
 }
 
 /// What is remembered of a table; `None`: nothing.
-pub fn info(look: &mut dyn Look, relation: i64) -> Outcome<Option<Info>> {
+pub fn info(look: &mut dyn Look, found: Found, relation: i64) -> Outcome<Option<Info>> {
+    let later = match found {
+        Found::Nothing => return Ok(None),
+        Found::Older => "NULL, NULL, NULL",
+        Found::All => "made_of_keys, made_of_columns, tried",
+    };
     let sql = format!(
-        "SELECT base_last, rebuilding, concluded, answers, known, pending_number, pending FROM {TABLES} \
+        "SELECT base_last, rebuilding, concluded, answers, known, pending_number, pending, {later} FROM {TABLES} \
          WHERE relation = ?"
     );
     let mut found = None;
@@ -175,6 +223,10 @@ pub fn info(look: &mut dyn Look, relation: i64) -> Outcome<Option<Info>> {
             }
             _ => None,
         };
+        let some = |at: usize| match cells.get(at) {
+            Some(Cell::Int(number)) => Some(*number),
+            _ => None,
+        };
         found = Some(Info {
             last: number(0)?,
             rebuilding: number(1)? != 0,
@@ -182,6 +234,8 @@ pub fn info(look: &mut dyn Look, relation: i64) -> Outcome<Option<Info>> {
             answers: bytes(cells.get(3))?.unwrap_or_default().to_vec(),
             known: whole(cells.get(4))?,
             pending,
+            made_of: some(7).zip(some(8)).map(|(keys, columns)| MadeOf { keys, columns }),
+            tried: some(9),
         });
         Ok(())
     })?;
@@ -190,8 +244,20 @@ pub fn info(look: &mut dyn Look, relation: i64) -> Outcome<Option<Info>> {
 
 /// Remembers a table as a whole.
 pub fn put_info(transaction: &mut dyn Transaction, relation: i64, name: &str, info: &Info) -> Outcome<()> {
-    let others =
-        ["name", "base_last", "rebuilding", "concluded", "answers", "known", "pending_number", "pending"];
+    let others = [
+        "name",
+        "base_last",
+        "rebuilding",
+        "concluded",
+        "answers",
+        "known",
+        "pending_number",
+        "pending",
+        "made_of_keys",
+        "made_of_columns",
+        "tried",
+    ];
+    let some = |number: Option<i64>| number.map_or(Cell::Null, Cell::Int);
     let pending = info.pending.as_ref();
     let row = vec![
         Cell::Int(relation),
@@ -203,8 +269,19 @@ pub fn put_info(transaction: &mut dyn Transaction, relation: i64, name: &str, in
         Cell::Int(info.known),
         pending.map_or(Cell::Null, |(number, _)| Cell::Int(int(*number))),
         pending.map_or(Cell::Null, |(_, settles)| Cell::Bytes(settles)),
+        some(info.made_of.map(|made_of| made_of.keys)),
+        some(info.made_of.map(|made_of| made_of.columns)),
+        some(info.tried),
     ];
     transaction.notes().put(transaction, TABLES, &["relation"], &others, &[row])
+}
+
+/// Forgets which keys were left open, and whose records are to be closed.
+pub fn forget_open(transaction: &mut dyn Transaction, relation: i64) -> Outcome<()> {
+    for table in [OPEN, CLOSING] {
+        transaction.execute(&format!("DELETE FROM {table} WHERE relation = ?"), &[Cell::Int(relation)])?;
+    }
+    Ok(())
 }
 
 /// Forgets all of a table.
@@ -312,13 +389,22 @@ pub fn count_open(look: &mut dyn Look, relation: i64) -> Outcome<u64> {
     Ok(count)
 }
 
-/// Keys that wait for others, so many of them as are tried again in a run.
-pub fn waiting(look: &mut dyn Look, relation: i64) -> Outcome<Vec<MemoryKey>> {
+/// Keys that wait for others, so many of them as are tried again in a run: those behind the position that was tried last,
+/// then from the beginning, so that each has its turn.
+pub fn waiting(look: &mut dyn Look, relation: i64, tried: Option<i64>) -> Outcome<Vec<MemoryKey>> {
     use plimsoll_core::reconcile::Side::{Local, Remote};
     use plimsoll_core::store::OpenKind::Waiting;
     let reasons = [number_of(Waiting(Local)), number_of(Waiting(Remote))].map(i64::from);
-    let condition = format!(" AND reason IN (?, ?) ORDER BY place, tail LIMIT {MOST_WAITING}");
-    keys(look, OPEN, relation, &condition, &reasons.map(Cell::Int))
+    let tried = tried.unwrap_or(i64::MIN);
+    let mut waiting = Vec::new();
+    for there in [">", "<="] {
+        let room = MOST_WAITING - waiting.len();
+        let condition =
+            format!(" AND reason IN (?, ?) AND place {there} ? ORDER BY place, tail LIMIT {room}");
+        let cells = [Cell::Int(reasons[0]), Cell::Int(reasons[1]), Cell::Int(tried)];
+        waiting.extend(keys(look, OPEN, relation, &condition, &cells)?);
+    }
+    Ok(waiting)
 }
 
 /// Keys of a list.

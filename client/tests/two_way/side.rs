@@ -5,7 +5,7 @@ use std::mem::discriminant;
 use plimsoll_client::config::TableConfig;
 use plimsoll_client::source::plan::TablePlan;
 use plimsoll_client::source::{Place, open_writable};
-use plimsoll_client::two_way::{Guarding, LocalTable, LocalTables};
+use plimsoll_client::two_way::{Guarding, LocalTable, LocalTables, MadeOf};
 use plimsoll_core::digest::FingerprintKey;
 use plimsoll_core::schema::{Column, Roles, TableSchema};
 use plimsoll_core::store::{
@@ -30,7 +30,7 @@ fn schema() -> TableSchema {
 }
 
 /// The side of the file, opened anew.
-fn open() -> LocalTables {
+fn open(columns: i64) -> LocalTables {
     let path = kept::with(|kept| kept.path());
     let mut local = open_writable(&Place::Sqlite(path)).expect("a file");
     let config =
@@ -43,6 +43,7 @@ fn open() -> LocalTables {
         schema: schema(),
         merging: None,
         keeps_rows: false,
+        made_of: MadeOf { keys: 0, columns },
     };
     LocalTables::new(store, vec![table], Guarding::Off)
 }
@@ -58,7 +59,7 @@ impl Both {
             !state.quiet && (state.refuses)(plimsoll_core::reconcile::Side::Local, 5).is_some()
         });
         kept::with(|kept| kept.allow(waits));
-        Both { model: world.clone(), file: open() }
+        Both { model: world.clone(), file: open(world.with(|state| state.columns)) }
     }
 
     /// Has the file do what the model did, unless that was lost before. Whatever the model answered, `None`.
@@ -75,7 +76,7 @@ impl Both {
         };
         if !was_made {
             // Who was killed comes back with nothing in mind.
-            self.file = open();
+            self.file = open(self.model.with(|state| state.columns));
             return None;
         }
         let done = act(&mut self.file).expect("the file does what the model does");
@@ -133,6 +134,12 @@ impl LocalSide for Both {
     fn complete_base(&mut self, table: TableId) -> Outcome<()> {
         let model = self.model.complete_base(table);
         let file = self.follow(&model, |file| file.complete_base(table));
+        answer(model, file, |_, _| {})
+    }
+
+    fn forget_open(&mut self, table: TableId, last: u64) -> Outcome<()> {
+        let model = self.model.forget_open(table, last);
+        let file = self.follow(&model, |file| file.forget_open(table, last));
         answer(model, file, |_, _| {})
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use plimsoll_client::config::TableConfig;
 use plimsoll_client::source::plan::TablePlan;
 use plimsoll_client::source::{Place, open_writable};
-use plimsoll_client::two_way::{Guarding, LocalTable, LocalTables};
+use plimsoll_client::two_way::{Guarding, LocalTable, LocalTables, MadeOf};
 use plimsoll_core::digest::FingerprintKey;
 use plimsoll_core::schema::{Column, Roles, TableSchema};
 use plimsoll_core::short::ShortItem;
@@ -92,6 +92,7 @@ fn a_pass_over_a_level_table_costs_little_more_than_one_of_push() {
         schema: schema(true),
         merging: None,
         keeps_rows: false,
+        made_of: MadeOf::default(),
     };
     let mut two_way = LocalTables::new(open(true), vec![table], Guarding::Off);
     two_way.begin_base(0, BaseInfo::default()).expect("begun");

@@ -2,6 +2,15 @@
 
 use super::{Column, TableSchema};
 
+fn stamp_of(context: &str, texts: impl Iterator<Item = String>) -> i64 {
+    let mut hasher = blake3::Hasher::new_derive_key(context);
+    for text in texts {
+        hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+    }
+    let [a, b, c, d, e, f, g, h, ..] = *hasher.finalize().as_bytes();
+    i64::from_le_bytes([a, b, c, d, e, f, g, h])
+}
+
 impl TableSchema {
     /// A number that is another whenever rows are encoded, placed or refused otherwise: columns came or went, have
     /// another type, take NULL or do so no longer, or play another part. A column that is renamed is the same column.
@@ -11,19 +20,25 @@ impl TableSchema {
 
     /// The same for more that decides what becomes of rows: another number whenever one of these texts is another.
     pub fn stamp_with(&self, more: &[String]) -> i64 {
-        let mut hasher = blake3::Hasher::new_derive_key("plimsoll schema stamp 1");
-        let mut text = |text: &str| {
-            hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+        let of = |Column { number, column_type, not_null, .. }: &Column| {
+            format!("{number} {not_null} {column_type}")
         };
-        for Column { number, column_type, not_null, .. } in self.columns() {
-            text(&format!("{number} {not_null} {column_type}"));
-        }
         let (key, placed_by) = (self.key_indexes(), self.placed_by_indexes());
         let modified = self.modified().map(|column| column.number);
-        text(&format!("{key:?} {placed_by:?} {:?} {modified:?}", self.version_index()));
-        more.iter().for_each(|more| text(more));
-        let [a, b, c, d, e, f, g, h, ..] = *hasher.finalize().as_bytes();
-        i64::from_le_bytes([a, b, c, d, e, f, g, h])
+        let parts = format!("{key:?} {placed_by:?} {:?} {modified:?}", self.version_index());
+        let texts = self.columns().iter().map(of).chain([parts]).chain(more.iter().cloned());
+        stamp_of("plimsoll schema stamp 1", texts)
+    }
+
+    /// A number that is another whenever keys are encoded or placed otherwise, or one of these texts is another.
+    pub fn key_stamp_with(&self, more: &[String]) -> i64 {
+        let of = |place: &usize| {
+            self.columns().get(*place).map(|column| format!("{} {}", column.number, column.column_type))
+        };
+        let texts =
+            |places: &[usize]| places.iter().filter_map(of).chain([String::new()]).collect::<Vec<_>>();
+        let own = [texts(self.key_indexes()), texts(self.placed_by_indexes())].concat();
+        stamp_of("plimsoll key stamp 1", own.into_iter().chain(more.iter().cloned()))
     }
 
     /// What the columns of another understanding of the same table are not as in this one, for people: the first few,

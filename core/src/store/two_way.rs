@@ -280,11 +280,26 @@ pub struct BaseInfo {
     pub rebuilding: bool,
 }
 
+/// Whether rows are made as they were when what is remembered of them was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Made {
+    /// They are.
+    #[default]
+    AsBefore,
+    /// Of other columns, or otherwise converted, or it is not known: the digest of a row that nobody changed may be
+    /// another one. Keys are as they were.
+    OfOtherColumns,
+    /// With other keys, or of another table: nothing that is remembered is of these rows.
+    OfOtherKeys,
+}
+
 /// What the local side remembers of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recollection {
     /// The base; `None`: there is none.
     pub base: Option<BaseInfo>,
+    /// Whether it is of rows as they are made now.
+    pub made: Made,
     /// The number of the last conclusion; 0: none.
     pub concluded: u64,
     /// How many keys have an entry, about.
@@ -323,6 +338,8 @@ pub struct RemoteMemory {
     pub run: u64,
     /// The highest number of a batch that was applied; 0: none.
     pub last: u64,
+    /// This side's clock when it answered, in microseconds since the Unix epoch; `None`: it tells none.
+    pub clock: Option<i64>,
     /// What persons decided, so much of it as may be carried out in a run.
     pub choices: Vec<Choice>,
 }
@@ -445,8 +462,12 @@ pub trait LocalSide {
     /// Forgets all of a table, and begins a base for it.
     fn begin_base(&mut self, table: TableId, info: BaseInfo) -> Outcome<()>;
 
-    /// All keys were looked at: the base is being rebuilt no more.
+    /// All keys were looked at: the base is being rebuilt no more, and is of rows as they are made now.
     fn complete_base(&mut self, table: TableId) -> Outcome<()>;
+
+    /// Forgets which keys were left open and whose records are to be closed; what both sides last agreed on stays. `last`
+    /// is the number of the last batch of the base from now on.
+    fn forget_open(&mut self, table: TableId, last: u64) -> Outcome<()>;
 
     /// What these ranges hold and what is remembered of them, which ascend and may meet, one answer each. Keeps no rows.
     fn held(&mut self, table: TableId, ranges: &[PositionRange]) -> Outcome<Vec<LocalHeld>>;

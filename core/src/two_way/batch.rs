@@ -1,7 +1,7 @@
 //! From decisions to what is done on either side, and what is remembered of it.
 
 use super::chunk::{Ready, Theirs};
-use super::decide::{Case, RowState, Rules, Verdict, decide};
+use super::decide::{Case, Policy, RowState, Rules, Verdict, decide};
 use super::merge::{Changed, Merging};
 use super::origin::{Brought, Origin};
 use super::report::Report;
@@ -56,6 +56,8 @@ pub(super) struct Judge<'a> {
     pub rules: Rules,
     pub merging: Option<&'a Merging>,
     pub lost: bool,
+    /// Whether what is remembered may be of other columns.
+    pub altered: bool,
     pub choices: &'a [Choice],
     /// Whether the guard of a side is spent, local first: nothing more is deleted there.
     pub held: [bool; 2],
@@ -116,15 +118,21 @@ impl Batch {
         let merged = self.merged(&ready, &base, changed_both, judge);
         let key = ready.known.key;
         let choice = judge.choices.iter().filter(|_| ready.known.forced).find(|choice| choice.key == key);
+        let chosen =
+            choice.map(|choice| ((choice.local, choice.remote) == (local, remote)).then_some(choice.side));
+        let was_unknown = open.is_some_and(|open| open.kind == OpenKind::Undecided);
+        let asks = judge.rules.policy == Policy::Ask;
+        let has_both = local != Seen::Absent && remote != Seen::Absent;
         let case = Case {
             local: state(local, ready.revision()),
             remote: state(remote, ready.theirs.row().map_or(0, |row| row.revision)),
             base: base_digest,
-            lost: judge.lost,
+            // What was undecided still is where the columns changed alone, a row came to the other one, or a person is
+            // to decide. Else a row that somebody still works with is no deleted one.
+            lost: judge.lost || (was_unknown && (judge.altered || has_both || asks)),
+            altered: judge.altered,
             merges: merged.is_some(),
-            chosen: choice
-                .filter(|choice| (choice.local, choice.remote) == (local, remote))
-                .map(|choice| choice.side),
+            chosen: chosen.flatten(),
         };
         let decision = decide(&case, &judge.rules);
         let their_row = ready
@@ -141,12 +149,21 @@ impl Batch {
             _ => None,
         };
         let ours = local.digest().map(|digest| Base { digest, columns: our_columns() });
-        let origin = Origin { key, encoded_key, local, remote, base, open, decision };
+        let origin = Origin {
+            key,
+            encoded_key,
+            local,
+            remote,
+            base,
+            open,
+            chosen: chosen.map(|side| side.is_some()),
+            decision,
+        };
         match decision.verdict {
             Verdict::Agree => {
                 let settle = origin.agreed(ours);
                 let known = ready.known.entry.unwrap_or(MemoryEntry { key, base: None, open: None });
-                if settle.entry != known {
+                if settle.closes || settle.entry != known {
                     self.agreed.push(settle);
                 }
             }
@@ -333,6 +350,11 @@ impl Batch {
             // Nothing says more of it than the record would have: it is decided upon again by the next run.
             Applied::Refused { .. } if matches!(act, RemoteAct::Record(_)) => {
                 self.unrecorded += 1;
+                false
+            }
+            Applied::Refused { waits: true, .. } if origin.chosen == Some(true) => {
+                // What was decided is done once it can be: the record stays as it is.
+                report.waiting += 1;
                 false
             }
             Applied::Refused { waits, reason } => {

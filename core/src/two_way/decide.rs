@@ -68,6 +68,8 @@ pub struct Case {
     pub base: Option<ShortDigest>,
     /// Whether memory was lost: without a base nothing is known of the key.
     pub lost: bool,
+    /// Whether the base may be of other columns: where neither side has it, it says that the key was there, no more.
+    pub altered: bool,
     /// Whether both rows changed in different columns, and are to be merged.
     pub merges: bool,
     /// The side that a person chose for exactly this pair.
@@ -111,8 +113,12 @@ impl From<Verdict> for Decision {
 /// | the same | they agree, whatever the base says |
 /// | a row that cannot be read, on either side | it is left |
 /// | one is what the base says | the other one's state is copied to it, whatever the revisions say |
-/// | one side alone has it, no base | it is new there, and copied; where memory was lost it is undecided |
+/// | one side alone has it, no base | it is new there, and copied |
 /// | each something else | a conflict |
+///
+/// Where it is not known which side changed a key, because memory was lost or the base is of other columns, nothing is
+/// deleted and nothing comes back: what one side alone has is undecided; of two rows the higher revision wins whatever the
+/// policy says, because most such pairs are no conflict, and under [`Policy::Ask`] a person decides.
 ///
 /// Of a delete and an update the update wins under [`Policy::Newest`]: a delete has no revision to be measured by, and an
 /// unwanted row can be deleted again, while a lost one is lost.
@@ -129,7 +135,11 @@ pub fn decide(case: &Case, rules: &Rules) -> Decision {
         return Verdict::Copy(side).into();
     }
     let one_sided = local == Seen::Absent || remote == Seen::Absent;
-    if case.base.is_none() && one_sided && case.lost {
+    let unknown = match case.base {
+        None => case.lost,
+        Some(_) => case.altered && local != base && remote != base,
+    };
+    if unknown && one_sided {
         return Verdict::Leave(OpenKind::Undecided).into();
     }
     // Without a base the side that has no row is the one that is as it was.
@@ -139,11 +149,11 @@ pub fn decide(case: &Case, rules: &Rules) -> Decision {
     if remote == base {
         return Verdict::Copy(Side::Local).into();
     }
-    conflict(case, rules)
+    conflict(case, rules, unknown)
 }
 
-/// Both sides changed, to different states.
-fn conflict(case: &Case, rules: &Rules) -> Decision {
+/// Both sides changed, to different states; or it is unknown which of them did.
+fn conflict(case: &Case, rules: &Rules, unknown: bool) -> Decision {
     let revision = |state: &RowState| match *state {
         RowState::Row { digest, revision } => Some((revision, digest)),
         RowState::Absent | RowState::Unreadable => None,
@@ -155,6 +165,8 @@ fn conflict(case: &Case, rules: &Rules) -> Decision {
         return Decision { verdict: Verdict::Merge, conflict: false, future };
     }
     let verdict = match rules.policy {
+        Policy::Ask if unknown => return Verdict::Leave(OpenKind::Undecided).into(),
+        Policy::Local | Policy::Remote if unknown => Verdict::Copy(newer(local, remote, is_future)),
         Policy::Local => Verdict::Copy(Side::Local),
         Policy::Remote => Verdict::Copy(Side::Remote),
         Policy::Ask => Verdict::Leave(OpenKind::Conflict),

@@ -1,13 +1,11 @@
 //! Carries the steps of a table's machine out.
 
-use super::decide::Rules;
 use super::report::{Memory, Report};
 use super::step::carry_out;
 use super::table::Machine;
-use super::{Clock, Revisions, Settings, Table};
+use super::{Clock, Settings, Table};
 use crate::store::{Failure, FailureKind, LocalSide, RemoteSide};
 use crate::sync::Status;
-use crate::value::datetime::UNIX_EPOCH;
 
 /// Brings both sides of a table level, as far as the time goes. `memory` is what the last run left of it, or the
 /// default; what this run leaves is to be saved. Failures are in the report.
@@ -21,14 +19,7 @@ pub fn run(
 ) -> Report {
     let began = clock.now();
     let until = began.saturating_add_unsigned(settings.budget);
-    let latest = match table.revisions {
-        Revisions::Numbers => None,
-        Revisions::Stamps => {
-            Some(began.saturating_sub(UNIX_EPOCH).saturating_add_unsigned(settings.allowed_skew))
-        }
-    };
-    let rules = Rules { policy: table.policy, latest };
-    let mut machine = Machine::new(table, settings, rules, memory.clone());
+    let mut machine = Machine::new(table, settings, memory.clone());
     let mut tries = 1;
     loop {
         // Some keys are decided upon in each run, however little time it has.
@@ -39,6 +30,7 @@ pub fn run(
         let failure = match carry_out(local, remote, table.id, step) {
             Ok(answer) => {
                 tries = 1;
+                machine.time_is(clock.now());
                 if machine.tell(answer) {
                     continue;
                 }

@@ -16,6 +16,9 @@ pub(super) struct Origin {
     pub remote: Seen,
     pub base: Option<Base>,
     pub open: Option<Open>,
+    /// Whether a person decided of it: then the remote side has a record, whatever is remembered here. `Some(true)`: of
+    /// what both sides have now.
+    pub chosen: Option<bool>,
     pub decision: Decision,
 }
 
@@ -23,7 +26,7 @@ impl Origin {
     /// What to remember where both sides have `base` from now on.
     pub fn agreed(&self, base: Option<Base>) -> Settle {
         let entry = MemoryEntry { key: self.key, base, open: None };
-        Settle { entry, closes: self.open.is_some() }
+        Settle { entry, closes: self.open.is_some() || self.chosen.is_some() }
     }
 
     /// The same key once the remote side has the merged row, and the local side what it merged.
@@ -31,10 +34,11 @@ impl Origin {
         let merged = settle.entry.base.as_ref().map(|base| base.digest);
         let base = self.local.digest().map(|digest| Base { digest, columns: ColumnDigests::new() });
         let decision = Verdict::Copy(Side::Remote).into();
-        Origin { remote: merged.into(), base, open: None, decision, ..self.clone() }
+        Origin { remote: merged.into(), base, open: None, chosen: None, decision, ..self.clone() }
     }
 
-    /// Recording that the key is left as it is; `None` where that is recorded.
+    /// Recording that the key is left as it is; `None` where that is recorded. Where a person decided otherwise it is
+    /// recorded once more, with the reason why that could not be done.
     pub fn left(
         &self,
         kind: OpenKind,
@@ -42,9 +46,11 @@ impl Origin {
         reason: Option<Reason>,
     ) -> Option<(Record, Settle)> {
         let open = Open { kind, local: self.local, remote: self.remote };
-        if self.open == Some(open) {
+        if self.open == Some(open) && self.chosen.is_none() {
             return None;
         }
+        // Where it is unknown who changed it nothing is left of what both had.
+        let base = self.base.clone().filter(|_| kind != OpenKind::Undecided);
         let record = Record {
             key: self.key,
             encoded_key: self.encoded_key.clone(),
@@ -52,10 +58,10 @@ impl Origin {
             local: self.local,
             remote: self.remote,
             local_row,
-            base: self.base.as_ref().map(|base| base.digest),
+            base: base.as_ref().map(|base| base.digest),
             reason,
         };
-        let entry = MemoryEntry { key: self.key, base: self.base.clone(), open: Some(open) };
+        let entry = MemoryEntry { key: self.key, base, open: Some(open) };
         Some((record, Settle { entry, closes: false }))
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::Failure;
+use crate::store::{Failure, Made};
 use crate::sync::Status;
 
 /// What a run did with one two-way table.
@@ -42,6 +42,11 @@ pub struct Report {
     pub open: u64,
     /// Whether memory was lost: nothing is deleted that cannot be told from new rows.
     pub memory_lost: bool,
+    /// Whether what is remembered was of rows as they are made now.
+    pub made: Made,
+    /// Whether the local side is older than what the remote one remembers of it: it was restored from a backup. What was
+    /// left open is decided anew.
+    pub local_restored: bool,
     /// Rows of the local side that were compared, by their sums or one by one.
     pub compared: u64,
     /// Whether the run came to an end with the table.

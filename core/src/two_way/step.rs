@@ -19,6 +19,8 @@ pub(super) enum Step<'a> {
     BeginBase(BaseInfo),
     /// Local: all keys were looked at.
     CompleteBase,
+    /// Local: forget what was left open; the number of the last batch.
+    ForgetOpen(u64),
     /// Local: what ranges hold, and what is remembered of them.
     Held(&'a [PositionRange]),
     /// Local: the rows and the memory of ranges.
@@ -96,6 +98,7 @@ pub(super) fn carry_out(
         Step::Recall => local.recall(table).map(Answer::Recalled),
         Step::BeginBase(info) => local.begin_base(table, info).map(done),
         Step::CompleteBase => local.complete_base(table).map(done),
+        Step::ForgetOpen(last) => local.forget_open(table, last).map(done),
         Step::Held(ranges) => local.held(table, ranges).map(Answer::Held),
         Step::States(ranges) => local.states(table, ranges).map(Answer::States),
         Step::Lookup { keys, bytes } => local.lookup(table, keys, bytes).map(Answer::Found),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::batch::{Batch, Judge};
+use super::begin::Foretold;
 use super::chunk::Chunk;
 use super::decide::Rules;
 use super::group::{Group, Unit};
@@ -10,13 +11,15 @@ use super::origin::Brought;
 use super::report::{Memory, Report};
 use super::step::{Answer, Step};
 use super::sweep::{Sweep, Swept};
-use super::{Settings, Table};
+use super::{Revisions, Settings, Table};
 use crate::passes::{are_of, groups};
 use crate::reconcile::{Limits, Question, Reconcile, Reply, Side};
 use crate::store::{
-    Applied, BaseInfo, Choice, Conclusion, MemoryKey, Pending, PositionRange, Recollection, RemoteMemory,
+    Applied, BaseInfo, Choice, Conclusion, Made, MemoryKey, Pending, PositionRange, Recollection,
+    RemoteMemory,
 };
 use crate::sync::{Status, joined, point};
+use crate::value::datetime::UNIX_EPOCH;
 
 /// How often keys that changed while they were decided upon, and keys that waited, are looked at again in a run.
 const ROUNDS: u32 = 2;
@@ -32,8 +35,13 @@ pub(super) enum State {
     Settle(Pending),
     /// What is remembered of it.
     Settled(Conclusion),
+    /// A batch of nothing, so that the remote side knows the number that is remembered here next.
+    Mark(Box<State>),
     Begin(BaseInfo),
     Begun(Option<BaseInfo>),
+    /// The local side was restored: all records are closed, then what was left open is forgotten here.
+    CloseAll,
+    ForgetOpen,
     Sweep(Box<Sweep>),
     States(Vec<PositionRange>),
     Summaries(Box<Group>),
@@ -54,7 +62,6 @@ pub(super) enum State {
 pub(super) struct Machine<'a> {
     pub(super) table: &'a Table,
     pub(super) settings: &'a Settings,
-    pub(super) rules: Rules,
     pub(super) state: State,
     pub report: Report,
     pub memory: Memory,
@@ -78,6 +85,11 @@ pub(super) struct Machine<'a> {
     pub(super) closing: BTreeSet<MemoryKey>,
     pub(super) closing_now: Vec<MemoryKey>,
     pub(super) swept: Swept,
+    /// What a dry run takes the memory to be.
+    pub(super) foretold: Foretold,
+    /// The time by the local clock, in microseconds since the Unix epoch, and by how much it is ahead of the remote side's.
+    now: i64,
+    ahead: i64,
     /// Whether it is known what may be relied on: what was left by an earlier run is done.
     pub(super) begun: bool,
     /// Whether the remote side knows a number of this run: without it, a remote side that was set back to before the run
@@ -93,11 +105,10 @@ pub(super) struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    pub fn new(table: &'a Table, settings: &'a Settings, rules: Rules, memory: Memory) -> Self {
+    pub fn new(table: &'a Table, settings: &'a Settings, memory: Memory) -> Self {
         Machine {
             table,
             settings,
-            rules,
             state: State::Token,
             report: Report::default(),
             memory,
@@ -117,6 +128,9 @@ impl<'a> Machine<'a> {
             closing: BTreeSet::new(),
             closing_now: Vec::new(),
             swept: Swept::default(),
+            foretold: Foretold::default(),
+            now: 0,
+            ahead: 0,
             begun: false,
             marked: false,
             planned: [0; 2],
@@ -135,8 +149,11 @@ impl<'a> Machine<'a> {
             State::Recall => Step::Recall,
             State::Settle(pending) => Step::Settle(pending.number),
             State::Settled(conclusion) => Step::Conclude(conclusion),
+            State::Mark(_) => Step::Apply { number: self.number, acts: &[], planned: 0 },
             State::Begin(info) => Step::BeginBase(*info),
             State::Begun(_) => Step::BaseBegun,
+            State::CloseAll => Step::BaseBegun,
+            State::ForgetOpen => Step::ForgetOpen(self.number),
             State::Sweep(sweep) => return sweep.step(),
             State::States(ranges) => Step::States(ranges),
             State::Summaries(group) => Step::Ask(Question::Summaries(&group.ranges)),
@@ -155,6 +172,20 @@ impl<'a> Machine<'a> {
             State::Complete => Step::CompleteBase,
             State::Done => return None,
         })
+    }
+
+    /// Tells the time by the local clock, in microseconds since the Unix epoch.
+    pub fn time_is(&mut self, now: i64) {
+        self.now = now;
+    }
+
+    /// What decides now. Stamps of either side are measured by the remote side's clock, the one that all local databases
+    /// share: by its own no clock is ever ahead, and a slow one takes right stamps of others for those of the future.
+    fn rules(&self) -> Rules {
+        let present = self.now.saturating_sub(self.ahead).saturating_sub(UNIX_EPOCH);
+        let latest = present.saturating_add_unsigned(self.settings.allowed_skew);
+        let latest = (self.table.revisions == Revisions::Stamps).then_some(latest);
+        Rules { policy: self.table.policy, latest }
     }
 
     /// Takes up nothing new: what is on its way is brought to its end.
@@ -179,6 +210,7 @@ impl<'a> Machine<'a> {
                 self.state = State::Remembered;
             }
             (State::Remembered, Answer::Remembered(remote)) => {
+                self.ahead = remote.clock.map_or(0, |clock| self.now.saturating_sub(clock));
                 self.remote = remote;
                 self.state = State::Recall;
             }
@@ -189,10 +221,15 @@ impl<'a> Machine<'a> {
             (State::Settle(pending), Answer::Settled(settled)) => return self.settle(pending, settled),
             // What is remembered is another now.
             (State::Settled(_), Answer::Applied(_)) => self.state = State::Recall,
+            (State::Mark(then), Answer::Applied(applied)) if applied.is_empty() => self.state = *then,
             (State::Begin(_), Answer::Done) if !self.remote.begun => self.state = State::Begun(None),
             (State::Begun(Some(info)), Answer::Done) => self.state = State::Begin(info),
-            (State::Begin(_) | State::Begun(None), Answer::Done) => self.sweep(),
-            (State::Sweep(mut sweep), answer) => {
+            (State::CloseAll, Answer::Done) => self.state = State::ForgetOpen,
+            (State::Begin(_) | State::Begun(None) | State::ForgetOpen, Answer::Done) => self.sweep(),
+            (State::Sweep(mut sweep), mut answer) => {
+                if let Answer::Held(held) = &mut answer {
+                    self.foretold.change_sums(held);
+                }
                 let understood = sweep.tell(answer);
                 match sweep.step() {
                     Some(_) => self.state = State::Sweep(sweep),
@@ -200,7 +237,8 @@ impl<'a> Machine<'a> {
                 }
                 return understood;
             }
-            (State::States(ranges), Answer::States(states)) => {
+            (State::States(ranges), Answer::States(mut states)) => {
+                self.foretold.change(&ranges, &mut states);
                 self.state = State::Summaries(Box::new(Group::new(ranges, states)));
             }
             (State::Summaries(group), Answer::Reply(Reply::Summaries(remote))) => {
@@ -327,8 +365,8 @@ impl Machine<'_> {
             return self.close();
         }
         let all_seen = !self.left && self.again.is_empty();
-        if self.lost && all_seen && !self.settings.dry_run {
-            self.lost = false;
+        if (self.lost || self.altered()) && all_seen && !self.settings.dry_run {
+            (self.lost, self.recalled.made) = (false, Made::AsBefore);
             self.state = State::Complete;
             return;
         }
@@ -341,9 +379,10 @@ impl Machine<'_> {
 
     fn decide(&mut self, chunk: Chunk) {
         let judge = Judge {
-            rules: self.rules,
+            rules: self.rules(),
             merging: self.table.merging.as_ref(),
             lost: self.report.memory_lost,
+            altered: self.altered(),
             choices: &self.remote.choices,
             held: [self.report.held_here > 0, self.report.held_there > 0],
         };
@@ -393,7 +432,8 @@ impl Machine<'_> {
         for key in &batch.opened {
             self.closing.remove(key);
         }
-        self.remote.choices.retain(|choice| !batch.closing.contains(&choice.key));
+        let is_done = |key: &MemoryKey| batch.closing.contains(key) || batch.opened.contains(key);
+        self.remote.choices.retain(|choice| !is_done(&choice.key));
         self.closing.extend(batch.closing);
         self.forced.extend(&batch.waiting);
         let again = batch.moved.into_iter().chain(batch.waiting);

@@ -19,7 +19,7 @@ const KEYS: u64 = 60;
 /// What may happen beside edits, lost answers and kills.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Accidents {
-    /// The local database is restored from a backup that was made when all was agreed on.
+    /// The local database is restored from a backup that was made when all was agreed on or left open.
     local_restored: bool,
     /// The base is dropped, the remote side restored.
     memory_lost: bool,
@@ -27,10 +27,12 @@ struct Accidents {
     refused: bool,
     /// Persons decide.
     resolved: bool,
+    /// The table's columns are altered.
+    altered: bool,
 }
 
 const NONE: Accidents =
-    Accidents { local_restored: false, memory_lost: false, refused: false, resolved: false };
+    Accidents { local_restored: false, memory_lost: false, refused: false, resolved: false, altered: false };
 
 fn env(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -66,6 +68,7 @@ fn resolve(state: &mut State, rng: &mut StdRng) {
     state.remote.choices.retain(|choice| choice.key != record.key);
     let choice = Choice { key: record.key, side, local: record.local, remote: record.remote };
     state.remote.choices.push(choice);
+    state.decided.push(choice);
 }
 
 fn refuses(side: Side, edit: Edit) -> Option<bool> {
@@ -113,7 +116,7 @@ fn history(seed: u64, policy: Policy, accidents: Accidents) {
                 edit(state, &mut rng);
             }
             if accidents.local_restored {
-                if state.local.base.is_some() && state.is_level() && rng.random_bool(0.7) {
+                if state.local.base.is_some() && state.is_settled() && rng.random_bool(0.7) {
                     local_backup = Some(state.local.clone());
                     kept::back_up(state);
                 } else if let Some(backup) = local_backup.clone().filter(|_| rng.random_bool(0.2)) {
@@ -136,6 +139,9 @@ fn history(seed: u64, policy: Policy, accidents: Accidents) {
                     2..5 if state.remote.begun => remote_backup = Some(state.remote.clone()),
                     _ => {}
                 }
+            }
+            if accidents.altered && rng.random_bool(0.3) {
+                state.alter();
             }
             if accidents.resolved && rng.random_bool(0.5) {
                 resolve(state, &mut rng);
@@ -191,11 +197,11 @@ fn check(state: &mut State, policy: Policy, accidents: Accidents) {
             recorded.insert(memory_key(key));
             match open.kind {
                 OpenKind::Conflict => assert_eq!(policy, Policy::Ask, "{key}"),
-                OpenKind::Undecided => assert!(accidents.memory_lost, "{key}"),
+                OpenKind::Undecided => assert!(accidents.memory_lost || accidents.altered, "{key}"),
                 OpenKind::Rejected(_) => assert!(accidents.refused, "{key}"),
                 OpenKind::Waiting(_) => panic!("{key} still waits"),
             }
-            if open.kind == OpenKind::Conflict {
+            if open.kind == OpenKind::Conflict && !state.undecided.contains(&memory_key(key)) {
                 let [Some(ours), Some(theirs)] = made else { panic!("{key}: a conflict with nothing") };
                 assert!(!state.known_to(ours).contains(&theirs), "{key}: {ours} knew of {theirs}");
                 assert!(!state.known_to(theirs).contains(&ours), "{key}: {theirs} knew of {ours}");
@@ -244,7 +250,12 @@ fn beats(state: &State, left: Edit, lost: Edit, policy: Policy, accidents: Accid
         let revision = state.journal[edit].revision?;
         Some((revision, digest(state.journal[edit].key, &crate::model::Row { revision, edit, second: 0 })))
     };
+    // Where nobody knows which side changed a row the higher revision wins, whatever the policy. Of equal ones the greater
+    // digest, by the columns of then.
+    let revision = |edit: Edit| state.journal[edit].revision;
+    let is_newer = |edit: Edit| accidents.altered && revision(edit) >= revision(lost);
     state.known_to(left).into_iter().filter(|edit| !known_to_lost.contains(edit)).any(|edit| match policy {
+        Policy::Newest | Policy::Local | Policy::Remote if is_newer(edit) => true,
         Policy::Newest => row(edit) > row(lost),
         Policy::Local => by(edit, Side::Local) && !lost_by(Side::Local),
         Policy::Remote => by(edit, Side::Remote) && !lost_by(Side::Remote),
@@ -303,4 +314,27 @@ fn every_true_conflict_is_recorded_once_and_no_false_one() {
 #[test]
 fn what_a_person_decides_is_carried_out() {
     histories(Policy::Ask, Accidents { resolved: true, ..NONE });
+}
+
+#[test]
+fn what_a_person_decides_in_vain_is_told_and_tried_once() {
+    for policy in [Policy::Newest, Policy::Ask] {
+        histories(policy, Accidents { resolved: true, refused: true, ..NONE });
+    }
+}
+
+#[test]
+fn conflicts_of_a_restored_local_database_are_decided_anew() {
+    histories(Policy::Ask, Accidents { local_restored: true, ..NONE });
+    for policy in [Policy::Newest, Policy::Ask] {
+        histories(policy, Accidents { local_restored: true, resolved: true, refused: true, ..NONE });
+    }
+}
+
+#[test]
+fn altered_columns_bring_nothing_back_and_lose_no_change() {
+    for policy in [Policy::Newest, Policy::Local, Policy::Remote, Policy::Ask] {
+        histories(policy, Accidents { altered: true, ..NONE });
+    }
+    histories(Policy::Ask, Accidents { altered: true, resolved: true, ..NONE });
 }

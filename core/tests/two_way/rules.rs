@@ -1,7 +1,7 @@
 //! The rules, one by one.
 
 use plimsoll_core::reconcile::Side;
-use plimsoll_core::store::{BaseInfo, OpenKind, Seen};
+use plimsoll_core::store::{BaseInfo, Choice, Made, OpenKind, Seen};
 use plimsoll_core::sync::Status;
 use plimsoll_core::two_way::{Memory, Merging, Policy, Report, Revisions, Settings, Table};
 
@@ -24,6 +24,16 @@ fn put_both_columns(world: &World, side: Side, key: u64, row: Row) {
 
 fn row(world: &World, side: Side, key: u64) -> Option<(i64, usize)> {
     world.with(|state| state.rows(side).rows.get(&key).map(|row| (row.revision, row.edit)))
+}
+
+/// A person decides of what was recorded of a key.
+fn choose(world: &World, key: u64, side: Side) {
+    world.with(|state| {
+        let record = &state.remote.records[&memory_key(key)];
+        let choice = Choice { key: record.key, side, local: record.local, remote: record.remote };
+        state.remote.choices.push(choice);
+        state.decided.push(choice);
+    });
 }
 
 fn both(world: &World, key: u64) -> [Option<(i64, usize)>; 2] {
@@ -99,6 +109,179 @@ fn a_stamp_of_the_future_wins_no_conflict_against_one_that_is_not_and_is_told_of
     let report = sync(&world, &Table::default(), &mut memory);
     assert_eq!((report.future_stamps, report.conflicts), (0, 1), "{report:#?}");
     assert_eq!(both(&world, 1), [Some((far, 60)); 2]);
+}
+
+#[test]
+fn stamps_are_measured_by_the_remote_clock_whatever_the_local_one_says() {
+    let table = Table { revisions: Revisions::Stamps, ..Table::default() };
+    let hour = 3_600 * SECOND;
+    // The local clock is two hours slow: so are the stamps that it makes. Right ones are of no future.
+    let (world, mut memory) = level(0..4);
+    let now = 1_700_000_000 * SECOND - EPOCH;
+    world.with(|state| state.ahead = -2 * hour);
+    put(&world, Side::Local, 1, now - hour, 50);
+    put(&world, Side::Remote, 1, now + 2 * hour - 300 * SECOND, 51);
+    let report = sync(&world, &table, &mut memory);
+    assert_eq!((report.future_stamps, report.conflicts), (0, 1), "{report:#?}");
+    assert_eq!(both(&world, 1), [Some((now + 2 * hour - 300 * SECOND, 51)); 2]);
+    // It is two hours fast: a stamp that it makes wins no conflict until its time has come, and that is told.
+    let (world, mut memory) = level(0..4);
+    world.with(|state| state.ahead = 2 * hour);
+    put(&world, Side::Local, 1, now - 10 * SECOND, 60);
+    put(&world, Side::Remote, 1, now - 2 * hour - 300 * SECOND, 61);
+    let report = sync(&world, &table, &mut memory);
+    assert_eq!((report.future_stamps, report.conflicts), (1, 1), "{report:#?}");
+    assert_eq!(both(&world, 1), [Some((now - 2 * hour - 300 * SECOND, 61)); 2]);
+    put(&world, Side::Local, 2, now - 10 * SECOND, 62);
+    put(&world, Side::Remote, 2, now - 2 * hour - 200 * SECOND, 63);
+    world.with(|state| state.clock += 3 * hour as i64);
+    let report = sync(&world, &table, &mut memory);
+    assert_eq!((report.future_stamps, report.conflicts), (0, 1), "{report:#?}");
+    assert_eq!(both(&world, 2), [Some((now - 10 * SECOND, 62)); 2]);
+}
+
+#[test]
+fn a_stamp_of_the_present_is_none_of_the_future_however_long_a_run_takes() {
+    let (world, mut memory) = level(0..4);
+    let now = 1_700_000_000 * SECOND - EPOCH;
+    let later = now + 600 * SECOND;
+    put(&world, Side::Local, 1, now - 5 * SECOND, 50);
+    let mut calls = 0;
+    world.with(|state| {
+        state.write(Side::Remote, 1, 1);
+        state.hook = Some(Box::new(move |state| {
+            calls += 1;
+            if calls == 4 {
+                // Ten minutes went by.
+                state.clock += 600 * SECOND;
+                state.write(Side::Remote, 1, 1);
+                state.remote.rows.rows.insert(1, Row { revision: later - SECOND, edit: 51, second: 0 });
+            }
+        }));
+    });
+    let table = Table { revisions: Revisions::Stamps, ..Table::default() };
+    let settings = Settings { budget: 3_600 * SECOND as u64, ..Settings::default() };
+    let report = world.run(&table, &settings, &mut memory);
+    assert_eq!((report.future_stamps, report.conflicts), (0, 1), "{report:#?}");
+    assert_eq!(both(&world, 1), [Some((later - SECOND, 51)); 2]);
+}
+
+#[test]
+fn altered_columns_bring_no_deleted_row_back_and_overwrite_no_change() {
+    for (policy, undecided) in
+        [(Policy::Remote, 2), (Policy::Local, 2), (Policy::Newest, 2), (Policy::Ask, 4)]
+    {
+        let (world, mut memory) = level(0..20);
+        let table = Table { policy, ..Table::default() };
+        world.with(|state| {
+            state.delete(Side::Local, 5);
+            state.delete(Side::Remote, 6);
+            state.write(Side::Local, 7, 1);
+            state.write(Side::Remote, 8, 1);
+            state.write(Side::Local, 30, 1);
+            state.write(Side::Remote, 31, 1);
+            state.alter();
+        });
+        let edits = [7, 8].map(|key| {
+            world.with(|state| state.local.rows.made_by[&key].max(state.remote.rows.made_by[&key]))
+        });
+        let report = sync(&world, &table, &mut memory);
+        assert_eq!((report.made, report.memory_lost), (Made::OfOtherColumns, false));
+        assert_eq!(report.undecided, undecided, "{policy:?}: {report:#?}");
+        assert_eq!((report.deleted_here, report.deleted_there), (0, 0));
+        // What is gone does not come back, and what is there stays.
+        for (key, gone_from) in [(5, Side::Local), (6, Side::Remote)] {
+            assert_eq!(row(&world, gone_from, key), None, "{policy:?}");
+            assert!(row(&world, gone_from.other(), key).is_some(), "{policy:?}");
+        }
+        // New rows are new, whatever the columns are.
+        for key in [30, 31] {
+            assert!(row(&world, Side::Local, key).is_some() && both(&world, key)[0] == both(&world, key)[1]);
+        }
+        if policy != Policy::Ask {
+            let now = [7, 8].map(|key| both(&world, key).map(|row| row.expect("a row").1));
+            assert_eq!(now, edits.map(|edit| [edit; 2]), "{policy:?}");
+        }
+        // It is remembered anew: a delete is one, a change is one.
+        world.with(|state| {
+            state.delete(Side::Remote, 9);
+            state.write(Side::Local, 10, 1);
+        });
+        let report = sync(&world, &table, &mut memory);
+        assert_eq!((report.made, report.deleted_here, report.sent), (Made::AsBefore, 1, 1), "{report:#?}");
+    }
+}
+
+#[test]
+fn a_conflict_that_a_backup_knows_of_comes_back_with_it_and_can_be_decided() {
+    let table = Table { policy: Policy::Ask, ..Table::default() };
+    // Of the conflict when it was open, or of before.
+    for was_open in [true, false] {
+        let (world, mut memory) = level(0..4);
+        let before = world.with(|state| state.local.clone());
+        put(&world, Side::Local, 1, 5, 50);
+        put(&world, Side::Remote, 1, 6, 51);
+        let report = sync(&world, &table, &mut memory);
+        assert_eq!(report.recorded, 1, "{report:#?}");
+        if was_open {
+            let backup = world.with(|state| state.local.clone());
+            choose(&world, 1, Side::Remote);
+            sync(&world, &table, &mut memory);
+            assert_eq!(both(&world, 1), [Some((6, 51)); 2]);
+            world.with(|state| state.restore_local(backup));
+            let report = sync(&world, &table, &mut memory);
+            assert!(report.local_restored);
+            assert_eq!((report.recorded, report.open), (1, 1), "{report:#?}");
+            choose(&world, 1, Side::Local);
+            sync(&world, &table, &mut memory);
+            assert_eq!(both(&world, 1), [Some((5, 50)); 2]);
+        } else {
+            world.with(|state| state.restore_local(before));
+            let report = sync(&world, &table, &mut memory);
+            assert_eq!((report.received, report.recorded, report.open), (1, 0, 0), "{report:#?}");
+            assert_eq!(both(&world, 1), [Some((6, 51)); 2]);
+        }
+        assert!(world.with(|state| state.remote.records.is_empty()), "nothing is left to decide");
+        sync(&world, &table, &mut memory);
+        let report = sync(&world, &table, &mut memory);
+        assert_eq!((report.status, report.local_restored), (Status::Level, false), "{report:#?}");
+        assert_eq!(world.with(|state| state.log.join(" ")), "token remembered recall");
+    }
+}
+
+#[test]
+fn a_decision_on_which_both_sides_agree_already_is_done() {
+    let (world, mut memory) = level(0..4);
+    let table = Table { policy: Policy::Ask, ..Table::default() };
+    put(&world, Side::Local, 1, 5, 50);
+    put(&world, Side::Remote, 1, 6, 51);
+    sync(&world, &table, &mut memory);
+    // Both sides have the same meanwhile, and nothing here knows of the record.
+    world.with(|state| {
+        let theirs = state.remote.rows.rows[&1];
+        state.local.rows.rows.insert(1, theirs);
+        state.local.entries.get_mut(&memory_key(1)).expect("an entry").open = None;
+        state.token += 1;
+    });
+    choose(&world, 1, Side::Remote);
+    sync(&world, &table, &mut memory);
+    assert!(world.with(|state| state.remote.records.is_empty() && state.remote.choices.is_empty()));
+}
+
+#[test]
+fn a_decision_that_cannot_be_carried_out_is_told_and_tried_once() {
+    let (world, mut memory) = level(0..4);
+    world.with(|state| state.refuses = |side, edit| (side == Side::Remote && edit == 50).then_some(false));
+    put(&world, Side::Local, 1, 5, 50);
+    let report = sync(&world, &Table::default(), &mut memory);
+    assert_eq!(report.rejected, 1, "{report:#?}");
+    choose(&world, 1, Side::Local);
+    let report = sync(&world, &Table::default(), &mut memory);
+    assert_eq!((report.rejected, report.open), (1, 1), "it is recorded once more: {report:#?}");
+    assert!(world.with(|state| state.remote.choices.is_empty()), "nothing is decided of the new record");
+    sync(&world, &Table::default(), &mut memory);
+    sync(&world, &Table::default(), &mut memory);
+    assert_eq!(world.with(|state| state.log.join(" ")), "token remembered recall");
 }
 
 #[test]
@@ -227,6 +410,49 @@ fn a_dry_run_counts_and_changes_nothing() {
     let real = sync(&world, &Table::default(), &mut memory);
     let really = (real.sent, real.received, real.deleted_here, real.deleted_there, real.conflicts);
     assert_eq!(counts, really);
+}
+
+#[test]
+fn a_dry_run_foretells_what_a_run_does_after_a_crash_or_an_accident() {
+    let settings = Settings { dry_run: true, ..Settings::default() };
+    let counts = |report: &Report| {
+        let deleted = (report.deleted_here, report.deleted_there);
+        (report.sent, report.received, deleted, report.conflicts, report.undecided)
+    };
+    // The remote side is restored to before the base was begun.
+    let (world, mut memory) = level(0..30);
+    world.with(|state| {
+        state.delete(Side::Local, 1);
+        state.delete(Side::Remote, 2);
+        state.write(Side::Local, 3, 1);
+        (state.remote.begun, state.remote.last) = (false, 0);
+        state.token += 1;
+    });
+    let dry = world.run(&Table::default(), &settings, &mut memory);
+    let real = sync(&world, &Table::default(), &mut memory);
+    assert_eq!(counts(&dry), counts(&real), "{dry:#?} {real:#?}");
+    assert_eq!(counts(&real).4, 2, "{real:#?}");
+    // The last run was killed once its batch was applied: what it did and one side changed since is no conflict.
+    let (world, mut memory) = level(0..30);
+    world.with(|state| {
+        state.write(Side::Local, 3, 1);
+        state.write(Side::Local, 4, 1);
+        state.hook = Some(Box::new(|state| {
+            state.kill_at = (state.log.last() == Some(&"conclude")).then_some(0);
+        }));
+    });
+    let killed = world.run(&Table::default(), &Settings::default(), &mut memory);
+    assert!(killed.failure.is_some(), "{killed:#?}");
+    world.with(|state| {
+        (state.kill_at, state.hook) = (None, None);
+        assert!(state.local.pending.is_some() && state.remote.rows.rows[&3] == state.local.rows.rows[&3]);
+        state.write(Side::Remote, 3, 1);
+    });
+    let dry = world.run(&Table::default(), &settings, &mut memory);
+    assert!(world.with(|state| state.local.pending.is_some()), "a dry run changes nothing");
+    let real = sync(&world, &Table::default(), &mut memory);
+    assert_eq!(counts(&dry), counts(&real), "{dry:#?} {real:#?}");
+    assert_eq!((real.received, real.conflicts), (1, 0), "{real:#?}");
 }
 
 #[test]

@@ -132,6 +132,10 @@ impl LocalSide for Here<'_, '_> {
         self.tables.borrow_mut().complete_base(table)
     }
 
+    fn forget_open(&mut self, table: TableId, last: u64) -> Outcome<()> {
+        self.tables.borrow_mut().forget_open(table, last)
+    }
+
     fn held(&mut self, table: TableId, ranges: &[PositionRange]) -> Outcome<Vec<LocalHeld>> {
         let held = self.tables.borrow_mut().held(table, ranges)?;
         let rows = held.iter().map(|held| held.rows.rows.row_count()).sum();

@@ -37,12 +37,14 @@ fn rules() -> impl Strategy<Value = Rules> {
 
 fn case() -> impl Strategy<Value = Case> {
     let base = prop::option::of((0..4u8, 0..4i64));
-    (state(), state(), base, any::<bool>(), any::<bool>(), prop::option::weighted(0.1, side())).prop_map(
-        |(local, remote, base, lost, merges, chosen)| Case {
+    let memory = (any::<bool>(), any::<bool>());
+    (state(), state(), base, memory, any::<bool>(), prop::option::weighted(0.1, side())).prop_map(
+        |(local, remote, base, (lost, altered), merges, chosen)| Case {
             local,
             remote,
             base: base.and_then(|(of, revision)| digest(row(of, revision))),
             lost,
+            altered,
             merges,
             chosen,
         },
@@ -135,7 +137,7 @@ proptest! {
             Side::Local => (row(1, 1), RowState::Absent),
             Side::Remote => (RowState::Absent, row(1, 1)),
         };
-        let case = Case { local, remote, base: None, lost: true, merges: false, chosen: None };
+        let case = Case { local, remote, base: None, lost: true, altered: false, merges: false, chosen: None };
         prop_assert_eq!(decide(&case, &rules).verdict, Verdict::Leave(OpenKind::Undecided));
         prop_assert_eq!(decide(&Case { lost: false, ..case }, &rules).verdict, Verdict::Copy(of));
     }
@@ -143,12 +145,11 @@ proptest! {
     #[test]
     fn a_conflict_is_decided_by_the_policy(
         (local, remote) in ((0..4u8, 0..4i64), (0..4u8, 0..4i64)),
-        lost: bool,
         rules in rules(),
     ) {
         let (local, remote) = (row(local.0, local.1), row(remote.0, remote.1));
         prop_assume!(local != remote);
-        let case = Case { local, remote, base: digest(row(8, 0)), lost, merges: false, chosen: None };
+        let case = Case { local, remote, base: digest(row(8, 0)), lost: false, altered: false, merges: false, chosen: None };
         let decision = decide(&case, &rules);
         prop_assert!(decision.conflict);
         let (RowState::Row { revision: ours, .. }, RowState::Row { revision: theirs, .. }) = (local, remote) else {
@@ -170,6 +171,35 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn where_nobody_knows_who_changed_a_key_nothing_goes_and_the_higher_revision_stays(
+        (local, remote) in (state(), state()),
+        was_there: bool,
+        rules in rules(),
+    ) {
+        prop_assume!(local.seen() != remote.seen());
+        prop_assume!(local != RowState::Unreadable && remote != RowState::Unreadable);
+        // Memory was lost, or the base is of other columns than the rows: none has it.
+        let base = was_there.then(|| [8; 16]);
+        let case = Case { local, remote, base, lost: !was_there, altered: was_there, merges: false, chosen: None };
+        let verdict = decide(&case, &rules).verdict;
+        let is_alone = local == RowState::Absent || remote == RowState::Absent;
+        if is_alone || rules.policy == Policy::Ask {
+            prop_assert_eq!(verdict, Verdict::Leave(OpenKind::Undecided));
+        } else {
+            let newest = Rules { policy: Policy::Newest, ..rules };
+            prop_assert_eq!(verdict, decide(&Case { lost: false, altered: false, ..case }, &newest).verdict);
+        }
+        // A key that the base does not have is new, whatever its columns were.
+        if is_alone {
+            let new = Case { base: None, lost: false, altered: true, ..case };
+            let of = if local == RowState::Absent { Side::Remote } else { Side::Local };
+            prop_assert_eq!(decide(&new, &rules).verdict, Verdict::Copy(of));
+        }
+    }
+}
+
 #[test]
 fn an_update_wins_against_a_delete_under_newest_and_else_the_policy_decides() {
     let update = row(2, -7);
@@ -184,6 +214,7 @@ fn an_update_wins_against_a_delete_under_newest_and_else_the_policy_decides() {
             remote: update,
             base: digest(row(1, 1)),
             lost: false,
+            altered: false,
             merges: true,
             chosen: None,
         };
@@ -199,6 +230,7 @@ fn a_person_decides_what_no_rule_could() {
         remote: row(1, 1),
         base: None,
         lost: true,
+        altered: false,
         merges: false,
         chosen: Some(Side::Local),
     };
