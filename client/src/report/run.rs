@@ -124,7 +124,7 @@ fn remarks(table: &TableResult) -> Vec<String> {
         (moved.merged, "made of the changes of both sides"),
         (
             moved.undecided,
-            "on one side alone, of which nothing is remembered: deleted on the other, or new? They are left as they are",
+            "of which nobody remembers which side changed them: deleted on one, or new on the other? They are left as they are",
         ),
         (moved.future_stamps, "in conflict with a stamp of the future: a clock is wrong"),
     ] {

@@ -8,6 +8,7 @@ mod kept;
 mod model;
 mod side;
 mod speed;
+mod waiting;
 
 use plimsoll_core::store::LocalSide;
 

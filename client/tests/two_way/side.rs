@@ -1,6 +1,7 @@
 //! A local side of which each call is made of the model and of a file.
 
 use std::mem::discriminant;
+use std::path::PathBuf;
 
 use plimsoll_client::config::TableConfig;
 use plimsoll_client::source::plan::TablePlan;
@@ -31,7 +32,11 @@ fn schema() -> TableSchema {
 
 /// The side of the file, opened anew.
 fn open(columns: i64) -> LocalTables {
-    let path = kept::with(|kept| kept.path());
+    open_at(kept::with(|kept| kept.path()), columns)
+}
+
+/// The local side of a file.
+pub fn open_at(path: PathBuf, columns: i64) -> LocalTables {
     let mut local = open_writable(&Place::Sqlite(path)).expect("a file");
     let config =
         TableConfig { name: "t".to_owned(), leave_out: vec!["part".to_owned()], ..TableConfig::default() };

@@ -76,6 +76,155 @@ fn a_restored_database_brings_its_base_with_it() {
     assert_eq!(people.len(), 7);
 }
 
+/// The open records of the pair: kind, the phone of either side, what was decided.
+fn open_records(pair: &Pair<'_>) -> Vec<(i64, String, Option<String>, Option<String>, Option<String>)> {
+    let sql = "SELECT conflict_id, kind, local_row ->> 'phone', remote_row ->> 'phone', resolution
+               FROM plimsoll.conflicts WHERE database_id = $1 AND closed_at IS NULL ORDER BY conflict_id";
+    let rows = pair.site.superuser().query(sql, &[&pair.agent.registered.id]).expect("records");
+    rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4))).collect()
+}
+
+fn resolve(pair: &Pair<'_>, conflict_id: i64, side: &str) {
+    pair.site
+        .superuser()
+        .execute("SELECT plimsoll.resolve_conflict($1, $2)", &[&conflict_id, &side])
+        .expect("resolved");
+}
+
+#[test]
+fn altered_columns_bring_no_deleted_row_back_and_overwrite_no_change() {
+    let site = site();
+    let mut pair = Pair::new(&site, "altered", "policy = \"remote\"");
+    for id in 1..=12 {
+        pair.put_here(id, &format!("person {id}"), "1", 0);
+    }
+    pair.sync();
+    pair.here("DELETE FROM people WHERE id = 5");
+    pair.there("DELETE FROM people WHERE id = 4");
+    pair.put_here(6, "person 6", "mine", 10);
+    pair.put_there(7, "person 7", "theirs", 10);
+    pair.put_here(40, "new here", "4", 10);
+    pair.put_there(41, "new there", "4", 10);
+    pair.here("ALTER TABLE people ADD COLUMN country TEXT NOT NULL DEFAULT 'DE'");
+    pair.there("ALTER TABLE people ADD COLUMN country text NOT NULL DEFAULT 'DE'");
+    let finished = pair.run().expect_code(0);
+    let report = plimsoll_tests::table_of(&finished.json(), "people").clone();
+    let expected = counts(&[("sent", 2), ("received", 2), ("conflicts", 2), ("undecided", 2)]);
+    assert_eq!(Pair::moved(&report), expected, "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("are not what they were when both sides last agreed"),
+        "{}",
+        finished.stderr
+    );
+    let ids = |people: &[crate::pair::Person]| people.iter().map(|person| person.0).collect::<Vec<_>>();
+    let (here, there) = (pair.people_here(), pair.people_there());
+    assert_eq!(ids(&here), [1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12, 40, 41], "what is gone does not come back");
+    assert_eq!(ids(&there), [1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 40, 41]);
+    for people in [&here, &there] {
+        let phones = Pair::phones(people);
+        assert!(phones.contains(&(6, "mine")) && phones.contains(&(7, "theirs")), "{phones:?}");
+    }
+    let kinds: Vec<String> = open_records(&pair).into_iter().map(|record| record.1).collect();
+    assert_eq!(kinds, ["undecided", "undecided"]);
+    // From here on it is as before: a delete is one, and nothing more is said.
+    pair.there("DELETE FROM people WHERE id = 9");
+    let finished = pair.run().expect_code(0);
+    let report = plimsoll_tests::table_of(&finished.json(), "people").clone();
+    assert_eq!(Pair::moved(&report), counts(&[("deleted_here", 1)]));
+    assert!(!finished.stderr.contains("last agreed"), "{}", finished.stderr);
+}
+
+#[test]
+fn what_an_older_client_remembers_goes_on() {
+    let site = site();
+    let mut pair = level(&site, "older");
+    for name in ["made_of_keys", "made_of_columns", "tried"] {
+        pair.here(&format!("ALTER TABLE plimsoll_two_way DROP COLUMN {name}"));
+    }
+    pair.here("DELETE FROM people WHERE id = 3");
+    pair.put_there(4, "person 4", "there", 10);
+    pair.put_here(30, "new here", "3", 10);
+    let expected = counts(&[("sent", 1), ("received", 1), ("deleted_there", 1)]);
+    let dry = pair.agent.home.run(["sync", "--json", "--quiet", "--dry-run"]).expect_code(1).json();
+    assert_eq!(Pair::moved(plimsoll_tests::table_of(&dry, "people")), expected);
+    assert_eq!(Pair::moved(&pair.sync()), expected);
+    assert_eq!(pair.both().len(), 8);
+    assert_eq!(Pair::moved(&pair.sync()), counts(&[]));
+    // As a client that died while it added them leaves them.
+    pair.here("ALTER TABLE plimsoll_two_way DROP COLUMN tried; DELETE FROM people WHERE id = 4");
+    assert_eq!(Pair::moved(&pair.sync()), counts(&[("deleted_there", 1)]));
+}
+
+#[test]
+fn a_restored_database_has_its_conflicts_decided_anew() {
+    let site = site();
+    let mut pair = Pair::new(&site, "restored asking", "policy = \"ask\"");
+    for id in 1..=3 {
+        pair.put_here(id, &format!("person {id}"), "1", 0);
+    }
+    pair.sync();
+    let (file, before, open) =
+        (pair.agent.home.path(LOCAL), pair.agent.home.path("before"), pair.agent.home.path("open"));
+    std::fs::copy(&file, &before).expect("a backup");
+    pair.put_here(1, "person 1", "mine", 10);
+    pair.put_there(1, "person 1", "theirs", 20);
+    pair.sync();
+    std::fs::copy(&file, &open).expect("a backup");
+    let restore = |pair: &mut Pair<'_>, from: &std::path::Path| {
+        pair.local = rusqlite::Connection::open_in_memory().expect("another");
+        std::fs::copy(from, &file).expect("restored");
+        pair.local = pair.agent.local();
+    };
+    // A backup of before the conflict: the server's row arrives, and nothing is left to decide.
+    restore(&mut pair, &before);
+    let finished = pair.run().expect_code(0);
+    assert!(finished.stderr.contains("restored from a backup"), "{}", finished.stderr);
+    assert_eq!(Pair::phones(&pair.both())[0], (1, "theirs"));
+    assert_eq!(open_records(&pair), []);
+    // One of when it was open, before a person decided: it is open again, and can be decided.
+    restore(&mut pair, &open);
+    pair.sync();
+    let records = open_records(&pair);
+    assert_eq!(records.len(), 1, "{records:?}");
+    resolve(&pair, records[0].0, "remote");
+    pair.sync();
+    assert_eq!(Pair::phones(&pair.both())[0], (1, "theirs"));
+    restore(&mut pair, &open);
+    let report = pair.sync();
+    assert_eq!(report["status"], "level_except", "{report}");
+    let records = open_records(&pair);
+    let (mine, theirs) = (Some("mine".to_owned()), Some("theirs".to_owned()));
+    assert_eq!(records.len(), 1, "{records:?}");
+    assert_eq!(records[0], (records[0].0, "conflict".to_owned(), mine, theirs, None));
+    resolve(&pair, records[0].0, "local");
+    pair.sync();
+    assert_eq!(Pair::phones(&pair.both())[0], (1, "mine"));
+    let finished = pair.run().expect_code(0);
+    assert!(!finished.stderr.contains("restored from a backup"), "{}", finished.stderr);
+    assert_eq!(open_records(&pair), []);
+}
+
+#[test]
+fn a_decision_that_cannot_be_carried_out_is_told_and_not_tried_for_ever() {
+    let site = site();
+    let mut pair = Pair::new(&site, "in vain", "");
+    pair.there("ALTER TABLE people ADD CHECK (phone <> 'never there')");
+    pair.put_here(1, "one", "1", 0);
+    pair.put_here(2, "two", "never there", 0);
+    pair.sync();
+    let records = open_records(&pair);
+    resolve(&pair, records[0].0, "local");
+    let report = pair.sync();
+    assert_eq!(report["rejected"], 1, "{report}");
+    let again = open_records(&pair);
+    assert_eq!(again.len(), 1, "{again:?}");
+    assert_ne!(again[0].0, records[0].0, "it is recorded once more");
+    assert_eq!(again[0].4, None, "nothing is decided of it");
+    let report = pair.sync();
+    assert_eq!(report["rejected"], 0, "it is not tried again: {report}");
+    assert_eq!(open_records(&pair), again);
+}
+
 #[test]
 fn a_new_local_database_takes_the_place_of_one_that_is_gone() {
     let site = site();
