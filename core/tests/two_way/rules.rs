@@ -134,7 +134,7 @@ fn stamps_are_measured_by_the_remote_clock_whatever_the_local_one_says() {
     assert_eq!(both(&world, 1), [Some((now - 2 * hour - 300 * SECOND, 61)); 2]);
     put(&world, Side::Local, 2, now - 10 * SECOND, 62);
     put(&world, Side::Remote, 2, now - 2 * hour - 200 * SECOND, 63);
-    world.with(|state| state.clock += 3 * hour as i64);
+    world.with(|state| state.clock += 3 * hour);
     let report = sync(&world, &table, &mut memory);
     assert_eq!((report.future_stamps, report.conflicts), (0, 1), "{report:#?}");
     assert_eq!(both(&world, 2), [Some((now - 10 * SECOND, 62)); 2]);

@@ -181,7 +181,7 @@ proptest! {
         prop_assume!(local.seen() != remote.seen());
         prop_assume!(local != RowState::Unreadable && remote != RowState::Unreadable);
         // Memory was lost, or the base is of other columns than the rows: none has it.
-        let base = was_there.then(|| [8; 16]);
+        let base = was_there.then_some([8; 16]);
         let case = Case { local, remote, base, lost: !was_there, altered: was_there, merges: false, chosen: None };
         let verdict = decide(&case, &rules).verdict;
         let is_alone = local == RowState::Absent || remote == RowState::Absent;
