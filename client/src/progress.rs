@@ -15,11 +15,37 @@ const LINE_INTERVAL: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Progress {
     mode: Mode,
+    way: Way,
     names: Vec<String>,
     bars: HashMap<TableId, ProgressBar>,
     bar_group: MultiProgress,
     last_line: HashMap<TableId, Instant>,
     compared: HashMap<TableId, u64>,
+}
+
+/// Which way rows go that are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// To the server.
+    Sent,
+    /// To the local database.
+    Received,
+}
+
+impl Way {
+    fn done(self) -> &'static str {
+        match self {
+            Way::Sent => "sent",
+            Way::Received => "received",
+        }
+    }
+
+    fn to_do(self) -> &'static str {
+        match self {
+            Way::Sent => "to send",
+            Way::Received => "to receive",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +65,7 @@ impl Progress {
         };
         Progress {
             mode,
+            way: Way::Sent,
             names: Vec::new(),
             bars: HashMap::new(),
             bar_group: MultiProgress::new(),
@@ -47,10 +74,10 @@ impl Progress {
         }
     }
 
-    /// A run over these tables begins.
-    pub fn begin(&mut self, names: Vec<String>) {
+    /// A run over these tables begins, whose rows go this way.
+    pub fn begin(&mut self, names: Vec<String>, way: Way) {
         self.end();
-        self.names = names;
+        (self.names, self.way) = (names, way);
     }
 
     /// The run is over.
@@ -80,10 +107,10 @@ impl Progress {
 
     fn bar(&mut self, table: TableId) -> ProgressBar {
         let name = self.name(table);
-        let group = &self.bar_group;
+        let (group, way) = (&self.bar_group, self.way);
         let new = || {
             let bar = group.add(ProgressBar::no_length().with_prefix(name));
-            bar.set_style(style(false));
+            bar.set_style(style(false, way));
             bar
         };
         self.bars.entry(table).or_insert_with(new).clone()
@@ -95,7 +122,7 @@ impl Progress {
             Event::Started { expected_rows } => {
                 if let Some(rows) = expected_rows.filter(|rows| *rows > 0) {
                     bar.set_length(rows);
-                    bar.set_style(style(true));
+                    bar.set_style(style(true, self.way));
                 }
                 bar.set_message("");
             }
@@ -121,11 +148,11 @@ impl Progress {
     fn line_event(&mut self, table: TableId, event: &Event) {
         let text = match event {
             Event::Started { expected_rows: Some(rows) } if *rows > 0 => {
-                format!("about {} rows to send", HumanCount(*rows))
+                format!("about {} rows {}", HumanCount(*rows), self.way.to_do())
             }
             Event::Started { .. } => return,
             Event::Uploaded { total_rows, .. } if self.line_is_due(table) => {
-                format!("{} rows sent", HumanCount(*total_rows))
+                format!("{} rows {}", HumanCount(*total_rows), self.way.done())
             }
             Event::Compared { .. } if self.line_is_due(table) => {
                 let rows = self.compared.get(&table).copied().unwrap_or_default();
@@ -166,10 +193,13 @@ fn notice(event: &Event) -> Option<String> {
     }
 }
 
-fn style(with_length: bool) -> ProgressStyle {
+fn style(with_length: bool, way: Way) -> ProgressStyle {
+    let done = way.done();
     let template = match with_length {
-        true => "{prefix:20} {bar:30} {human_pos}/{human_len} rows {per_sec} {msg}",
-        false => "{prefix:20} {human_pos} rows {msg}",
+        true => {
+            format!("{{prefix:20}} {{bar:30}} {{human_pos}}/{{human_len}} rows {done} {{per_sec}} {{msg}}")
+        }
+        false => format!("{{prefix:20}} {{human_pos}} rows {done} {{msg}}"),
     };
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+    ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -33,6 +33,12 @@ impl Stop {
         Ok(Stop(asked))
     }
 
+    /// Nobody asks.
+    #[cfg(test)]
+    pub fn never() -> Stop {
+        Stop(Arc::default())
+    }
+
     /// Whether it was asked.
     pub fn asked(&self) -> bool {
         self.0.load(Ordering::Relaxed)

@@ -196,12 +196,13 @@ pub fn rows_at_least(database: &Database, table: &ManagedTable, range: PositionR
 }
 
 /// Bytes that are others after whatever changed a row, also where it was changed back: which transactions wrote what is
-/// kept. A change is a row of changes of its own, and taking these into the blocks writes the head. `None`: no manifest is
-/// kept, or it is untrusted.
+/// kept. A change is a row of changes of its own, and taking these into the blocks writes the head. A server that was put back
+/// to an earlier state gives the same transactions and places again: what all rows amount to is in them too. `None`: no
+/// manifest is kept, or it is untrusted.
 pub fn mark(database: &Database, table: &ManagedTable) -> Answer<Option<Vec<u8>>> {
-    if state(database, table)? != State::Kept {
-        return Ok(None);
-    }
+    let Some(kept) = kept(database, table)? else { return Ok(None) };
+    let mut rows = kept.total.fingerprint;
+    kept.entries.iter().for_each(|entry| rows.combine(&entry.change));
     let mut mark = None;
     identity::as_extension(|| {
         read_planned(
@@ -218,7 +219,8 @@ pub fn mark(database: &Database, table: &ManagedTable) -> Answer<Option<Vec<u8>>
             },
         )
     })?;
-    Ok(mark.map(|mark| SourceKey::Encoded(mark.into_bytes()).id().to_vec()))
+    let known = |mark: String| [mark.as_bytes(), &rows.row_count().to_le_bytes(), &rows.sum()].concat();
+    Ok(mark.map(|mark| SourceKey::Encoded(known(mark)).id().to_vec()))
 }
 
 /// What all rows amount to, without a scan. `None`: no manifest is kept, or it is untrusted.

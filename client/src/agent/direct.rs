@@ -136,7 +136,8 @@ pub(super) fn run(mut running: Running<'_>, groups: Vec<Group>) -> GroupResult {
                 done.failure = result.failure;
                 done.stopped = result.stopped;
             }
-            Err(failure) if failure.kind == FailureKind::Table => {
+            // What passes was tried again by then.
+            Err(failure) if failure.kind != FailureKind::Run => {
                 done.tables.extend(group.tables.iter().map(|table| table.failed(failure.clone())));
             }
             Err(failure) => {

@@ -3,11 +3,13 @@
 mod begin;
 mod direct;
 mod every;
+mod patience;
 mod prepare;
 mod pull;
 mod push;
 mod scan;
 mod side;
+mod sides;
 mod snapshot;
 mod status;
 mod two_way;

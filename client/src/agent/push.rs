@@ -6,6 +6,7 @@ use plimsoll_core::sync::{self, RunReport, Settings, TableInput, TableMemory, Ta
 use super::prepare::{PreparedTable, fingerprint_key};
 use super::world::RunWorld;
 use super::{GroupResult, Moved, Running};
+use crate::progress::Way;
 use crate::server::RunTarget;
 use crate::source::ahead::ReadAhead;
 use crate::source::plan::TablePlan;
@@ -50,7 +51,7 @@ pub fn run_by(
     let mut memories: Vec<_> = relations.iter().map(|relation| state.table(relation)).collect();
     let replicas = tables.iter().map(|table| table.replica.clone()).collect();
     let mut target = RunTarget::new(server, *run_id, replicas);
-    progress.begin(tables.iter().map(|table| table.config.name.clone()).collect());
+    progress.begin(tables.iter().map(|table| table.config.name.clone()).collect(), Way::Sent);
     let mut world = RunWorld { state, relations: &relations, stop, progress, dry_run: options.dry_run };
     let report = algorithm(&mut source, &mut target, &mut world, settings, &inputs, &mut memories);
     progress.end();

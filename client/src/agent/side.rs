@@ -8,8 +8,8 @@ use uuid::Uuid;
 use crate::config::Config;
 use crate::failure::run as no_run;
 use crate::source::notes::{Cell, NoteType};
-use crate::source::open_writable;
 use crate::source::write::LocalStore;
+use crate::source::{open, open_writable};
 
 /// The table of the note: one row.
 const TABLE: &str = "plimsoll_side";
@@ -20,8 +20,9 @@ const TABLE: &str = "plimsoll_side";
 /// Where the database cannot be read, or the note cannot be written.
 pub fn side_id(config: &Config, dry_run: bool) -> Outcome<Option<Uuid>> {
     // No row is read by these plans: no digest is made with the key.
-    let mut store =
-        open_writable(&config.source_place()?)?.into_store(Vec::new(), FingerprintKey::new([0; 32]));
+    let place = config.source_place()?;
+    let opened = if dry_run { open(&place)? } else { open_writable(&place)? };
+    let mut store = opened.into_store(Vec::new(), FingerprintKey::new([0; 32]));
     match read(store.as_mut()) {
         Ok(Some(known)) => return Ok(Some(known)),
         Err(failure) if failure.kind == FailureKind::Passing => return Err(failure),

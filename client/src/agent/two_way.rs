@@ -11,13 +11,15 @@ use plimsoll_core::sync::{Event, Status, TableReport};
 use plimsoll_core::two_way::{self, Merging, Report, Revisions, Settings, Table};
 use plimsoll_core::value::ColumnType;
 
+use super::patience::Patience;
 use super::prepare::{PreparedTable, fingerprint_key};
 use super::world::now;
 use super::{GroupResult, Moved, Running, TableResult};
 use crate::failure::{Advise, table as refused};
+use crate::progress::Way;
 use crate::server::TwoWayRemote;
-use crate::source::open_writable;
 use crate::source::plan::TablePlan;
+use crate::source::{open, open_writable};
 use crate::state::TwoWayMemory;
 use crate::stop::Stop;
 use crate::two_way::{Guarding, LocalTable, LocalTables, MadeOf};
@@ -60,14 +62,19 @@ pub fn run(
         made_of: MadeOf { keys: plan.key_stamp(), columns: plan.stamp() },
     });
     let place = running.config.source_place()?;
-    let store = open_writable(&place)?.into_store(plans, fingerprint_key(running.server)?);
+    let mut patience = Patience::new(&running.settings, running.stop);
+    let database = patience.with(|| match running.options.dry_run {
+        true => open(&place),
+        false => open_writable(&place),
+    })?;
+    let store = database.into_store(plans, fingerprint_key(running.server)?);
     let mut local = LocalTables::new(store, local.collect(), Guarding::On).under(running.lease.clone());
     if running.options.allow_mass_delete && !running.options.dry_run {
-        local.release_holds()?;
+        patience.with(|| local.release_holds())?;
     }
     let local = RefCell::new(local);
     let replicas = going.iter().map(|(table, ..)| table.replica.clone()).collect();
-    running.progress.begin(going.iter().map(|(table, ..)| table.config.name.clone()).collect());
+    running.progress.begin(going.iter().map(|(table, ..)| table.config.name.clone()).collect(), Way::Sent);
     let mut group = Group {
         settings: settings(running),
         watch: RefCell::new(Watch::new(running.progress, running.settings.max_rejections_in_a_row)),

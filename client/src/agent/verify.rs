@@ -5,18 +5,18 @@ use plimsoll_core::store::{Failure, FailureKind, Outcome, Source, TableShape, Ta
 use plimsoll_core::sync::{self, Difference, DifferenceKind, Settings, VerifyReport};
 use serde::Serialize;
 
+use super::patience::Patience;
 use super::prepare::{
     choose, explain, fingerprint_key, match_tables, open_source, plan, warn_of_columns, warn_of_sorting,
 };
-use super::pull::Sides;
 use super::server_of;
+use super::sides::{Pulled, Purpose, Sides, Unopened};
 use super::world::VerifyWorld;
 use crate::config::Config;
-use crate::progress::Progress;
+use crate::progress::{Progress, Way};
 use crate::report::key_text;
-use crate::server::{Lease, Replica, RunTarget};
+use crate::server::{Replica, RunTarget, Server};
 use crate::source::ahead::ReadAhead;
-use crate::source::plan::TablePlan;
 use crate::stop::Stop;
 
 /// One row in which both sides differ.
@@ -95,7 +95,7 @@ pub fn verify(
     let schemas = server.table_schemas(&names)?;
     let mut verdicts: Vec<TableVerdict> =
         failed.into_iter().map(|table| unknown(&table.table, table.relation, table.report.failure)).collect();
-    let (mut from_here, mut from_there) = (Group::default(), Group::default());
+    let (mut from_here, mut from_there) = (Vec::new(), Vec::new());
     for ((table, remote), schema) in matched.into_iter().zip(schemas) {
         match plan(local.as_mut(), table, schema, &[]) {
             Ok(plan) => {
@@ -105,8 +105,11 @@ pub fn verify(
                     warn_of_columns(local.as_mut(), &plan, &table.name, &remote.relation)?;
                 }
                 let group = if is_pulled { &mut from_there } else { &mut from_here };
-                group.plans.push(plan);
-                group.tables.push((table.name.clone(), remote.relation.clone()));
+                let replica = Replica { relation: remote.relation.clone(), ..Replica::default() };
+                group.push(Compared {
+                    name: table.name.clone(),
+                    pulled: Pulled { replica, plan, root: None },
+                });
             }
             Err(failure) => {
                 verdicts.push(unknown(&table.name, Some(remote.relation.clone()), Some(failure)));
@@ -115,35 +118,35 @@ pub fn verify(
     }
     let settings = config.settings(None, true);
     let mut watch = Watch { limit, stop, progress, settings: &settings };
-    if !from_here.plans.is_empty() {
-        let key = fingerprint_key(&server)?;
-        let mut source = ReadAhead::new(local.into_source(from_here.plans.clone(), key))?;
-        let mut target = RunTarget::new(&mut server, 0, from_here.replicas());
-        verdicts.extend(watch.compare(&mut source, &mut target, from_here)?);
+    if !from_here.is_empty() {
+        let plans = from_here.iter().map(|table| table.pulled.plan.clone()).collect();
+        let opened = fingerprint_key(&server).and_then(|key| ReadAhead::new(local.into_source(plans, key)));
+        verdicts.extend(match opened {
+            Ok(mut source) => {
+                let replicas = from_here.iter().map(|table| table.pulled.replica.clone()).collect();
+                watch.compare(&mut source, &mut RunTarget::new(&mut server, 0, replicas), from_here)
+            }
+            Err(failure) => from_here.iter().map(|table| table.unknown(&failure)).collect(),
+        });
     }
-    if !from_there.plans.is_empty() {
-        let (plans, roots) = (from_there.plans.clone(), vec![None; from_there.plans.len()]);
-        let mut sides =
-            Sides::open(config, &mut server, (0, Lease::none()), from_there.replicas(), plans, roots)?;
-        verdicts.extend(watch.compare(&mut sides.source, &mut sides.target, from_there)?);
+    if !from_there.is_empty() {
+        verdicts.extend(watch.compare_pulled(config, &mut server, from_there));
     }
     let level = verdicts.iter().all(|table| table.report.is_some_and(|report| report.level));
     Ok(Verdict { level, tables: verdicts })
 }
 
-/// Tables of which the same side is right.
-#[derive(Default)]
-struct Group {
-    plans: Vec<TablePlan>,
-    /// The local table's name, and the managed one's.
-    tables: Vec<(String, String)>,
+/// A table to compare.
+struct Compared {
+    /// The local table's name.
+    name: String,
+    pulled: Pulled,
 }
 
-impl Group {
-    fn replicas(&self) -> Vec<Replica> {
-        let replica =
-            |(_, relation): &(String, String)| Replica { relation: relation.clone(), ..Replica::default() };
-        self.tables.iter().map(replica).collect()
+impl Compared {
+    /// Nothing was found out of it.
+    fn unknown(&self, failure: &Failure) -> TableVerdict {
+        unknown(&self.name, Some(self.pulled.replica.relation.clone()), Some(failure.clone()))
     }
 }
 
@@ -156,35 +159,81 @@ struct Watch<'w> {
 }
 
 impl Watch<'_> {
-    /// Compares the tables of a group, the source being right.
+    /// Compares tables, the server being right. Those that cannot be opened are told of, the others compared.
+    fn compare_pulled(
+        &mut self,
+        config: &Config,
+        server: &mut Server,
+        tables: Vec<Compared>,
+    ) -> Vec<TableVerdict> {
+        let mut patience = Patience::new(self.settings, self.stop);
+        let mut verdicts = Vec::new();
+        let (mut names, mut pulled): (Vec<String>, Vec<Pulled>) =
+            tables.into_iter().map(|table| (table.name, table.pulled)).unzip();
+        while !pulled.is_empty() {
+            let of = |name: String, pulled: Pulled| Compared { name, pulled };
+            match Sides::open(config, server, &mut pulled, Purpose::Look, &mut patience) {
+                Ok(mut sides) => {
+                    let tables = names.into_iter().zip(pulled).map(|(name, pulled)| of(name, pulled));
+                    verdicts.extend(self.compare(&mut sides.source, &mut sides.target, tables.collect()));
+                    break;
+                }
+                Err(Unopened::All(failure)) => {
+                    let all = names.into_iter().zip(pulled);
+                    verdicts.extend(all.map(|(name, pulled)| of(name, pulled).unknown(&failure)));
+                    break;
+                }
+                Err(Unopened::Tables(failed)) => {
+                    for (table, failure) in failed.into_iter().rev() {
+                        verdicts.push(of(names.remove(table), pulled.remove(table)).unknown(&failure));
+                    }
+                }
+            }
+        }
+        verdicts
+    }
+
+    /// Compares tables, the source being right.
     fn compare(
         &mut self,
         source: &mut dyn Source,
         target: &mut dyn Target,
-        group: Group,
-    ) -> Outcome<Vec<TableVerdict>> {
+        tables: Vec<Compared>,
+    ) -> Vec<TableVerdict> {
         let Watch { limit, stop, progress, settings } = self;
         let mut verdicts = Vec::new();
-        progress.begin(group.tables.iter().map(|(name, _)| name.clone()).collect());
-        for (id, ((name, relation), plan)) in group.tables.into_iter().zip(&group.plans).enumerate() {
-            let schema = &plan.schema;
-            let mut verdict = TableVerdict { table: name, relation: Some(relation), ..Default::default() };
+        // Why no further table can be compared.
+        let mut over: Option<Failure> = None;
+        progress.begin(tables.iter().map(|table| table.name.clone()).collect(), Way::Sent);
+        for (id, table) in tables.iter().enumerate() {
+            if let Some(failure) = &over {
+                verdicts.push(table.unknown(failure));
+                continue;
+            }
+            let schema = &table.pulled.plan.schema;
+            let mut verdict = TableVerdict {
+                table: table.name.clone(),
+                relation: Some(table.pulled.replica.relation.clone()),
+                ..Default::default()
+            };
             let mut show = |difference: Difference| match verdict.differences.len() < *limit {
                 true => verdict.differences.push(shown(&difference, schema)),
                 false => verdict.more_differences += 1,
             };
             let mut world = VerifyWorld { stop, progress };
-            let table = (id, TableShape::of(schema));
-            match sync::verify(source, target, &mut world, settings, table, &mut show) {
+            let shape = TableShape::of(schema);
+            match sync::verify(source, target, &mut world, settings, (id, shape), &mut show) {
                 Ok(report) if !stop.asked() || !report.level => verdict.report = Some(report),
                 Ok(_) => verdict.failure = Some("stopped before everything was compared".to_owned()),
-                Err(failure) if failure.kind == FailureKind::Run => return Err(failure),
-                Err(failure) => verdict.failure = Some(failure.to_string()),
+                Err(failure) => {
+                    verdict.failure = Some(failure.to_string());
+                    over = Some(failure).filter(|failure| failure.kind == FailureKind::Run);
+                }
             }
             verdicts.push(verdict);
         }
         progress.end();
-        Ok(verdicts)
+        verdicts
     }
 }
 

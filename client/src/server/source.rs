@@ -2,6 +2,7 @@
 //! ahead while the local side writes.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use plimsoll_core::digest::{Digester, FingerprintKey};
 use plimsoll_core::fingerprint::Fingerprint;
@@ -57,15 +58,26 @@ pub struct ServerSource {
 }
 
 impl ServerSource {
-    /// These replicas of the database that `server` logs in to, whose digests are made with `key`; it is found out of which
-    /// of them manifests are kept.
+    /// These replicas of the database that `server` logs in to, whose digests are made with `key`.
+    pub fn new(server: Server, tables: Vec<SourceTable>, key: FingerprintKey) -> Self {
+        ServerSource { server, tables, kept: Vec::new(), digester: Digester::new(key) }
+    }
+
+    /// Finds out of which of them manifests are kept. Without it none are.
     ///
     /// # Errors
     /// As the server says.
-    pub fn open(server: Server, tables: Vec<SourceTable>, key: FingerprintKey) -> Outcome<Self> {
-        let mut source = ServerSource { server, tables, kept: Vec::new(), digester: Digester::new(key) };
-        source.kept = source.marks()?.iter().map(Option::is_some).collect();
-        Ok(source)
+    pub fn find_manifests(&mut self) -> Outcome<()> {
+        self.kept = self.marks(0..self.tables.len())?.iter().map(Option::is_some).collect();
+        Ok(())
+    }
+
+    /// Whether the manifest of one of them is kept.
+    ///
+    /// # Errors
+    /// As the server says.
+    pub fn has_manifest(&mut self, table: TableId) -> Outcome<bool> {
+        Ok(self.marks(table..table + 1)?.iter().any(Option::is_some))
     }
 
     /// Of which replicas the server keeps manifests.
@@ -78,14 +90,14 @@ impl ServerSource {
         self.tables.iter_mut().zip(scanned).for_each(|(table, scanned)| table.other_scans = scanned);
     }
 
-    /// The mark of each table's last change, where it is kept.
-    fn marks(&mut self) -> Outcome<Vec<Option<Vec<u8>>>> {
-        if self.tables.is_empty() {
+    /// The mark of the last change of each of these tables, where it is kept.
+    fn marks(&mut self, tables: Range<TableId>) -> Outcome<Vec<Option<Vec<u8>>>> {
+        if tables.is_empty() {
             return Ok(Vec::new());
         }
         let database = self.server.database_id();
-        let statements: Vec<Statement<'_>> = self
-            .tables
+        let asked = self.tables.get(tables).ok_or_else(|| refused("a table outside the run"))?;
+        let statements: Vec<Statement<'_>> = asked
             .iter()
             .map(|table| Statement {
                 sql: "SELECT plimsoll.change_mark($1,$2)",
@@ -254,7 +266,7 @@ impl Source for ServerSource {
         if self.kept.is_empty() || self.kept.contains(&false) {
             return Ok(None);
         }
-        let marks: Option<Vec<Vec<u8>>> = self.marks()?.into_iter().collect();
+        let marks: Option<Vec<Vec<u8>>> = self.marks(0..self.tables.len())?.into_iter().collect();
         Ok(marks.map(|marks| self.digester.digest_of_form(&marks.concat()).0[..16].to_vec()))
     }
 

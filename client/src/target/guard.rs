@@ -177,13 +177,13 @@ pub fn release(transaction: &mut dyn Transaction, table: &str) -> Outcome<bool> 
     Ok(true)
 }
 
-/// Whether a person agreed to something that is still to be done.
+/// How many rows a person agreed to lose that are still there.
 ///
 /// # Errors
 /// What the database says.
-pub fn is_released(look: &mut dyn Look, table: &str) -> Outcome<bool> {
+pub fn released(look: &mut dyn Look, table: &str) -> Outcome<u64> {
     let known = known(look, table)?;
-    Ok(known.released > 0 && known.released_until > now())
+    Ok(if known.released_until > now() { known.released } else { 0 })
 }
 
 /// Asks for leave to touch rows. A refusal puts the table on hold in this transaction: whoever asks commits it.

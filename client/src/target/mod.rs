@@ -24,7 +24,7 @@ mod replacing;
 mod root;
 mod summaries;
 
-pub use fallen::check_fall;
+pub use fallen::{Fall, hold_fallen};
 pub use root::Root;
 
 use plimsoll_core::fingerprint::Fingerprint;
@@ -52,7 +52,7 @@ pub struct LocalTable {
     name: String,
     schema: TableSchema,
     shape: TableShape,
-    /// Whether all rows are read to find those of a range.
+    /// Whether all rows are read to find those of a range: known once the run of the table began.
     is_scanned: bool,
     /// What it is known to hold.
     root: Option<Root>,
@@ -95,33 +95,27 @@ pub struct LocalTarget<'t> {
 impl<'t> LocalTarget<'t> {
     /// Those of `store`, of which these are the plans; `roots`: what each was known to hold when that was remembered.
     /// `records` has the same tables. Nothing is written once `lease` is lost.
-    ///
-    /// # Errors
-    /// Where the database cannot be read.
     pub fn new(
-        mut store: Box<dyn LocalStore>,
+        store: Box<dyn LocalStore>,
         plans: &[TablePlan],
         roots: Vec<Option<Root>>,
         records: RunTarget<'t>,
         lease: Lease,
-    ) -> Outcome<Self> {
-        let mut tables = Vec::with_capacity(plans.len());
-        for (id, (plan, root)) in plans.iter().zip(roots).enumerate() {
-            let shape = TableShape::of(&plan.schema);
-            tables.push(LocalTable {
-                name: plan.table.clone(),
-                schema: plan.schema.clone(),
-                shape,
-                is_scanned: shape.hashed && store.is_scanned(id)?,
-                root,
-                began_with: None,
-                rows: 0,
-                top: None,
-                replacing: Replacing::default(),
-                numbered: Numbered::default(),
-            });
-        }
-        Ok(LocalTarget { store, tables, records, later: Later::default(), lease, kept: None, held: false })
+    ) -> Self {
+        let table = |(plan, root): (&TablePlan, Option<Root>)| LocalTable {
+            name: plan.table.clone(),
+            schema: plan.schema.clone(),
+            shape: TableShape::of(&plan.schema),
+            is_scanned: false,
+            root,
+            began_with: None,
+            rows: 0,
+            top: None,
+            replacing: Replacing::default(),
+            numbered: Numbered::default(),
+        };
+        let tables = plans.iter().zip(roots).map(table).collect();
+        LocalTarget { store, tables, records, later: Later::default(), lease, kept: None, held: false }
     }
 
     fn table(&self, table: TableId) -> Outcome<&LocalTable> {

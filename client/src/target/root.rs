@@ -97,6 +97,8 @@ impl LocalTarget<'_> {
     /// # Errors
     /// What the database says.
     pub fn begin(&mut self, table: TableId, is_kept: bool) -> Outcome<TableVersion> {
+        let is_scanned = self.table(table)?.shape.hashed && self.store.is_scanned(table)?;
+        self.table_mut(table)?.is_scanned = is_scanned;
         let rests = self.table(table)?.root.as_ref().is_some_and(|root| {
             root.took > SHORT && now().saturating_sub(root.read_at) < root.took.saturating_mul(REST)
         });

@@ -140,6 +140,26 @@ fn a_server_restored_from_an_old_backup_sets_nothing_back_here() {
     pull.assert_level("one table");
 }
 
+#[test]
+fn what_is_left_of_an_approval_lets_no_table_fall() {
+    let mut pull = Pull::of(&[&SALE, &OTHER]);
+    pull.there(
+        "INSERT INTO sale SELECT $T, i, 'c' || i, i % 7, i FROM generate_series(1, 3000) i;
+         INSERT INTO other SELECT $T, i, i FROM generate_series(1, 3000) i",
+    );
+    pull.sync();
+    // 1,300 are agreed to be lost, of which 50 come back: so many are left of it.
+    pull.there("DELETE FROM sale WHERE id <= 1300");
+    pull.agent.sync().expect_code(1);
+    pull.there("INSERT INTO sale SELECT $T, i, 'c' || i, i % 7, i FROM generate_series(1251, 1300) i");
+    pull.agent.home.run(["sync", "--allow-mass-delete", "--quiet"]).expect_code(0);
+    pull.assert_level("a person agreed");
+    pull.there("DELETE FROM sale WHERE version > 2900; DELETE FROM other WHERE version > 2900");
+    let run = pull.agent.sync().expect_code(1);
+    assert!(run.stderr.contains("fell, as after restoring a backup"), "{}", run.stderr);
+    assert_eq!((pull.rows(&SALE).0.len(), pull.rows(&OTHER).0.len()), (1_750, 3_000));
+}
+
 const OTHER: crate::site::Table = crate::site::Table {
     name: "other",
     managed: "id bigint NOT NULL, version bigint NOT NULL, PRIMARY KEY (client_id, database_id, id)",

@@ -4,7 +4,9 @@ mod deaths;
 mod guard;
 mod large;
 mod leases;
+mod looks;
 mod refused;
+mod restored;
 mod site;
 
 use plimsoll_tests::table_of;
