@@ -1,6 +1,8 @@
 //! The id by which a local database that is written to is told from others: a note in it, so that it goes wherever the
 //! database goes, and not where the agent's state does.
 
+use std::time::Duration;
+
 use plimsoll_core::digest::FingerprintKey;
 use plimsoll_core::store::{FailureKind, Outcome};
 use uuid::Uuid;
@@ -13,6 +15,9 @@ use crate::source::{open, open_writable};
 
 /// The table of the note: one row.
 const TABLE: &str = "plimsoll_side";
+/// How often the note is read where something passing is in the way, and how long in between.
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// The id of the local database. Where it has none yet, it is given one; a run that only looks goes without.
 ///
@@ -45,15 +50,23 @@ pub fn side_id(config: &Config, dry_run: bool) -> Outcome<Option<Uuid>> {
     }
 }
 
+/// Reads the note. Where another agent makes it at this moment, MariaDB wants to be asked again.
 fn read(store: &mut dyn LocalStore) -> Outcome<Option<Uuid>> {
-    let mut found = None;
-    store.look(&mut |look| {
-        look.query(&format!("SELECT side_id FROM {TABLE}"), &[], &mut |cells| {
-            if let [Cell::Text(text)] = cells {
-                found = Uuid::parse_str(text).ok();
-            }
-            Ok(())
-        })
-    })?;
-    Ok(found)
+    let mut attempts = ATTEMPTS;
+    loop {
+        let mut found = None;
+        let read = store.look(&mut |look| {
+            look.query(&format!("SELECT side_id FROM {TABLE}"), &[], &mut |cells| {
+                if let [Cell::Text(text)] = cells {
+                    found = Uuid::parse_str(text).ok();
+                }
+                Ok(())
+            })
+        });
+        attempts -= 1;
+        match read {
+            Err(failure) if failure.kind == FailureKind::Passing && attempts > 0 => std::thread::sleep(PAUSE),
+            read => return read.map(|()| found),
+        }
+    }
 }

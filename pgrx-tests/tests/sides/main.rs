@@ -1,6 +1,8 @@
 //! Directions as the client's user meets them: a table that may not go its way, a second local database, a table that
 //! goes another way than before, and what is printed of each.
 
+mod several;
+
 use plimsoll_tests::{Agent, Finished, Site, shared, table_of};
 use serde_json::Value as Json;
 
