@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use tempfile::TempDir;
 
-use crate::{Login, TestCluster, shared};
+use crate::{Agent, Login, TestCluster, shared};
 
 /// What the client's user of a MariaDB server is called, and its password.
 const USER: &str = "writer";
@@ -46,7 +46,7 @@ impl Kind {
     }
 }
 
-/// A local database. Its files and servers go with the value.
+/// A local database. Its folder and its server go with the value.
 #[derive(Debug)]
 pub struct LocalDatabase {
     place: Place,
@@ -54,7 +54,7 @@ pub struct LocalDatabase {
 
 #[derive(Debug)]
 enum Place {
-    Sqlite { folder: TempDir },
+    Sqlite { file: PathBuf, _folder: Option<TempDir> },
     Postgres { own: Option<Box<TestCluster>>, database: String, login: Login },
     MariaDb { own: bool, server: Arc<Mutex<MariaDb>>, database: String },
 }
@@ -92,9 +92,17 @@ impl LocalDatabase {
         Self::of(kind, true)
     }
 
+    /// The one of an agent of [`Site::agent`](crate::Site::agent).
+    pub fn of_agent(agent: &Agent) -> Self {
+        LocalDatabase { place: Place::Sqlite { file: agent.home.path(crate::LOCAL), _folder: None } }
+    }
+
     fn of(kind: Kind, own: bool) -> Self {
         let place = match kind {
-            Kind::Sqlite => Place::Sqlite { folder: tempfile::tempdir().expect("a folder") },
+            Kind::Sqlite => {
+                let folder = tempfile::tempdir().expect("a folder");
+                Place::Sqlite { file: folder.path().join(crate::LOCAL), _folder: Some(folder) }
+            }
             Kind::Postgres => {
                 let own = own.then(|| Box::new(TestCluster::start_bare(&[])));
                 let cluster = own.as_deref().unwrap_or_else(|| shared());
@@ -131,14 +139,10 @@ impl LocalDatabase {
         }
     }
 
-    fn file(folder: &TempDir) -> PathBuf {
-        folder.path().join(crate::LOCAL)
-    }
-
     /// The line under `[source]` of the client's configuration.
     pub fn setting(&self) -> String {
         match &self.place {
-            Place::Sqlite { folder } => format!("sqlite = \"{}\"", Self::file(folder).display()),
+            Place::Sqlite { file, .. } => format!("sqlite = \"{}\"", file.display()),
             Place::Postgres { own, database, login } => {
                 let cluster = own.as_deref().unwrap_or_else(|| shared());
                 format!("postgres = \"{}\"", cluster.client_url(login, database))
@@ -153,8 +157,8 @@ impl LocalDatabase {
     /// A new connection of an application.
     pub fn connect(&self) -> LocalSession {
         match &self.place {
-            Place::Sqlite { folder } => {
-                let connection = Connection::open(Self::file(folder)).expect("a database");
+            Place::Sqlite { file, .. } => {
+                let connection = Connection::open(file).expect("a database");
                 connection.busy_timeout(Duration::from_secs(20)).expect("a timeout");
                 connection.pragma_update(None, "synchronous", "OFF").expect("a setting");
                 LocalSession::Sqlite(connection)

@@ -5,6 +5,8 @@
 
 mod shop;
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -25,7 +27,7 @@ const MOST_WRITES: u32 = 15;
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// The points that the client is built with, and the most times that a run of this size passes each.
-const POINTS: [(&str, u32); 17] = [
+const POINTS: [(&str, u32); 21] = [
     ("before-begin", 1),
     ("after-begin", 1),
     ("transaction-begun", 30),
@@ -42,8 +44,15 @@ const POINTS: [(&str, u32); 17] = [
     ("before-memory", 6),
     ("after-memory", 6),
     ("memory-written-not-renamed", 6),
+    ("transaction-held", 1),
+    ("before-commit", 1),
+    ("snapshot-committed", 1),
     ("before-end", 1),
+    ("after-end", 1),
 ];
+
+/// Those that a run passes only where a snapshot is to be made.
+const OF_SNAPSHOTS: [&str; 3] = ["transaction-held", "before-commit", "snapshot-committed"];
 
 fn seed() -> u64 {
     let given = std::env::var("PLIMSOLL_SEED").ok();
@@ -188,6 +197,9 @@ fn the_client_dies_at_named_points() {
             lane.agent.sync();
             shop::mend(&mut lane.local);
         }
+        if OF_SNAPSHOTS.contains(&point) {
+            shop::live_dearly(&mut lane.local, &mut lane.rng);
+        }
         lane.agent.home.set_env("PLIMSOLL_FAULT", &format!("{point}:{time}"));
         lane.round(|_, run, _| {
             let died = run.wait(TIME_LIMIT).code.is_none();
@@ -201,6 +213,40 @@ fn the_client_dies_at_named_points() {
         println!("  {struck:>4} {point}");
         assert!(struck > 0 || wanted < 150, "nobody died at {point}");
     }
+}
+
+/// What is written between two words of a text, each time.
+fn between<'t>(text: &'t str, begin: &'t str, end: &'t str) -> impl Iterator<Item = &'t str> {
+    text.split(begin).skip(1).filter_map(move |rest| rest.split(end).next())
+}
+
+#[test]
+fn at_every_point_of_the_client_some_test_has_it_die() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = texts(&root.join("../client/src"));
+    let points: BTreeSet<&str> =
+        sources.iter().flat_map(|text| between(text, "fault_point(\"", "\"")).collect();
+    assert!(points.len() > 30, "{points:?}");
+    let suites = ["crash/main.rs", "pull/deaths.rs", "two_way/histories.rs"];
+    let suites = suites.map(|name| std::fs::read_to_string(root.join("tests").join(name)).expect("a suite"));
+    let played: BTreeSet<&str> = suites
+        .iter()
+        .flat_map(|text| between(text, "POINTS: [", "];"))
+        .flat_map(|list| between(list, "\"", "\""))
+        .map(|point| point.split(':').next().unwrap_or(point))
+        .collect();
+    let forgotten: Vec<_> = points.difference(&played).collect();
+    assert!(forgotten.is_empty(), "nobody dies at {forgotten:?}");
+}
+
+/// The texts of all files of a folder and of those in it.
+fn texts(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let text = |path: PathBuf| match path.is_dir() {
+        true => texts(&path),
+        false => vec![std::fs::read_to_string(&path).expect("text")],
+    };
+    entries.flat_map(text).collect()
 }
 
 #[test]

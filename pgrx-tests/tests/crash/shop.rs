@@ -1,5 +1,5 @@
 //! A small shop with everything that makes order matter: foreign keys, a unique value, a rule that rows can
-//! break; with a table that has no version and one that has no key; and its daily life.
+//! break; with a table that has no version, one that has no key, and one that goes over as a whole; and its daily life.
 
 use fastrand::Rng;
 use plimsoll_tests::{Agent, Comparison, Site};
@@ -8,8 +8,11 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 /// The tables, a child first: the client must find the order itself.
 pub const ORDERED: &[&str] = &["lines", "customers", "orders"];
 
-/// With those whose rows have no order: without a version, and without a key.
-pub const ALL: &[&str] = &["lines", "customers", "orders", "settings", "visits"];
+/// With those whose rows have no order: without a version, and without a key; and with one of which snapshots are made.
+pub const ALL: &[&str] = &["lines", "customers", "orders", "settings", "visits", SNAPSHOT];
+
+/// The table of which snapshots are made.
+const SNAPSHOT: &str = "prices";
 
 /// Small steps, so that there are many moments to die at.
 pub const SETTINGS: &str =
@@ -27,6 +30,7 @@ pub const LOCAL_SQL: &str = "
         weight REAL, row_version INTEGER NOT NULL, PRIMARY KEY (customer_id, no, line));
     CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT);
     CREATE TABLE visits (page TEXT, seconds INTEGER);
+    CREATE TABLE prices (item INTEGER PRIMARY KEY, price INTEGER);
     CREATE INDEX customers_version ON customers (row_version);
     CREATE INDEX orders_version ON orders (row_version);
     CREATE INDEX lines_version ON lines (row_version);";
@@ -45,6 +49,11 @@ pub fn open(site: &Site<'_>, tables: &[&str]) -> Agent {
     let agent = site.agent("shop", LOCAL_SQL, tables, SETTINGS);
     site.create_tables(&agent);
     site.owner().batch_execute(CONSTRAINTS).expect("constraints");
+    let table = |name: &&str| {
+        let direction = if *name == SNAPSHOT { "direction = \"snapshot\"\n" } else { "" };
+        format!("\n[[table]]\nname = \"{name}\"\n{direction}")
+    };
+    agent.write_config(&format!("{SETTINGS}{}", tables.iter().map(table).collect::<String>()));
     // Whole orders come and go here; the guard has tests of its own.
     let option = "SELECT plimsoll.set_option($1, 'guard_fraction', '1')";
     site.superuser().execute(option, &[&agent.registered.id]).expect("an option");
@@ -179,6 +188,23 @@ fn set(day: &Transaction<'_>, rng: &mut Rng) {
     day.execute(sql, [rng.u8(..13)]).expect("settings go");
 }
 
+/// The price list is made anew: only as a whole it means something.
+fn reprice(day: &Transaction<'_>, rng: &mut Rng) {
+    let sql = "INSERT INTO prices VALUES (?1, ?2) ON CONFLICT DO UPDATE SET price = excluded.price";
+    let items = rng.i64(1..40);
+    for item in 0..items {
+        day.execute(sql, [item, rng.i64(1..1_000)]).expect("a price");
+    }
+    day.execute("DELETE FROM prices WHERE item >= ?1", [items]).expect("what is not sold any more");
+}
+
+/// Nothing but new prices.
+pub fn live_dearly(local: &mut Connection, rng: &mut Rng) {
+    let day = local.transaction_with_behavior(TransactionBehavior::Immediate).expect("a transaction");
+    reprice(&day, rng);
+    day.commit().expect("a commit");
+}
+
 /// A customer whom the server refuses until it is mended, with an order that waits meanwhile.
 fn break_rule(day: &Transaction<'_>, rng: &mut Rng) {
     let customer = new_customer(day, rng, -1.0);
@@ -195,7 +221,7 @@ pub fn live_badly(local: &mut Connection, rng: &mut Rng) {
 /// One change of the shop's own.
 pub fn live(local: &mut Connection, rng: &mut Rng) {
     let day = local.transaction_with_behavior(TransactionBehavior::Immediate).expect("a transaction");
-    match rng.u8(..14) {
+    match rng.u8(..15) {
         0 | 1 => {
             let customer = new_customer(&day, rng, 10.5);
             new_order(&day, rng, customer);
@@ -211,6 +237,7 @@ pub fn live(local: &mut Connection, rng: &mut Rng) {
         8 => delete_customer(&day, rng),
         9..12 => visit(&day, rng),
         12 => set(&day, rng),
+        13 => reprice(&day, rng),
         _ => break_rule(&day, rng),
     }
     day.commit().expect("a commit");
@@ -225,6 +252,7 @@ pub fn fill(local: &mut Connection, rng: &mut Rng) {
     }
     set(&day, rng);
     visit(&day, rng);
+    reprice(&day, rng);
     day.commit().expect("a commit");
 }
 
@@ -249,7 +277,7 @@ pub fn damage(tables: &[&str], rng: &mut Rng) -> &'static str {
 }
 
 /// The first three to tables whose rows have an order.
-const DAMAGE: [&str; 6] = [
+const DAMAGE: [&str; 7] = [
     "DELETE FROM lines WHERE row_version IN (SELECT row_version FROM lines ORDER BY row_version LIMIT 1)",
     "UPDATE orders SET note = 'altered' WHERE row_version = (SELECT min(row_version) FROM orders)",
     "INSERT INTO lines (client_id, database_id, customer_id, no, line, row_version)
@@ -257,5 +285,6 @@ const DAMAGE: [&str; 6] = [
      ON CONFLICT DO NOTHING",
     "DELETE FROM visits; DELETE FROM settings WHERE length(value) > 1",
     "INSERT INTO visits SELECT * FROM visits WHERE page = 'page 1'",
+    "UPDATE prices SET price = -1 WHERE item % 7 = 3; DELETE FROM prices WHERE item % 7 = 4",
     "DELETE FROM visits WHERE ctid IN (SELECT ctid FROM visits WHERE seconds = 1 ORDER BY ctid LIMIT 7)",
 ];

@@ -1,12 +1,11 @@
 //! What vanished on the server does not empty the local tables.
 
-use plimsoll_tests::{faulty_client, table_of};
+use plimsoll_tests::{Kind, LocalDatabase, faulty_client, table_of};
 
 use crate::site::{ITEM, NOTE, Pull, SALE};
 
-#[test]
-fn a_replica_whose_rows_vanished_empties_nothing_here_until_a_person_agrees() {
-    let mut pull = Pull::of(&[&ITEM, &NOTE]);
+fn a_replica_whose_rows_vanished_empties_nothing_here_until_a_person_agrees(kind: Kind) {
+    let mut pull = Pull::beside(LocalDatabase::new(kind), &[&ITEM, &NOTE], "");
     pull.there(
         "INSERT INTO item SELECT $T, i, 'name' FROM generate_series(1, 5000) i;
          INSERT INTO note SELECT $T, 'note', i FROM generate_series(1, 500) i",
@@ -39,9 +38,8 @@ fn a_replica_whose_rows_vanished_empties_nothing_here_until_a_person_agrees() {
     assert_eq!(pull.rows(&ITEM).0.len(), 5_001);
 }
 
-#[test]
-fn rows_that_the_same_run_brought_make_no_loss_smaller() {
-    let mut pull = Pull::of(&[&ITEM]);
+fn rows_that_the_same_run_brought_make_no_loss_smaller(kind: Kind) {
+    let mut pull = Pull::beside(LocalDatabase::new(kind), &[&ITEM], "");
     pull.there("INSERT INTO item SELECT $T, i, 'name' FROM generate_series(1, 1000) i");
     pull.sync();
     pull.there(
@@ -51,9 +49,8 @@ fn rows_that_the_same_run_brought_make_no_loss_smaller() {
     assert_eq!(pull.rows(&ITEM).0.len(), 11_000, "all that were here stay, all that came are here");
 }
 
-#[test]
-fn deletes_in_slices_are_counted_together() {
-    let mut pull = Pull::of(&[&ITEM]);
+fn deletes_in_slices_are_counted_together(kind: Kind) {
+    let mut pull = Pull::beside(LocalDatabase::new(kind), &[&ITEM], "");
     pull.there("INSERT INTO item SELECT $T, i, 'name' FROM generate_series(1, 1000) i");
     pull.sync();
     let mut left = 1_000;
@@ -87,9 +84,8 @@ fn rows_without_a_key_whose_newer_versions_came_are_not_lost() {
     pull.assert_level("a person agreed");
 }
 
-#[test]
-fn a_run_that_ended_between_newer_and_older_rows_is_gone_on_with() {
-    let mut pull = Pull::of(&[&NOTE]);
+fn a_run_that_ended_between_newer_and_older_rows_is_gone_on_with(kind: Kind) {
+    let mut pull = Pull::beside(LocalDatabase::new(kind), &[&NOTE], "");
     pull.there("INSERT INTO note SELECT $T, 'note', i FROM generate_series(1, 1000) i");
     pull.sync();
     pull.there("UPDATE note SET text = 'new' WHERE amount > 300");
@@ -106,12 +102,12 @@ fn a_run_that_ended_between_newer_and_older_rows_is_gone_on_with() {
     assert_eq!(pull.rows(&NOTE).0.len(), 1_000);
 }
 
-#[test]
-fn rows_without_a_key_that_were_here_before_the_first_pull_are_not_replaced() {
-    let mut pull = Pull::of(&[&NOTE]);
+fn rows_without_a_key_that_were_here_before_the_first_pull_are_not_replaced(kind: Kind) {
+    let mut pull = Pull::beside(LocalDatabase::new(kind), &[&NOTE], "");
     pull.there("INSERT INTO note SELECT $T, 'note', i FROM generate_series(1, 500) i");
-    let mine = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)
-                INSERT INTO note SELECT 'mine', i FROM n";
+    let mine =
+        "INSERT INTO note WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)
+                SELECT 'mine', i FROM n";
     pull.here(mine);
     pull.agent.sync().expect_code(1);
     assert_eq!(pull.rows(&NOTE).0.len(), 1_000, "those that came, and those that were here");
@@ -119,9 +115,8 @@ fn rows_without_a_key_that_were_here_before_the_first_pull_are_not_replaced() {
     pull.assert_level("a person agreed");
 }
 
-#[test]
-fn a_server_restored_from_an_old_backup_sets_nothing_back_here() {
-    let mut pull = Pull::of(&[&SALE, &OTHER]);
+fn a_server_restored_from_an_old_backup_sets_nothing_back_here(kind: Kind) {
+    let mut pull = Pull::beside(LocalDatabase::new(kind), &[&SALE, &OTHER], "");
     pull.there(
         "INSERT INTO sale SELECT $T, i, 'c' || i, i % 7, i FROM generate_series(1, 3000) i;
          INSERT INTO other SELECT $T, i, i FROM generate_series(1, 3000) i",
@@ -167,3 +162,12 @@ const OTHER: crate::site::Table = crate::site::Table {
     local: "id INTEGER PRIMARY KEY, version INTEGER NOT NULL",
     text: "id || ',' || version",
 };
+
+beside_each_kind!(
+    a_replica_whose_rows_vanished_empties_nothing_here_until_a_person_agrees,
+    rows_that_the_same_run_brought_make_no_loss_smaller,
+    deletes_in_slices_are_counted_together,
+    a_run_that_ended_between_newer_and_older_rows_is_gone_on_with,
+    rows_without_a_key_that_were_here_before_the_first_pull_are_not_replaced,
+    a_server_restored_from_an_old_backup_sets_nothing_back_here
+);

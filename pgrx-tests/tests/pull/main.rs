@@ -1,5 +1,26 @@
 //! `direction = "pull"`: the server is right, a local database is written.
 
+/// Tests that take a kind of local database, for one kind: `beside!(postgres, Postgres, first, second)`.
+macro_rules! beside {
+    ($module:ident, $kind:ident, $($test:ident),+ $(,)?) => {
+        mod $module {
+            $(#[test]
+            fn $test() {
+                super::$test(plimsoll_tests::Kind::$kind);
+            })+
+        }
+    };
+}
+
+/// The same for each kind.
+macro_rules! beside_each_kind {
+    ($($test:ident),+ $(,)?) => {
+        beside!(sqlite, Sqlite, $($test),+);
+        beside!(postgres, Postgres, $($test),+);
+        beside!(mariadb, MariaDb, $($test),+);
+    };
+}
+
 mod deaths;
 mod guard;
 mod large;

@@ -1,6 +1,6 @@
 //! Rows that the local database does not take, and tables that refer to each other.
 
-use plimsoll_tests::table_of;
+use plimsoll_tests::{Kind, LocalDatabase, table_of};
 
 use crate::site::{Pull, Table};
 
@@ -31,9 +31,8 @@ const CHILD: Table = Table {
     text: "id || ',' || parent_id || ',' || version",
 };
 
-#[test]
-fn rows_that_are_not_taken_here_are_told_there_and_hold_up_no_other() {
-    let mut pull = Pull::of(&[&GOODS]);
+fn rows_that_are_not_taken_here_are_told_there_and_hold_up_no_other(kind: Kind) {
+    let mut pull = Pull::beside(LocalDatabase::new(kind), &[&GOODS], "");
     pull.there(
         "INSERT INTO goods SELECT $T, i, 'g' || i, i % 900, i FROM generate_series(1, 2000) i;
          UPDATE goods SET price = 5000 WHERE id IN (7, 1900); UPDATE goods SET name = NULL WHERE id = 30;
@@ -65,9 +64,8 @@ fn rows_that_are_not_taken_here_are_told_there_and_hold_up_no_other() {
     pull.assert_level("nothing is left to be refused");
 }
 
-#[test]
-fn parents_come_first_and_children_go_first() {
-    let mut pull = Pull::of(&[&CHILD_FIRST[0], &CHILD_FIRST[1]]);
+fn parents_come_first_and_children_go_first(kind: Kind) {
+    let mut pull = Pull::beside(LocalDatabase::new(kind), &[&CHILD_FIRST[0], &CHILD_FIRST[1]], "");
     pull.there(
         "INSERT INTO parent SELECT $T, i, 'p' || i FROM generate_series(1, 500) i;
          INSERT INTO child SELECT $T, i, i % 500 + 1, i FROM generate_series(1, 3000) i",
@@ -105,9 +103,8 @@ const LOG: Table = Table {
     text: "customer_id || ',' || text",
 };
 
-#[test]
-fn a_row_without_a_key_whose_constraint_is_put_off_holds_up_no_other() {
-    let mut pull = Pull::of(&[&CUSTOMER, &LOG]);
+fn a_row_without_a_key_whose_constraint_is_put_off_holds_up_no_other(kind: Kind) {
+    let mut pull = Pull::beside(LocalDatabase::new(kind), &[&CUSTOMER, &LOG], "");
     pull.there(
         "INSERT INTO customer SELECT $T, i, 'c' || i FROM generate_series(1, 20) i;
          INSERT INTO log SELECT $T, i % 20 + 1, 'entry ' || i FROM generate_series(1, 3000) i;
@@ -135,3 +132,11 @@ fn a_row_without_a_key_whose_constraint_is_put_off_holds_up_no_other() {
     pull.sync();
     pull.assert_level("the customer came");
 }
+
+beside_each_kind!(
+    rows_that_are_not_taken_here_are_told_there_and_hold_up_no_other,
+    parents_come_first_and_children_go_first
+);
+// MariaDB puts none off.
+beside!(sqlite_alone, Sqlite, a_row_without_a_key_whose_constraint_is_put_off_holds_up_no_other);
+beside!(postgres_alone, Postgres, a_row_without_a_key_whose_constraint_is_put_off_holds_up_no_other);

@@ -1,7 +1,7 @@
-//! A replica that is right, and a local SQLite database that is made level with it. Both are compared by their own text,
+//! A replica that is right, and a local database that is made level with it. Both are compared by their own text,
 //! without a word of Plimsoll's.
 
-use plimsoll_tests::{Agent, Site, shared};
+use plimsoll_tests::{Agent, Kind, LocalDatabase, Site, shared};
 use postgres::Client;
 
 /// A managed table, its local one, and how a row of either is told as text.
@@ -10,9 +10,22 @@ pub struct Table {
     pub managed: &'static str,
     /// What follows the table's name in `plimsoll.manage_table`.
     pub manage: &'static str,
+    /// As SQLite declares it; what others say otherwise is replaced.
     pub local: &'static str,
-    /// An expression that both sides understand.
+    /// An expression that both sides understand, but for the name of the type of text.
     pub text: &'static str,
+}
+
+impl Table {
+    /// The statement that makes the local table.
+    fn local_sql(&self, kind: Kind) -> String {
+        let columns = match kind {
+            // No key and no unique value is of any length.
+            Kind::MariaDb => self.local.replace("TEXT", "VARCHAR(60)"),
+            Kind::Sqlite | Kind::Postgres => self.local.to_owned(),
+        };
+        format!("CREATE TABLE {} ({columns});", self.name)
+    }
 }
 
 /// With a version, and a unique value beside the key.
@@ -48,11 +61,12 @@ pub struct Pull {
     pub site: Site<'static>,
     pub agent: Agent,
     pub server: Client,
+    pub local: LocalDatabase,
     tables: Vec<&'static Table>,
 }
 
 impl Pull {
-    /// With these tables, empty on both sides.
+    /// With these tables, empty on both sides, SQLite on the local one.
     pub fn of(tables: &[&'static Table]) -> Self {
         Self::with(tables, "")
     }
@@ -60,9 +74,27 @@ impl Pull {
     /// The same with further settings (TOML) in front of the tables.
     pub fn with(tables: &[&'static Table], settings: &str) -> Self {
         let site = Site::new(shared());
-        let local: String =
-            tables.iter().map(|table| format!("CREATE TABLE {} ({});", table.name, table.local)).collect();
-        let agent = site.agent("acme", &local, &[], "");
+        let agent = site.agent("acme", "", &[], "");
+        let local = LocalDatabase::of_agent(&agent);
+        Self::between(site, agent, local, tables, settings)
+    }
+
+    /// The same beside a local database of any kind.
+    pub fn beside(local: LocalDatabase, tables: &[&'static Table], settings: &str) -> Self {
+        let site = Site::new(shared());
+        let agent = site.agent_of("acme", local.setting());
+        Self::between(site, agent, local, tables, settings)
+    }
+
+    fn between(
+        site: Site<'static>,
+        agent: Agent,
+        local: LocalDatabase,
+        tables: &[&'static Table],
+        settings: &str,
+    ) -> Self {
+        let made: String = tables.iter().map(|table| table.local_sql(local.kind())).collect();
+        local.connect().run(&made);
         agent.write_config(&config(tables, settings));
         let mut server = site.superuser();
         server.batch_execute(&format!("GRANT CREATE ON SCHEMA public TO {}", site.owner)).expect("a grant");
@@ -79,7 +111,7 @@ impl Pull {
                 ))
                 .expect("a managed table");
         }
-        Pull { site, agent, server, tables: tables.to_vec() }
+        Pull { site, agent, server, local, tables: tables.to_vec() }
     }
 
     /// Changes the replica behind the extension's back; `$T` stands for the tenant's two columns' values.
@@ -94,7 +126,7 @@ impl Pull {
     /// Changes the local database as an application does.
     #[track_caller]
     pub fn here(&self, sql: &str) {
-        self.agent.local().execute_batch(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        self.local.connect().run(sql);
     }
 
     /// Makes one run, which must go well; what it reported.
@@ -106,10 +138,13 @@ impl Pull {
     /// The rows of both sides, in order.
     pub fn rows(&mut self, table: &Table) -> (Vec<String>, Vec<String>) {
         let sql = format!("SELECT {} FROM {}", table.text, table.name);
-        let connection = self.agent.local();
-        let mut statement = connection.prepare(&sql).expect("a statement");
-        let here = statement.query_map([], |row| row.get::<_, String>(0)).expect("rows");
-        let mut here: Vec<String> = here.map(|row| row.expect("a row")).collect();
+        let local_sql = match self.local.kind() {
+            Kind::MariaDb => sql.replace("AS text", "AS CHAR"),
+            Kind::Sqlite | Kind::Postgres => sql.clone(),
+        };
+        let here = self.local.connect().rows(&local_sql);
+        let mut here: Vec<String> =
+            here.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect();
         let there = self.server.query(&sql, &[]).expect("rows");
         let mut there: Vec<String> = there.iter().map(|row| row.get(0)).collect();
         here.sort_unstable();
@@ -117,9 +152,9 @@ impl Pull {
         (here, there)
     }
 
-    /// Both sides hold the same, and `plimsoll verify` says so.
+    /// Both sides hold the same.
     #[track_caller]
-    pub fn assert_level(&mut self, context: &str) {
+    pub fn assert_same(&mut self, context: &str) {
         for table in self.tables.clone() {
             let (here, there) = self.rows(table);
             let only = |one: &[String], other: &[String]| -> Vec<String> {
@@ -135,6 +170,12 @@ impl Pull {
                 only(&there, &here)
             );
         }
+    }
+
+    /// The same, and `plimsoll verify` says so.
+    #[track_caller]
+    pub fn assert_level(&mut self, context: &str) {
+        self.assert_same(context);
         let verdict = self.agent.home.run(["verify", "--quiet"]);
         assert_eq!(verdict.code, Some(0), "{context}: {}\n{}", verdict.stdout, verdict.stderr);
     }
