@@ -32,7 +32,7 @@ pub trait LocalStore: Source + Send {
     fn look(&mut self, work: &mut dyn FnMut(&mut dyn Look) -> Outcome<()>) -> Outcome<()>;
 
     /// From now on all calls, of the source too, are one transaction (`writing`) or one snapshot, until
-    /// [`finish`](Self::finish). The first failure rolls it back, and is what every further call answers until then.
+    /// [`finish`](Self::finish). In a transaction each statement sees what others committed before it. The first failure rolls it back, and is what every further call answers until then.
     ///
     /// # Errors
     /// What the database says. `Run` where it is held already.

@@ -193,6 +193,11 @@ macro_rules! written {
             }
 
             #[test]
+            fn what_others_commit_is_seen_where_all_is_one_transaction() {
+                written::what_others_commit_is_seen_where_all_is_one_transaction::<$kind>();
+            }
+
+            #[test]
             fn large_values_are_stored() {
                 written::large_values_are_stored::<$kind>();
             }

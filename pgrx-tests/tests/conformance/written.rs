@@ -545,6 +545,38 @@ pub fn what_is_held_is_one_transaction<K: LocalKind>() {
     }
 }
 
+/// Where nobody else writes meanwhile there is nothing to see.
+pub fn what_others_commit_is_seen_where_all_is_one_transaction<K: LocalKind>() {
+    let mut fixture = Fixture::<K>::new(
+        "CREATE TABLE t (id BIGINT PRIMARY KEY, a VARCHAR(20)); INSERT INTO t VALUES (1, 'a'), (2, 'b')",
+        simple("t"),
+        TableConfig::default(),
+    );
+    if !K::lets_others_write() {
+        return;
+    }
+    let of = |id: i64, text: &str| row_of(&fixture.schema, &cells(id, text));
+    let (one, mine, theirs) = (of(1, "mine"), of(3, "mine"), of(4, "theirs"));
+    LocalStore::hold(fixture.store.as_mut(), true).expect("held");
+    assert_eq!(fixture.store.row_count(0), Ok(2));
+    fixture.local.run("INSERT INTO t VALUES (4, 'theirs'); UPDATE t SET a = 'theirs' WHERE id IN (1, 2)");
+    assert_eq!(fixture.store.row_count(0), Ok(3));
+    let (two, changed) = (of(2, "theirs"), of(1, "theirs"));
+    fixture.has(&[changed.clone(), two.clone(), theirs.clone()]);
+    // A row that was changed meanwhile is met as it is now, and one that came is no stranger.
+    let changes = [
+        RowChange::Upsert { row: &one, expected: digest(&changed) },
+        RowChange::Upsert { row: &mine, expected: Expected::Absent },
+        RowChange::Upsert { row: &theirs, expected: Expected::Anything },
+    ];
+    assert_eq!(fixture.apply(&changes).0, ["done"; 3]);
+    let held = fixture.store.fingerprints(0, &[PositionRange::ALL]).expect("sums");
+    fixture.store.finish(true).expect("committed");
+    fixture.has(&[one, two, mine, theirs]);
+    let now = fixture.store.fingerprints(0, &[PositionRange::ALL]).expect("sums");
+    assert!(held == now, "what was summed up is what was committed");
+}
+
 pub fn large_values_are_stored<K: LocalKind>() {
     let table =
         Table::new("t", &[("id", Type::Number), ("bytes", Type::Bytes), ("text", Type::Text)], &["id"], None);

@@ -91,7 +91,7 @@ impl<K: WriteKind> LocalStore for Engine<K> {
         if !matches!(self.held, Held::Free) {
             return Err(no_run("the local database is held already"));
         }
-        let mode = if writing { Mode::WritingSnapshot } else { Mode::Snapshot };
+        let mode = if writing { Mode::Writing } else { Mode::Snapshot };
         self.kind.begin_as(mode)?;
         self.held = Held::Open(mode);
         Ok(())

@@ -121,7 +121,6 @@ impl Session {
             Mode::Writing => {
                 &["SET TRANSACTION ISOLATION LEVEL READ COMMITTED", "START TRANSACTION READ WRITE"]
             }
-            Mode::WritingSnapshot => &["START TRANSACTION WITH CONSISTENT SNAPSHOT, READ WRITE"],
         };
         self.begin_by(begin)?;
         (self.is_held, self.savepoints) = (true, 0);

@@ -153,7 +153,7 @@ impl Session {
                 let transaction = client.borrow_mut().build_transaction();
                 let level = match mode {
                     Mode::Writing => IsolationLevel::ReadCommitted,
-                    Mode::Snapshot | Mode::WritingSnapshot => IsolationLevel::RepeatableRead,
+                    Mode::Snapshot => IsolationLevel::RepeatableRead,
                 };
                 let is_read = mode == Mode::Snapshot;
                 let transaction = transaction.isolation_level(level).read_only(is_read).start().await?;

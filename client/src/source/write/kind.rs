@@ -18,8 +18,6 @@ pub enum Mode {
     Snapshot,
     /// One transaction that writes: statements see what others commit meanwhile, and lock what they change.
     Writing,
-    /// One transaction that writes, and sees the others' rows as they were when it began.
-    WritingSnapshot,
 }
 
 /// What is done about a savepoint. There is one name for all: they nest.
