@@ -382,3 +382,42 @@ fn a_row_whose_deferred_foreign_key_does_not_hold_waits_alone() {
     // The third refers to the first, and the first to the second.
     assert_eq!(states(&answers), ["23503 true", "23503 true", "23503 true", "done"]);
 }
+
+#[test]
+fn a_row_that_a_trigger_refuses_is_not_there_however_it_is_refused() {
+    for raise in ["ABORT", "FAIL"] {
+        let fixture = Fixture::new(&format!(
+            "CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT);
+             CREATE TABLE seen (id INTEGER);
+             INSERT INTO t VALUES (2, 'old');
+             CREATE TRIGGER after_insert AFTER INSERT ON t BEGIN
+                 INSERT INTO seen VALUES (new.id);
+                 SELECT RAISE({raise}, 'no even numbers') WHERE new.id % 2 = 0; END;
+             CREATE TRIGGER after_update AFTER UPDATE ON t BEGIN SELECT RAISE({raise}, 'nor these'); END"
+        ));
+        let (mut store, schema) = store(&fixture, &[("id", "int8*"), ("a", "text")], TableConfig::default());
+        let of = |id: i64| row(&schema, wire(&[Value::Int(id), Value::Text("new")]));
+        let rows: Vec<SourceRow> = (1..9).map(of).collect();
+        for (id, answer) in (1..9).zip(upsert(store.as_mut(), &rows)) {
+            match answer {
+                Applied::Done => assert_eq!(id % 2, 1, "{raise}"),
+                Applied::Refused { waits: false, reason } => {
+                    assert_eq!((id % 2, reason.sqlstate.as_str()), (0, "P0001"), "{raise} {reason:?}");
+                }
+                other => panic!("{raise} {id}: {other:?}"),
+            }
+        }
+        drop(store);
+        let local = rusqlite::Connection::open(fixture.path()).expect("opened");
+        let text = |sql: &str| -> String { local.query_row(sql, [], |row| row.get(0)).expect("a text") };
+        assert_eq!(
+            text("SELECT group_concat(id || a) FROM (SELECT * FROM t ORDER BY id)"),
+            "1new,2old,3new,5new,7new"
+        );
+        assert_eq!(
+            text("SELECT group_concat(id) FROM (SELECT id FROM seen ORDER BY id)"),
+            "1,3,5,7",
+            "{raise}"
+        );
+    }
+}

@@ -7,6 +7,9 @@ use super::super::error::failure;
 use crate::failure::{Advise, table as refused};
 use crate::source::write::{RowError, Stopped};
 
+/// What a trigger says.
+const RAISED: &str = "P0001";
+
 /// What an error means for the row at this place of the list. `is_over`: the transaction has ended.
 pub fn stopped(row: usize, error: &Error, is_over: bool) -> Stopped {
     let Error::SqliteFailure(cause, message) = error else { return Stopped::Failed(failure(error)) };
@@ -17,7 +20,7 @@ pub fn stopped(row: usize, error: &Error, is_over: bool) -> Stopped {
         ffi::SQLITE_CONSTRAINT_FOREIGNKEY => "23503",
         ffi::SQLITE_CONSTRAINT_NOTNULL => "23502",
         ffi::SQLITE_CONSTRAINT_CHECK => "23514",
-        ffi::SQLITE_CONSTRAINT_TRIGGER => "P0001",
+        ffi::SQLITE_CONSTRAINT_TRIGGER => RAISED,
         // What a STRICT table, or an INTEGER PRIMARY KEY, does not take.
         ffi::SQLITE_CONSTRAINT_DATATYPE | ffi::SQLITE_MISMATCH => "22000",
         ffi::SQLITE_TOOBIG => "54000",
@@ -32,7 +35,9 @@ pub fn stopped(row: usize, error: &Error, is_over: bool) -> Stopped {
         );
     }
     let column = column_of(message).map(str::to_owned);
-    Stopped::At(row, RowError { sqlstate: code.to_owned(), column, message: message.to_owned() })
+    let error = RowError { sqlstate: code.to_owned(), column, message: message.to_owned() };
+    // What a trigger's RAISE(FAIL, ..) refuses is done all the same, unless it is undone.
+    if code == RAISED { Stopped::Somewhere(error) } else { Stopped::At(row, error) }
 }
 
 /// The column that a message names, where it names one alone.
