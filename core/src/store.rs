@@ -182,6 +182,8 @@ pub struct Deleted {
     pub held: u64,
     /// Places in the list of rows that other rows still refer to.
     pub blocked: Vec<usize>,
+    /// Why the first of those is still there, where the target says so.
+    pub why: Option<String>,
 }
 
 /// A row that was not stored in an earlier run, as the target remembers it.

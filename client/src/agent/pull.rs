@@ -83,7 +83,8 @@ pub fn run_by(
     sides.target.follow(*run_id, relations.iter().map(|relation| state.level_run(relation)));
     let inputs = sides.inputs(&tables, &on_hold);
     progress.begin(tables.iter().map(|table| table.config.name.clone()).collect(), Way::Received);
-    let settings = Settings { delete_rows: DELETE_ROWS, others_write: true, ..settings.clone() };
+    let settings =
+        Settings { delete_rows: DELETE_ROWS, others_write: true, keys_repeat: true, ..settings.clone() };
     let mut world = RunWorld { state, relations: &relations, stop, progress, dry_run };
     let report =
         algorithm(&mut sides.source, &mut sides.target, &mut world, &settings, &inputs, &mut memories);

@@ -320,6 +320,7 @@ impl Target for RunTarget<'_> {
             held: unsigned(row, 1)?,
             blocked: serde_json::from_value(blocked)
                 .map_err(|error| malformed("the list of blocked rows", error))?,
+            why: None,
         })
     }
 

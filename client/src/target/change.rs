@@ -192,12 +192,19 @@ impl LocalTarget<'_> {
             let named: Vec<RowChange<'_>> = changes.iter().map(|(_, change)| *change).collect();
             let applied = transaction.apply(table, &named)?;
             for ((at, _), applied) in changes.iter().zip(applied) {
-                if let Applied::Refused { reason, .. } = applied {
+                if let Applied::Refused { waits, reason } = applied {
                     tracing::debug!("a row of \"{}\" is not deleted: {}", known.name, reason.message);
                     deleted.blocked.push(*at);
+                    // Else other rows refer to it.
+                    if !waits {
+                        deleted.why.get_or_insert(reason.message);
+                    }
                 }
             }
             deleted.blocked.sort_unstable();
+            if let Some(why) = &deleted.why {
+                tracing::warn!("a row of \"{}\" cannot be deleted: {why}", known.name);
+            }
             deleted.deleted = transaction.tally().deleted;
             if verdict == Verdict::Allowed {
                 let lost = known.replacing.lost(transaction, &known.name, deleted.deleted)?;

@@ -169,6 +169,7 @@ impl Excess {
                 ledger.report.deleted += deleted.deleted;
                 ledger.report.held += deleted.held;
                 ledger.report.blocked += deleted.blocked.len() as u64;
+                ledger.blocked_by = ledger.blocked_by.take().or(deleted.why);
                 ledger.events.push(Event::Deleted { rows: deleted.deleted });
                 ledger.add_batch(BatchRecord {
                     kind: BatchKind::Delete,
@@ -209,12 +210,17 @@ impl Excess {
                 gone.push(row);
                 continue;
             };
+            let bad = matches!(record, SourceRecord::Bad(_));
+            let stays = bad || ledger.unchanged(&record).is_some();
+            if !stays && ledger.is_surplus(row.item) {
+                gone.push(row);
+                continue;
+            }
             let as_is = matches!(&record, SourceRecord::Row(local) if local.item == row.item);
             if as_is {
                 continue;
             }
-            let bad = matches!(record, SourceRecord::Bad(_));
-            if bad || ledger.unchanged(&record).is_some() {
+            if stays {
                 ledger.keep(row.item, SourceKey::Encoded(row.key).id());
                 // It is known, and no news.
                 ledger.report.found_excess = ledger.report.found_excess.saturating_sub(1);

@@ -31,6 +31,8 @@ pub(super) struct Ledger {
     bad: HashMap<KeyId, Option<i64>>,
     /// Older versions of such rows, which stay on the target, and whose they are.
     kept: HashMap<Item, KeyId>,
+    /// Rows of the target for which the source's row of that key was sent, where it may hold several of one key.
+    answered: HashSet<Item>,
     /// Whether a row was rejected that was not one of those remembered.
     pub newly_rejected: bool,
     /// Rejections since a row was last stored.
@@ -38,6 +40,8 @@ pub(super) struct Ledger {
     /// Whether a row waits for a unique value whose holder is gone from the source, and so is excess that
     /// windows have yet to find.
     pub holder_gone: bool,
+    /// Why a row that is gone from the source is still on the target.
+    pub blocked_by: Option<String>,
     /// Rows sent in this run.
     pub sent_rows: u64,
     /// Batches to be recorded on the target.
@@ -57,9 +61,11 @@ impl Ledger {
             doubles: HashMap::new(),
             bad: HashMap::new(),
             kept: HashMap::new(),
+            answered: HashSet::new(),
             newly_rejected: false,
             rejected_in_a_row: 0,
             holder_gone: false,
+            blocked_by: None,
             sent_rows: 0,
             records: Vec::new(),
             history: Vec::new(),
@@ -211,6 +217,12 @@ impl Ledger {
         if self.kept.insert(item, owner).is_none() {
             self.report.stale += 1;
         }
+    }
+
+    /// Takes note that the source's row of this target row's key is there, or is sent. Whether that was so before: then this
+    /// is another row, of which the source has none.
+    pub fn is_surplus(&mut self, item: Item) -> bool {
+        self.settings.keys_repeat && !self.answered.insert(item)
     }
 
     /// How many older versions of rows not stored are known.

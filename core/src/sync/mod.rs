@@ -100,6 +100,9 @@ pub struct Settings {
     /// Whether others write to the target, as to a local table that is pulled: where it does not tell its digest sum,
     /// nothing says that it is as it was.
     pub others_write: bool,
+    /// Whether the target may hold several rows whose keys are one on the source, as a local table may: then a row for
+    /// which the source's was sent, and which is there still, is one too many.
+    pub keys_repeat: bool,
     /// How often a step that failed in passing is tried in all.
     pub max_tries: u32,
     /// The pause before the second try; each further one doubles it.
@@ -125,6 +128,7 @@ impl Default for Settings {
             max_excess_rows: 100_000,
             delete_rows: 1_000,
             others_write: false,
+            keys_repeat: false,
             max_tries: 5,
             retry_pause: SECOND / 2,
         }

@@ -23,6 +23,7 @@ macro_rules! beside_each_kind {
 
 mod deaths;
 mod guard;
+mod keys;
 mod large;
 mod leases;
 mod looks;

@@ -19,13 +19,18 @@ impl Snapshot<'_> {
         let name = &self.inputs[id].name;
         let report = &table.ledger.report;
         if report.blocked > 0 {
-            return Err(refused(
-                format!(
-                    "{} rows of {name} are gone from the source and cannot be deleted, because other rows refer to them",
-                    report.blocked
+            let rows = report.blocked;
+            let (why, hint) = match &table.ledger.blocked_by {
+                Some(why) => {
+                    (format!(": {why}"), "the snapshot was undone; it is made once they can be deleted")
+                }
+                None => (
+                    ", because other rows refer to them".to_owned(),
+                    "the snapshot was undone; delete the rows that refer to them, or let their table be part of the snapshot",
                 ),
-                "the snapshot was undone; delete the rows that refer to them, or let their table be part of the snapshot",
-            ));
+            };
+            let told = format!("{rows} rows of {name} are gone from the source and cannot be deleted{why}");
+            return Err(refused(told, hint));
         }
         let whole = table.source_holds().filter(|_| report.status != Status::Different);
         let Some(whole) = whole else {

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use plimsoll_core::digest::RowDigest;
 use plimsoll_core::store::{BadRow, Outcome, SourceKey};
 
-use super::{Apply, Current, Job};
+use super::{Apply, Current, Job, Wanted};
 use crate::failure::table as refused;
 use crate::source::engine::all_rows;
 use crate::source::engine::encode::{Encoded, Encoder, put_order};
@@ -110,6 +110,35 @@ impl<K: WriteKind> Apply<'_, K> {
         self.take_up(jobs, &odd, lock)
     }
 
+    /// Finds the rows that have no key by which they could be looked up, in one pass: that of each change once.
+    pub(super) fn locate_content(&mut self, jobs: &mut [Job<'_>]) -> Outcome<()> {
+        let mut asked: HashMap<RowDigest, Vec<usize>> = HashMap::new();
+        for (at, job) in jobs.iter().enumerate().filter(|(_, job)| job.is_of_content()) {
+            if let Wanted::Bad(digest) = job.expected {
+                asked.entry(digest).or_default().push(at);
+            }
+        }
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let plan = &self.write.plan;
+        let mut found: Vec<(usize, Current)> = Vec::new();
+        let pass = self.reader.each(&all_rows(self.reader.table, plan), |encoder, row| {
+            let seen = see(encoder, plan, row);
+            let is_asked = seen.bad.as_ref().is_some_and(|bad| matches!(bad.key, SourceKey::Long(_)));
+            if let (true, Err(digest)) = (is_asked, seen.content)
+                && let Some(at) = asked.get_mut(&digest).and_then(Vec::pop)
+            {
+                let (content, position) = (seen.content, seen.position);
+                found.push((at, Current { at: place_of(plan, row), content, position }));
+            }
+            Ok(ControlFlow::Continue(()))
+        });
+        pass.map_err(|trouble| self.told(trouble))?;
+        found.into_iter().for_each(|(at, row)| jobs[at].found = Some(row));
+        Ok(())
+    }
+
     /// Reads the rows of these keys, and gives them to their changes.
     fn take_up(&mut self, jobs: &mut [Job<'_>], keys: &[Vec<RawValue>], lock: bool) -> Outcome<()> {
         let by_key: HashMap<&[u8], usize> =
@@ -133,9 +162,11 @@ impl<K: WriteKind> Apply<'_, K> {
         })?;
         for (job, current) in found {
             let job = &mut jobs[job];
-            // Of several that are one in the managed table, the one that is sent.
+            // Of several that are one in the managed table, the one that is named, else the one that is sent.
+            let wanted = job.expected;
             let rank = |row: &Current| {
-                (row.content.is_err(), row.position, std::cmp::Reverse(raw_of(&row.at.order)))
+                let is_named = wanted.names(row.content);
+                (is_named, row.content.is_err(), row.position, std::cmp::Reverse(raw_of(&row.at.order)))
             };
             if job.found.as_ref().is_none_or(|other| rank(other) < rank(&current)) {
                 job.found = Some(current);

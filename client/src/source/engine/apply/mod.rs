@@ -51,6 +51,17 @@ enum Wanted {
     Bad(RowDigest),
 }
 
+impl Wanted {
+    /// Whether a row with this content is the one expected, and no other of the key.
+    fn names(self, content: Result<RowDigest, RowDigest>) -> bool {
+        match (self, content) {
+            (Wanted::Expected(Expected::Row(digest)), Ok(found)) => short(&found) == digest,
+            (Wanted::Bad(digest), Err(found)) => found == digest,
+            _ => false,
+        }
+    }
+}
+
 /// A row that there is.
 struct Current {
     at: Place,
@@ -71,14 +82,18 @@ impl Job<'_> {
         if is_there {
             return Some(true);
         }
-        let is_expected = match (self.expected, found.map(|found| found.content)) {
+        let is_expected = match (self.expected, found) {
             (Wanted::Expected(Expected::Anything), _) => true,
             (Wanted::Expected(Expected::Absent), found) => found.is_none(),
-            (Wanted::Expected(Expected::Row(digest)), Some(Ok(found))) => short(&found) == digest,
-            (Wanted::Bad(digest), Some(Err(found))) => found == digest,
+            (wanted, Some(found)) => wanted.names(found.content),
             _ => false,
         };
         is_expected.then_some(false)
+    }
+
+    /// Whether its row is known by its content alone.
+    fn is_of_content(&self) -> bool {
+        self.key.is_empty() && self.own.is_none()
     }
 
     fn op(&self) -> Op {
@@ -195,9 +210,9 @@ impl<K: WriteKind> Apply<'_, K> {
             RowChange::DeleteBad { key: SourceKey::Raw(raw), expected } => {
                 job(&[], read_raw(raw), None, Wanted::Bad(expected))
             }
-            RowChange::DeleteBad { key: SourceKey::Long(_), .. } => {
-                let message = "a row whose key is NULL is found by no key: delete it by hand".to_owned();
-                return Err((&[], RowError { sqlstate: "22004".to_owned(), column: None, message }));
+            // Found by its content.
+            RowChange::DeleteBad { key: SourceKey::Long(_), expected } => {
+                job(&[], None, None, Wanted::Bad(expected))
             }
         })
     }
@@ -205,9 +220,16 @@ impl<K: WriteKind> Apply<'_, K> {
     /// Changes of keys that are all different.
     fn round(&mut self, jobs: &mut [Job<'_>], answers: &mut [Option<Applied>]) -> Outcome<()> {
         self.locate(jobs, true)?;
+        self.locate_content(jobs)?;
         let mut todo = Vec::with_capacity(jobs.len());
         for (at, job) in jobs.iter().enumerate() {
             match job.verdict() {
+                _ if job.is_of_content() && job.found.as_ref().is_some_and(|found| found.at.id.is_none()) => {
+                    let message = "its key is NULL, by which no statement finds it alone: delete it by hand";
+                    let error =
+                        RowError { sqlstate: "22004".to_owned(), column: None, message: message.to_owned() };
+                    answers[job.number] = Some(refusal(&self.write.plan, job.key, error));
+                }
                 Some(true) => {
                     self.tally.unchanged += 1;
                     answers[job.number] = Some(Applied::Done);

@@ -1,0 +1,96 @@
+//! Rows here whose keys the server cannot have, or has once where there are several here.
+
+use plimsoll_tests::table_of;
+
+use crate::site::{Pull, Table};
+
+/// Keys that are spelled in capitals or not are one on the server.
+const TAG: Table = Table {
+    name: "tag",
+    managed: "id uuid NOT NULL, name text, version bigint NOT NULL, PRIMARY KEY (client_id, database_id, id)",
+    manage: ", version_column => 'version'",
+    local: "id TEXT PRIMARY KEY, name TEXT, version INTEGER NOT NULL",
+    text: "lower(CAST(id AS text)) || ',' || name || ',' || version",
+};
+
+/// The same without a version.
+const LABEL: Table = Table {
+    name: "label",
+    managed: "id uuid NOT NULL, name text, PRIMARY KEY (client_id, database_id, id)",
+    manage: "",
+    local: "id TEXT PRIMARY KEY, name TEXT",
+    text: "lower(CAST(id AS text)) || ',' || name",
+};
+
+const SNAPSHOT: &str = "direction = \"snapshot\"\nsnapshot_from = \"remote\"";
+
+fn turn(pull: &Pull, direction: &str) {
+    let text = std::fs::read_to_string(pull.agent.home.path("plimsoll.toml")).expect("a configuration");
+    pull.agent.home.write("plimsoll.toml", &text.replace("direction = \"pull\"", direction));
+}
+
+#[test]
+fn of_rows_here_that_are_one_there_one_is_left() {
+    let mut pull = Pull::of(&[&TAG, &LABEL]);
+    pull.there(
+        "INSERT INTO tag SELECT $T, md5(i::text)::uuid, 'n' || i, i FROM generate_series(1, 200) i;
+         INSERT INTO label SELECT $T, md5(i::text)::uuid, 'n' || i FROM generate_series(1, 200) i",
+    );
+    pull.sync();
+    for direction in ["direction = \"pull\"", SNAPSHOT] {
+        turn(&pull, direction);
+        // Lower and higher versions, other content and the same.
+        pull.here(
+            "INSERT INTO tag SELECT upper(id), 'other', version - 1 FROM tag WHERE version IN (5, 100);
+             INSERT INTO tag SELECT upper(id), 'other', version + 300 FROM tag WHERE version = 6;
+             INSERT INTO tag SELECT upper(id), name, version FROM tag WHERE version = 7;
+             INSERT INTO label SELECT upper(id), 'other' FROM label WHERE name IN ('n5', 'n100');
+             INSERT INTO label SELECT upper(id), name FROM label WHERE name = 'n7'",
+        );
+        let report = pull.sync();
+        for (table, surplus) in [("tag", 4), ("label", 3)] {
+            let report = table_of(&report, table);
+            assert_eq!(report["moved"]["deleted_here"], surplus, "{direction} {report}");
+            assert_eq!(report["status"], "level", "{direction} {report}");
+        }
+        pull.assert_level(direction);
+    }
+}
+
+#[test]
+fn a_row_whose_key_is_null_is_deleted() {
+    let mut pull = Pull::of(&[&TAG, &LABEL]);
+    pull.there(
+        "INSERT INTO tag SELECT $T, md5(i::text)::uuid, 'n' || i, i FROM generate_series(1, 50) i;
+         INSERT INTO label SELECT $T, md5(i::text)::uuid, 'n' || i FROM generate_series(1, 50) i",
+    );
+    pull.sync();
+    for direction in ["direction = \"pull\"", SNAPSHOT] {
+        turn(&pull, direction);
+        pull.here(
+            "INSERT INTO tag VALUES (NULL, 'mine', 3), (NULL, 'mine', 4);
+             INSERT INTO label VALUES (NULL, 'mine'), (NULL, 'mine'), (NULL, NULL)",
+        );
+        let report = pull.sync();
+        assert_eq!(table_of(&report, "tag")["moved"]["deleted_here"], 2, "{direction} {report}");
+        assert_eq!(table_of(&report, "label")["moved"]["deleted_here"], 3, "{direction} {report}");
+        pull.assert_level(direction);
+    }
+}
+
+#[test]
+fn a_snapshot_says_why_a_row_cannot_be_deleted() {
+    let mut pull = Pull::of(&[&LABEL]);
+    pull.there("INSERT INTO label SELECT $T, md5(i::text)::uuid, 'n' || i FROM generate_series(1, 50) i");
+    pull.sync();
+    turn(&pull, SNAPSHOT);
+    pull.here(
+        "CREATE TRIGGER keeps BEFORE DELETE ON label WHEN old.name = 'n7'
+             BEGIN SELECT RAISE(ABORT, 'seven is never given up'); END",
+    );
+    pull.there("DELETE FROM label WHERE name IN ('n7', 'n8')");
+    let run = pull.agent.sync().expect_code(1);
+    let failure = table_of(&run.json(), "label")["failure"].to_string();
+    assert!(failure.contains("cannot be deleted: seven is never given up"), "{failure}");
+    assert_eq!(pull.rows(&LABEL).0.len(), 50, "the snapshot was undone");
+}
