@@ -33,7 +33,7 @@ fn change(pull: &mut Pull, round: usize) {
          INSERT INTO note SELECT $T, 'note {round}', i % 5 FROM generate_series(1, 120) i;
          DELETE FROM sale WHERE id % 1000 = 17; DELETE FROM item WHERE id % 1000 = 18;
          UPDATE sale SET amount = 77, version = version + 500 WHERE id % 1000 = 19;
-         DELETE FROM note WHERE ctid IN (SELECT ctid FROM note LIMIT 3)"
+         DELETE FROM note WHERE ctid IN (SELECT ctid FROM note WHERE text <> 'note {round}' LIMIT 3)"
     ));
 }
 
