@@ -1,11 +1,13 @@
-//! Rows of other tables that deleting rows would take along, or change, by foreign keys with an action. They
-//! count toward the guard against destruction. Only direct references are counted.
+//! Rows that deleting others would take along, or change, by foreign keys with an action. They count toward the guard
+//! against destruction; what both sides change is not deleted where there are any. Only direct references are looked at.
+
+use std::collections::{BTreeSet, HashMap};
 
 use pgrx::pg_sys::Oid;
 use pgrx::spi::Spi;
 
 use crate::access::Database;
-use crate::datum::{Held, IncomingRows, execute, hold};
+use crate::datum::{Held, IncomingRows, Row, execute, hold};
 use crate::error::{Answer, Problem, state};
 use crate::identity;
 use crate::table::{self, ManagedTable, Placeholders, quoted};
@@ -78,14 +80,20 @@ impl Reference {
     /// The join of the referring rows `c` with incoming rows `i`; `None` where the key refers to columns that
     /// are neither tenant nor key.
     fn join(&self, table: &ManagedTable) -> Option<String> {
+        self.joined(table, None)
+    }
+
+    /// The same with rows `p` of the table itself, where they are there, for columns that are neither tenant nor key.
+    fn joined(&self, table: &ManagedTable, stored: Option<&str>) -> Option<String> {
         let pairs = self.child_columns.iter().zip(&self.parent_columns).zip(&self.operators);
         let conditions = pairs.map(|((child, parent), operator)| {
             let tenant = table.tenant.iter().position(|column| column.name == *parent);
             let key = table.schema.key().any(|column| column.name == *parent);
-            let parent = match tenant {
-                Some(place) => format!("${}", place + 1),
-                None if key => format!("i.{}", quoted(parent)),
-                None => return None,
+            let parent = match (tenant, stored) {
+                (Some(place), _) => format!("${}", place + 1),
+                (None, _) if key => format!("i.{}", quoted(parent)),
+                (None, Some(stored)) => format!("{stored}.{}", quoted(parent)),
+                (None, None) => return None,
             };
             Some(format!("{parent} {operator} c.{}", quoted(child)))
         });
@@ -157,4 +165,92 @@ pub fn taken(database: &Database, table: &ManagedTable, doomed: &IncomingRows) -
         }
     }
     Ok(all)
+}
+
+/// Which of the incoming rows, whose places are known, cannot be deleted without a foreign key deleting or changing other rows,
+/// each with the names of the tables that have such rows. Rows that are deleted with them are none.
+pub fn extended(
+    database: &Database,
+    table: &ManagedTable,
+    doomed: &IncomingRows,
+) -> Answer<HashMap<usize, BTreeSet<String>>> {
+    let mut extended: HashMap<usize, BTreeSet<String>> = HashMap::new();
+    // Rows of the table itself, by the incoming row that refers to them.
+    let mut parents: HashMap<usize, Vec<(usize, String)>> = HashMap::new();
+    for reference in identity::as_extension(|| references(table))? {
+        let Some(child) = hold(reference.child) else { continue };
+        let statement = Search::new(table, &reference, &child)?;
+        let placeholders = Placeholders::for_tenant(table, database)?;
+        let mut take = |row: &Row<'_>| {
+            let ordinal = |place| row.int8(place).and_then(|ordinal| usize::try_from(ordinal).ok());
+            let Some(parent) = ordinal(0) else { return Ok(()) };
+            match ordinal(1) {
+                Some(own) if own == parent => {}
+                Some(own) => parents.entry(own).or_default().push((parent, child.shown())),
+                None => {
+                    extended.entry(parent).or_default().insert(child.shown());
+                }
+            }
+            Ok::<_, Problem>(())
+        };
+        identity::as_owner(statement.role, || {
+            execute(&statement.sql, placeholders.parameters(), Some(doomed), &mut take).map(drop)
+        })?;
+    }
+    // A row that stays keeps what it refers to.
+    let mut stays: Vec<usize> = extended.keys().copied().collect();
+    while let Some(row) = stays.pop() {
+        for (parent, name) in parents.remove(&row).unwrap_or_default() {
+            let is_known = extended.contains_key(&parent);
+            extended.entry(parent).or_default().insert(name);
+            stays.extend((!is_known).then_some(parent));
+        }
+    }
+    Ok(extended)
+}
+
+/// The search for rows that refer to incoming ones: answers the ordinals of both, that of the referring one where it is an
+/// incoming row.
+struct Search {
+    sql: String,
+    /// With whose rights.
+    role: Oid,
+}
+
+impl Search {
+    fn new(table: &ManagedTable, reference: &Reference, child: &Held) -> Answer<Self> {
+        let (from, role) = match reference.join(table) {
+            Some(join) => (format!("incoming i JOIN {} c ON {join}", child.shown()), child.owner),
+            None => {
+                let join = reference.joined(table, Some("p")).unwrap_or_default();
+                let place = table.locked_predicate_of("p", "i");
+                let from =
+                    format!("incoming i JOIN {} p ON {place} JOIN {} c ON {join}", table.name, child.shown());
+                (from, Self::reader_of_both(table, child)?)
+            }
+        };
+        let sql = if reference.ancestors.contains(&table.oid) {
+            let place = table.locked_predicate_of("c", "j");
+            format!(
+                "SELECT DISTINCT i.\"plimsoll ordinal\", j.\"plimsoll ordinal\" FROM {from} LEFT JOIN incoming j ON {place}"
+            )
+        } else {
+            format!("SELECT DISTINCT i.\"plimsoll ordinal\", NULL::pg_catalog.int8 FROM {from}")
+        };
+        Ok(Search { sql, role })
+    }
+
+    /// Whose rights let both tables be read.
+    fn reader_of_both(table: &ManagedTable, child: &Held) -> Answer<Oid> {
+        if identity::may_act_as(child.owner, table.owner) {
+            return Ok(child.owner);
+        }
+        if identity::may_act_as(table.owner, child.owner) {
+            return Ok(table.owner);
+        }
+        let message = format!("nobody who may read {} may read {}", table.name, child.shown());
+        Err(Problem::new(state::NOT_IN_STATE, message)
+            .detail("A foreign key to columns that are not the key would delete or change rows there.")
+            .hint("Give both tables one owner, or let the foreign key do nothing (NO ACTION)."))
+    }
 }

@@ -1,4 +1,5 @@
-//! Deletes of a two-way batch: each done only where the replica has what it was decided upon.
+//! Deletes of a two-way batch: each done only where the replica has what it was decided upon, and alone. What a foreign key
+//! would delete or change with it may have changed on either side since: it is decided upon first.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,15 +7,18 @@ use plimsoll_core::digest::Digester;
 use plimsoll_core::row::{check_row, key_of};
 use plimsoll_core::store::{Applied, Reason, ShortDigest};
 
-use super::{Doomed, Leave, is_referred_to, key_rows};
+use super::{Doomed, Leave, key_rows};
 use crate::access::Database;
 use crate::datum::{Caught, Ctid, Row, attempt, by_index, execute};
 use crate::error::Answer;
 use crate::manifest::shown_key;
 use crate::run::shortened;
 use crate::table::{ManagedTable, Placeholders};
-use crate::upload::short;
+use crate::upload::{fault_of_row, short};
 use crate::{cascade, identity};
+
+/// SQLSTATE of a row that others refer to.
+const REFERRED_TO: &str = "23503";
 
 /// A row to delete, and what the replica must have under its key for that.
 #[derive(Clone, Copy)]
@@ -58,17 +62,14 @@ pub fn delete_expected(
         }
     }
     doomed.retain(|row| places.contains_key(&row.ordinal));
-    let rows = doomed.len() as u64;
-    let taken = {
-        let incoming = key_rows(table, &doomed, &places)?;
-        cascade::taken(database, table, &incoming)?
-    };
-    let Some(leave) = Leave::ask(database, table, rows, planned, taken)? else {
-        doomed.iter().for_each(|row| applied[row.ordinal] = Applied::Held);
+    let mut work = Work { database, table, places: &places, applied: &mut applied, deleted: 0 };
+    let alone = work.alone(doomed)?;
+    let rows = alone.len() as u64;
+    let Some(leave) = Leave::ask(database, work.table, rows, planned, Vec::new())? else {
+        alone.iter().for_each(|row| applied[row.ordinal] = Applied::Held);
         return Ok((applied, 0));
     };
-    let mut work = Work { database, table, places: &places, applied: &mut applied, deleted: 0 };
-    work.remove(doomed)?;
+    work.remove(alone)?;
     let deleted = work.deleted;
     leave.count(database, table, deleted)?;
     Ok((applied, deleted))
@@ -115,12 +116,34 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Deletes rows, halving where others still refer to some of them.
+    /// The rows that take no others along. The others wait: what they would take is decided upon by itself.
+    fn alone(&mut self, rows: Vec<Doomed>) -> Answer<Vec<Doomed>> {
+        if rows.is_empty() {
+            return Ok(rows);
+        }
+        let extended = {
+            let incoming = key_rows(self.table, &rows, self.places)?;
+            cascade::extended(self.database, self.table, &incoming)?
+        };
+        let (extended_rows, alone): (Vec<Doomed>, Vec<Doomed>) =
+            rows.into_iter().partition(|row| extended.contains_key(&row.ordinal));
+        for row in extended_rows {
+            let children = extended.get(&row.ordinal).into_iter().flatten();
+            let children = children.map(String::as_str).collect::<Vec<_>>().join(", ");
+            let message = format!(
+                "rows of {children} refer to it, and the foreign key would delete or change them with it: they go first"
+            );
+            self.refuse(row.ordinal, &row.key, true, REFERRED_TO.to_owned(), &message)?;
+        }
+        Ok(alone)
+    }
+
+    /// Deletes rows, halving where some of them are at fault.
     fn remove(&mut self, mut rows: Vec<Doomed>) -> Answer<()> {
         pgrx::check_for_interrupts!();
         let Some(first) = rows.first() else { return Ok(()) };
         let owner = self.table.owner;
-        match attempt(|| identity::as_owner(owner, || self.remove_all(&rows))) {
+        let caught = match attempt(|| identity::as_owner(owner, || self.remove_all(&rows))) {
             Ok(removed) => {
                 let removed = removed?;
                 self.deleted += removed.len() as u64;
@@ -128,23 +151,26 @@ impl Work<'_> {
                     let message = "the server did not delete the row: a trigger skipped it".to_owned();
                     self.refuse(row.ordinal, &row.key, false, "22000".to_owned(), &message)?;
                 }
-                Ok(())
+                return Ok(());
             }
-            Err(caught) if !is_referred_to(&caught) => caught.raise(),
-            Err(caught) if rows.len() == 1 => {
-                let Caught { message, detail, .. } = &caught;
-                let message = match detail {
-                    Some(detail) => format!("{message}: {detail}"),
-                    None => message.clone(),
-                };
-                self.refuse(first.ordinal, &first.key, true, caught.sqlstate(), &message)
-            }
-            Err(_) => {
-                let rest = rows.split_off(rows.len() / 2);
-                self.remove(rows)?;
-                self.remove(rest)
-            }
+            Err(caught) => caught,
+        };
+        let Some(waits) = fault_of_row(&caught) else { caught.raise() };
+        if rows.len() == 1 {
+            let Caught { message, detail, .. } = &caught;
+            let message = match detail {
+                Some(detail) => format!("{message}: {detail}"),
+                None => message.clone(),
+            };
+            return self.refuse(first.ordinal, &first.key, waits, caught.sqlstate(), &message);
         }
+        let rest = rows.split_off(rows.len() / 2);
+        for half in [rows, rest] {
+            // What the other half has may refer to it.
+            let half = self.alone(half)?;
+            self.remove(half)?;
+        }
+        Ok(())
     }
 
     fn refuse(

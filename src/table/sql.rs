@@ -35,8 +35,12 @@ impl ManagedTable {
     /// `t.client_id = $1 AND t.database_id = $2`, by the operators of the columns' types; `true` where all rows
     /// belong to one database.
     pub fn tenant_predicate(&self) -> String {
+        self.tenant_predicate_of("t")
+    }
+
+    fn tenant_predicate_of(&self, stored: &str) -> String {
         let equal = |(i, column): (usize, &super::TenantColumn)| {
-            format!("t.{} OPERATOR(pg_catalog.=) ${}", quoted(&column.name), i + 1)
+            format!("{stored}.{} OPERATOR(pg_catalog.=) ${}", quoted(&column.name), i + 1)
         };
         if self.tenant.is_empty() {
             return "true".to_owned();
@@ -69,11 +73,15 @@ impl ManagedTable {
 
     /// `AND`-joined equality of the key between the table and incoming rows.
     pub fn key_predicate(&self) -> String {
+        self.key_predicate_of("t", "i")
+    }
+
+    fn key_predicate_of(&self, stored: &str, incoming: &str) -> String {
         let equal = |i: &usize| {
             let column = &self.physical[*i];
             let operator = column.equality.as_deref().unwrap_or("OPERATOR(pg_catalog.=)");
             let name = quoted(&column.name);
-            format!("t.{name} {operator} i.{name}")
+            format!("{stored}.{name} {operator} {incoming}.{name}")
         };
         self.schema.key_indexes().iter().map(equal).collect::<Vec<_>>().join(" AND ")
     }
@@ -163,10 +171,15 @@ impl ManagedTable {
     /// Which stored row an incoming row is, once it is locked. Tenant and key are there so that a ctid of
     /// another partition means nothing, in a form that offers the planner no index: it would read the replica.
     pub fn locked_predicate(&self) -> String {
+        self.locked_predicate_of("t", "i")
+    }
+
+    /// The same between tables of these names.
+    pub fn locked_predicate_of(&self, stored: &str, incoming: &str) -> String {
         format!(
-            "t.ctid = i.\"plimsoll ctid\" AND ({} AND {}) IS TRUE",
-            self.tenant_predicate(),
-            self.key_predicate()
+            "{stored}.ctid = {incoming}.\"plimsoll ctid\" AND ({} AND {}) IS TRUE",
+            self.tenant_predicate_of(stored),
+            self.key_predicate_of(stored, incoming)
         )
     }
 

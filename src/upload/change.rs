@@ -15,7 +15,7 @@ use super::bulk::{self, Sorted};
 use super::fresh::{is_as_sent, needs_statements, within_attempt};
 use super::height::{height, is_lower};
 use super::readable::with_readable_values;
-use super::store::{Stored, Writer, fault, held_by_twin, probe};
+use super::store::{Stored, Writer, fault_of_row, held_by_twin, probe};
 use super::{IncomingRow, Report, check, holder};
 use crate::access::Database;
 use crate::datum::may_have_children;
@@ -126,7 +126,7 @@ fn at_once<'u>(
     match outcome {
         Ok(sorted) => Ok(sorted),
         // A cancelled statement, a serialization failure and the like are not for a second try.
-        Err(caught) if fault(&caught).is_none() => caught.raise(),
+        Err(caught) if fault_of_row(&caught).is_none() => caught.raise(),
         Err(_) => Ok(None),
     }
 }
@@ -166,8 +166,9 @@ fn by_statements(
         }
     }
     let may_replace = !holder::has_cascading_references(table)?;
+    let fault = fault_of_row;
     let mut writer =
-        Writer { database, table, may_replace, report, waiting: Vec::new(), past_statements: true };
+        Writer { database, table, may_replace, report, waiting: Vec::new(), past_statements: true, fault };
     writer.group(changed)?;
     writer.retry_waiting()?;
     guard::count(database, table, lower, verdict)

@@ -228,8 +228,15 @@ fn store_as_new<'u>(
     report: &mut Report,
 ) -> Answer<Vec<IncomingRow<'u>>> {
     let rows: Vec<(IncomingRow<'u>, bool)> = rows.into_iter().map(|row| (row, false)).collect();
-    let mut writer =
-        Writer { database, table, may_replace: false, report, waiting: Vec::new(), past_statements: true };
+    let mut writer = Writer {
+        database,
+        table,
+        may_replace: false,
+        report,
+        waiting: Vec::new(),
+        past_statements: true,
+        fault,
+    };
     match writer.attempt(&rows, Mode::Update)? {
         Ok(()) => Ok(Vec::new()),
         Err(Failed::Raised(caught)) if fault(&caught).is_none() => caught.raise(),

@@ -42,6 +42,7 @@ pub use height::height;
 pub use memory::forget as forget_batches;
 pub use readable::readable_keys;
 pub use sender::check_stamp;
+pub use store::fault_of_row;
 
 use keys::Keys;
 use memory::Batch;

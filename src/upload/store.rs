@@ -91,7 +91,7 @@ pub fn store<'u>(
     let rows: Vec<(IncomingRow<'u>, bool)> =
         changed.into_iter().map(|row| (row, true)).chain(new.into_iter().map(|row| (row, false))).collect();
     let mut writer =
-        Writer { database, table, may_replace, report, waiting: Vec::new(), past_statements: true };
+        Writer { database, table, may_replace, report, waiting: Vec::new(), past_statements: true, fault };
     writer.group(rows)?;
     writer.retry_waiting()?;
     guard::count(database, table, lowering, verdict)
@@ -206,6 +206,8 @@ pub struct Writer<'a, 'u> {
     pub(super) waiting: Vec<Waiting<'u>>,
     /// New rows may be inserted without a statement.
     pub(super) past_statements: bool,
+    /// [`fault`] or [`fault_of_row`].
+    pub(super) fault: fn(&Caught) -> Option<bool>,
 }
 
 /// Whether rows are at fault, and whether they may fit later; `None`: something else is.
@@ -219,6 +221,12 @@ pub fn fault(caught: &Caught) -> Option<bool> {
     }
 }
 
+/// The same for rows that are applied one by one, whatever becomes of the others: there a row is at fault too where a
+/// trigger raises an exception because of it.
+pub fn fault_of_row(caught: &Caught) -> Option<bool> {
+    fault(caught).or_else(|| (caught.sqlstate() == "P0001").then_some(false))
+}
+
 impl<'u> Writer<'_, 'u> {
     /// Stores a group, halving it where it fails because of its rows. Each comes with whether it exists.
     pub(super) fn group(&mut self, rows: Vec<(IncomingRow<'u>, bool)>) -> Answer<()> {
@@ -228,7 +236,7 @@ impl<'u> Writer<'_, 'u> {
         let Some(failed) = self.together(&rows)? else { return Ok(()) };
         match failed {
             Failed::Changed(places) => self.refuse_changed(rows, places),
-            Failed::Raised(caught) => match fault(&caught) {
+            Failed::Raised(caught) => match (self.fault)(&caught) {
                 None => caught.raise(),
                 Some(waits) => self.isolate(rows, waits, caught),
             },

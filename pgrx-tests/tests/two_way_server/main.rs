@@ -9,5 +9,6 @@ mod conflicts;
 mod cost;
 mod meanwhile;
 mod random;
+mod referred;
 mod stamps;
 mod till;
