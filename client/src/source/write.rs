@@ -4,6 +4,8 @@
 //! What is written is read again in the same transaction, and its digest compared: a row that a column's type or a
 //! trigger of the database would change is taken back and refused.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
 use plimsoll_core::digest::RowDigest;
 use plimsoll_core::manifest::Item;
 use plimsoll_core::store::{
@@ -11,7 +13,9 @@ use plimsoll_core::store::{
 };
 
 use super::notes::{Cell, NoteDialect};
-pub use kind::{Aside, Done, Mode, Place, RowError, Savepoint, Stopped, WriteKind, WritePlan, Written};
+pub use kind::{
+    Aside, Done, Mode, Place, Referring, RowError, Savepoint, Stopped, WriteKind, WritePlan, Written,
+};
 
 mod kind;
 
@@ -110,6 +114,13 @@ pub trait Transaction: Look {
     /// does.
     fn apply(&mut self, table: TableId, changes: &[RowChange<'_>]) -> Outcome<Vec<Applied>>;
 
+    /// What the deletes among these changes would take along: rows that refer to what is deleted by a foreign key that acts.
+    /// The rows that are to be deleted are locked. Only direct references are looked at, and those to tables with a key.
+    ///
+    /// # Errors
+    /// What the database says: also where a table that refers to this one may not be read.
+    fn taken_along(&mut self, table: TableId, changes: &[RowChange<'_>]) -> Outcome<TakenAlong>;
+
     /// How many rows the last [`apply`](Self::apply) touched.
     fn tally(&self) -> Tally;
 
@@ -118,6 +129,15 @@ pub trait Transaction: Look {
     /// # Errors
     /// What the database says.
     fn execute(&mut self, sql: &str, cells: &[Cell<'_>]) -> Outcome<u64>;
+}
+
+/// What deletes would take along.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TakenAlong {
+    /// How many rows of which table, by the name that a configuration has for it; those that are deleted anyway are none.
+    pub rows: BTreeMap<String, u64>,
+    /// The deletes, by their place in the list, that would take rows along which are to stay; each with these tables.
+    pub by: HashMap<usize, BTreeSet<String>>,
 }
 
 /// What was done of the changes that were answered [`Applied::Done`].

@@ -145,6 +145,12 @@ pub trait LocalKind: Sized + Send {
         "DEFERRABLE INITIALLY DEFERRED"
     }
 
+    /// Lets who writes see whether a table has triggers, where that takes a right.
+    fn show_triggers(&mut self) {}
+
+    /// Deletes the rows of another table that have in a column the id of a row that is deleted.
+    fn trigger_on_delete(table: &str, other: &str, column: &str) -> String;
+
     /// Statements that make a trigger: whatever row is given `spoil` in a column is stored with `spoilt`.
     fn trigger_that_spoils(table: &str, column: &str) -> String;
 

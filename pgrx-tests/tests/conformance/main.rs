@@ -4,6 +4,7 @@
 //! A kind takes part by implementing [`kind::LocalKind`] in a file of its own, and a line at the end of this one.
 //! `PLIMSOLL_LARGE=1` adds what takes long: a database of 1,000 tables, values of 100 MB, and the client's memory.
 
+mod along;
 mod contract;
 mod drift;
 mod kind;
@@ -165,6 +166,21 @@ macro_rules! written {
             #[test]
             fn unique_values_that_rows_exchange_arrive() {
                 written::unique_values_that_rows_exchange_arrive::<$kind>();
+            }
+
+            #[test]
+            fn deletes_tell_what_they_would_take_along() {
+                along::deletes_tell_what_they_would_take_along::<$kind>();
+            }
+
+            #[test]
+            fn rows_of_a_tree_go_together() {
+                along::rows_of_a_tree_go_together::<$kind>();
+            }
+
+            #[test]
+            fn a_row_with_a_delete_trigger_is_not_taken_out_for_a_moment() {
+                along::a_row_with_a_delete_trigger_is_not_taken_out_for_a_moment::<$kind>();
             }
 
             #[test]

@@ -63,6 +63,17 @@ impl LocalKind for MariaDbKind {
         ""
     }
 
+    fn show_triggers(&mut self) {
+        let sql = format!("GRANT TRIGGER ON {}.* TO '{USER}'@'%'", self.database);
+        self.writer.run(&sql).expect("a right");
+    }
+
+    fn trigger_on_delete(table: &str, other: &str, column: &str) -> String {
+        format!(
+            "CREATE TRIGGER told AFTER DELETE ON {table} FOR EACH ROW DELETE FROM {other} WHERE {column} = OLD.id"
+        )
+    }
+
     fn trigger_that_spoils(table: &str, column: &str) -> String {
         format!(
             "CREATE TRIGGER spoils BEFORE INSERT ON {table} FOR EACH ROW

@@ -50,6 +50,14 @@ impl LocalKind for PostgresKind {
         self.writer.batch_execute(&sql).expect("rights");
     }
 
+    fn trigger_on_delete(table: &str, other: &str, column: &str) -> String {
+        format!(
+            "CREATE FUNCTION told() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 DELETE FROM public.{other} WHERE {column} = OLD.id; RETURN NULL; END $$;
+             CREATE TRIGGER told AFTER DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION told()"
+        )
+    }
+
     /// What it names is found by the role's own search path.
     fn trigger_that_spoils(table: &str, column: &str) -> String {
         format!(

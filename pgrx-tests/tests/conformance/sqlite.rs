@@ -43,6 +43,12 @@ impl LocalKind for SqliteKind {
         false
     }
 
+    fn trigger_on_delete(table: &str, other: &str, column: &str) -> String {
+        format!(
+            "CREATE TRIGGER told AFTER DELETE ON {table} BEGIN DELETE FROM {other} WHERE {column} = OLD.id; END"
+        )
+    }
+
     fn trigger_that_spoils(table: &str, column: &str) -> String {
         format!(
             "CREATE TRIGGER spoils AFTER INSERT ON {table} WHEN NEW.{column} = \"spoil\"

@@ -35,16 +35,16 @@ pub fn store_of<K: LocalKind>(
 }
 
 /// One table that is written to.
-struct Fixture<K> {
-    local: K,
+pub struct Fixture<K> {
+    pub local: K,
     table: Table,
-    schema: TableSchema,
-    store: Box<dyn LocalStore>,
+    pub schema: TableSchema,
+    pub store: Box<dyn LocalStore>,
 }
 
 impl<K: LocalKind> Fixture<K> {
     /// A table that `sql` makes, whose managed columns are these.
-    fn new(sql: &str, table: Table, config: TableConfig) -> Self {
+    pub fn new(sql: &str, table: Table, config: TableConfig) -> Self {
         let mut local = K::new();
         local.allow_writing();
         local.run(sql);
@@ -57,7 +57,7 @@ impl<K: LocalKind> Fixture<K> {
         row_of(&self.schema, cells)
     }
 
-    fn apply(&mut self, changes: &[RowChange<'_>]) -> (Vec<String>, Tally) {
+    pub fn apply(&mut self, changes: &[RowChange<'_>]) -> (Vec<String>, Tally) {
         apply(self.store.as_mut(), changes)
     }
 
@@ -65,7 +65,7 @@ impl<K: LocalKind> Fixture<K> {
         self.apply(&upserts(rows, Expected::Anything)).0
     }
 
-    fn has(&mut self, expected: &[SourceRow]) {
+    pub fn has(&mut self, expected: &[SourceRow]) {
         let mut found = rows(self.store.as_mut());
         let mut expected = expected.to_vec();
         sort(&mut found);
@@ -81,20 +81,20 @@ impl<K: LocalKind> Fixture<K> {
     }
 }
 
-fn upserts(rows: &[SourceRow], expected: Expected) -> Vec<RowChange<'_>> {
+pub fn upserts(rows: &[SourceRow], expected: Expected) -> Vec<RowChange<'_>> {
     rows.iter().map(|row| RowChange::Upsert { row, expected }).collect()
 }
 
-fn delete(row: &SourceRow, expected: Expected) -> RowChange<'_> {
+pub fn delete(row: &SourceRow, expected: Expected) -> RowChange<'_> {
     RowChange::Delete { position: row.item.position, key: &row.key, expected }
 }
 
-fn digest(row: &SourceRow) -> Expected {
+pub fn digest(row: &SourceRow) -> Expected {
     Expected::Row(ShortItem::from(&row.item).digest)
 }
 
 /// Makes changes in a transaction; what became of each in a word.
-fn apply(store: &mut dyn LocalStore, changes: &[RowChange<'_>]) -> (Vec<String>, Tally) {
+pub fn apply(store: &mut dyn LocalStore, changes: &[RowChange<'_>]) -> (Vec<String>, Tally) {
     let (mut answers, mut tally) = (Vec::new(), Tally::default());
     store
         .transact(&mut |transaction| {
@@ -106,7 +106,7 @@ fn apply(store: &mut dyn LocalStore, changes: &[RowChange<'_>]) -> (Vec<String>,
     (answers.iter().map(word).collect(), tally)
 }
 
-fn word(answer: &Applied) -> String {
+pub fn word(answer: &Applied) -> String {
     match answer {
         Applied::Done => "done".to_owned(),
         Applied::Changed => "changed".to_owned(),
@@ -142,11 +142,11 @@ fn stop() -> Failure {
 }
 
 /// Two columns and a key, as most of these tests need them.
-fn simple(name: &str) -> Table {
+pub fn simple(name: &str) -> Table {
     Table::new(name, &[("id", Type::Number), ("a", Type::Text)], &["id"], None)
 }
 
-fn cells(id: i64, text: &str) -> Vec<Cell> {
+pub fn cells(id: i64, text: &str) -> Vec<Cell> {
     vec![id.into(), text.into()]
 }
 
@@ -284,6 +284,7 @@ pub fn unique_values_that_rows_exchange_arrive<K: LocalKind>() {
         INSERT INTO t VALUES (1, 'a', 'one'), (2, 'b', 'two'), (3, 'c', NULL), (4, 'd', 'four'), (5, 'e', 'five')";
     let config = TableConfig { leave_out: vec!["own".to_owned()], ..TableConfig::default() };
     let mut fixture = Fixture::<K>::new(sql, simple("t"), config);
+    fixture.local.show_triggers();
     let of = |id: i64, text: &str| row_of(&fixture.schema, &cells(id, text));
     // A cycle of three, a chain, and a new row that takes what another gives up.
     let given = [of(1, "b"), of(2, "c"), of(3, "a"), of(4, "e"), of(5, "f"), of(6, "d")];

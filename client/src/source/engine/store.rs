@@ -6,7 +6,7 @@ use super::{Engine, Held};
 use crate::failure::run as no_run;
 use crate::source::notes::{Cell, NoteDialect};
 use crate::source::write::{
-    LocalStore, Look, Mode, RowChange, RowSeen, Tally, Transaction, WriteKind, WritePlan,
+    LocalStore, Look, Mode, RowChange, RowSeen, TakenAlong, Tally, Transaction, WriteKind, WritePlan,
 };
 
 /// What is remembered of tables that are written to, and of what is under way.
@@ -156,6 +156,10 @@ impl<K: WriteKind> Look for Open<'_, K> {
 impl<K: WriteKind> Transaction for Open<'_, K> {
     fn apply(&mut self, table: TableId, changes: &[RowChange<'_>]) -> Outcome<Vec<Applied>> {
         self.0.within(|engine| engine.apply(table, changes))
+    }
+
+    fn taken_along(&mut self, table: TableId, changes: &[RowChange<'_>]) -> Outcome<TakenAlong> {
+        self.0.within(|engine| engine.taken_along(table, changes))
     }
 
     fn tally(&self) -> Tally {

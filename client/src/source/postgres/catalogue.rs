@@ -112,7 +112,11 @@ pub struct Found {
 }
 
 impl Found {
-    fn of(row: &Row) -> Result<Self, Error> {
+    /// From its schema, name, kind and OID.
+    ///
+    /// # Errors
+    /// Where the row begins with other columns.
+    pub fn of(row: &Row) -> Result<Self, Error> {
         Ok(Found {
             schema: row.try_get(0)?,
             name: row.try_get(1)?,

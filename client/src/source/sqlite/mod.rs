@@ -47,7 +47,7 @@ use change::ChangeFiles;
 use error::failure;
 use row::{Bound, spellings_of, tells_apart};
 use schema::quoted;
-use write::LateKeys;
+use write::{ForeignKey, LateKeys};
 
 /// How long a statement waits for a writer.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -64,6 +64,8 @@ pub struct Sqlite {
     orders: HashMap<TableId, Ordering>,
     /// What is looked at before tables that are written to are committed.
     late: HashMap<TableId, LateKeys>,
+    /// The foreign keys that act on other rows when rows of a table are deleted.
+    acting: HashMap<TableId, Vec<ForeignKey>>,
 }
 
 /// How the rows of a table are ordered.
@@ -124,7 +126,7 @@ impl Sqlite {
             return Err(no_run(format!("{} may not be written to", path.display()))
                 .advise("give the user that runs plimsoll the right to write the file and its folder"));
         }
-        Ok(Sqlite { connection, files, orders: HashMap::new(), late: HashMap::new() })
+        Ok(Sqlite { connection, files, orders: HashMap::new(), late: HashMap::new(), acting: HashMap::new() })
     }
 
     /// How the rows of a table are ordered.

@@ -45,7 +45,7 @@ pub struct RowError {
 impl RowError {
     /// Whether the row may fit later, when others have come or gone.
     pub fn waits(&self) -> bool {
-        matches!(self.sqlstate.as_str(), "23503" | "23505" | "23P01")
+        matches!(self.sqlstate.as_str(), "23001" | "23503" | "23505" | "23P01")
     }
 
     /// Whether another row has a value that may be there once.
@@ -108,6 +108,19 @@ pub struct Place {
     pub id: Option<RawValue>,
     /// Its values of the plan's order.
     pub order: Vec<RawValue>,
+}
+
+/// Rows that would be deleted or changed with another one.
+#[derive(Debug, Clone, Copy)]
+pub struct Referring<'r> {
+    /// The place in the list of the row that they refer to.
+    pub to: usize,
+    /// Their table, as a configuration names it.
+    pub table: &'r str,
+    /// How many they are.
+    pub rows: u64,
+    /// The place in the list of the one row that this is about, where it is in the list too.
+    pub own: Option<usize>,
 }
 
 /// A row that was written, or deleted.
@@ -225,6 +238,25 @@ pub trait WriteKind: Kind {
         let _ = (table, write, rows);
         Ok(Vec::new())
     }
+
+    /// Whether any foreign key acts on other rows when rows of a table are deleted (CASCADE, SET NULL, SET DEFAULT), as far as
+    /// the catalogue shows it to who asks.
+    ///
+    /// # Errors
+    /// As the database says.
+    fn takes_along(&mut self, table: TableId, plan: &WritePlan) -> Outcome<bool>;
+
+    /// Hands out what refers to these rows by such foreign keys.
+    ///
+    /// # Errors
+    /// As the database says: also where who asks may not read a table that refers to this one.
+    fn referring(
+        &mut self,
+        table: TableId,
+        plan: &WritePlan,
+        rows: &[&Place],
+        each: &mut dyn FnMut(Referring<'_>),
+    ) -> Outcome<()>;
 
     /// Takes a row out that is to be put in again, and answers what it had in the columns that are not written; `None`, and
     /// it is still there, where that could change other tables.

@@ -6,7 +6,9 @@
 //! | `locate` | finding the rows that changes are about |
 //! | `put` | writing, and what becomes of rows that a constraint refuses |
 //! | `keyless` | rows without a key |
+//! | `along` | rows that foreign keys would take along |
 
+mod along;
 mod keyless;
 mod locate;
 mod put;
@@ -22,6 +24,7 @@ use super::change::{order_of_key, other_column, refusal, values_of};
 use super::encode::Encoder;
 use super::{Engine, Reader};
 use crate::failure::table as refused;
+use crate::source::plan::TablePlan;
 use crate::source::query::{RawValue, read_raw};
 use crate::source::write::{
     Done, Expected, Place, RowChange, RowError, Savepoint, Stopped, Tally, WriteKind, WritePlan, Written,
@@ -142,20 +145,25 @@ struct Apply<'a, K> {
 }
 
 impl<K: WriteKind> Engine<K> {
-    /// As [`Transaction::apply`](crate::source::write::Transaction::apply).
-    pub(super) fn apply(&mut self, table: TableId, changes: &[RowChange<'_>]) -> Outcome<Vec<Applied>> {
+    /// A call on a table that can be written to, and the table's plan.
+    fn ready(&mut self, table: TableId) -> Outcome<(&TablePlan, Apply<'_, K>)> {
         let Engine { kind, tables, row_bytes, encoder, writing, .. } = self;
         let (Some(plan), Some(row_bytes)) = (tables.get(table), row_bytes.get_mut(table)) else {
             return Err(refused("a table outside the run"));
         };
-        writing.tally = Tally::default();
         let (Some(write), Some(odd)) = (writing.plans.get_mut(table), writing.odd.get_mut(table)) else {
             return Err(refused("a table outside the run"));
         };
         let write = write.get_or_insert_with(|| WritePlan::new(plan));
         kind.ready(table, write)?;
         let reader = Reader { kind, table, plan, encoder, snapshot: Duration::MAX, row_bytes };
-        let mut apply = Apply { reader, write, odd, tally: &mut writing.tally };
+        Ok((plan, Apply { reader, write, odd, tally: &mut writing.tally }))
+    }
+
+    /// As [`Transaction::apply`](crate::source::write::Transaction::apply).
+    pub(super) fn apply(&mut self, table: TableId, changes: &[RowChange<'_>]) -> Outcome<Vec<Applied>> {
+        self.writing.tally = Tally::default();
+        let (plan, mut apply) = self.ready(table)?;
         let mut answers: Vec<Option<Applied>> = vec![None; changes.len()];
         let answer = match plan.schema.is_keyless() {
             true => apply.keyless(changes, &mut answers),

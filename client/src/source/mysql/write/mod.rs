@@ -5,9 +5,11 @@
 //! |---|---|
 //! | `table` | what writing a table needs to know of it |
 //! | `local` | the managed column's values as the local column takes them |
+//! | `along` | rows that foreign keys delete or change with others |
 //! | `errors` | why a row is not taken |
 //! | `notes` | statements on Plimsoll's own tables |
 
+mod along;
 mod errors;
 mod local;
 mod notes;
@@ -30,7 +32,9 @@ use crate::source::notes::{Cell, NoteDialect};
 use crate::source::plan::TablePlan;
 use crate::source::query::{Query, RawValue};
 use crate::source::statement::{Dialect, Parameter, render};
-use crate::source::write::{Aside, Mode, Place, RowError, Savepoint, Stopped, WriteKind, WritePlan, Written};
+use crate::source::write::{
+    Aside, Mode, Place, Referring, RowError, Savepoint, Stopped, WriteKind, WritePlan, Written,
+};
 use errors::stopped;
 pub use table::WriteTable;
 
@@ -306,6 +310,20 @@ impl WriteKind for Mysql {
             self.write(plan, &sql, values)?;
         }
         Ok(())
+    }
+
+    fn takes_along(&mut self, table: TableId, _: &WritePlan) -> Outcome<bool> {
+        Ok(!self.known(table)?.acting.is_empty())
+    }
+
+    fn referring(
+        &mut self,
+        table: TableId,
+        write: &WritePlan,
+        rows: &[&Place],
+        each: &mut dyn FnMut(Referring<'_>),
+    ) -> Outcome<()> {
+        self.referring_to(table, write, rows, each)
     }
 
     fn take_out(&mut self, table: TableId, write: &WritePlan, at: &Place) -> Result<Option<Aside>, Stopped> {

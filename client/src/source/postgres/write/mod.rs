@@ -37,7 +37,7 @@ use crate::source::plan::TablePlan;
 use crate::source::query::{Query, RawValue};
 use crate::source::statement::render;
 use crate::source::write::{
-    Aside, Done, Mode, Place, RowError, Savepoint, Stopped, WriteKind, WritePlan, Written,
+    Aside, Done, Mode, Place, Referring, RowError, Savepoint, Stopped, WriteKind, WritePlan, Written,
 };
 use arrays::{Column, array};
 use errors::stopped;
@@ -238,6 +238,39 @@ impl WriteKind for PostgresSource {
             self.write("SET CONSTRAINTS ALL DEFERRED", &[], &write.plan.relation, |_| ())?;
         }
         Ok(Vec::new())
+    }
+
+    fn takes_along(&mut self, table: TableId, _: &WritePlan) -> Outcome<bool> {
+        Ok(!self.table(table)?.acting.is_empty())
+    }
+
+    fn referring(
+        &mut self,
+        table: TableId,
+        write: &WritePlan,
+        rows: &[&Place],
+        each: &mut dyn FnMut(Referring<'_>),
+    ) -> Outcome<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.session.name_by(Names::Catalogue)?;
+        let acting = Arc::clone(&self.table(table)?.acting);
+        for key in acting.iter() {
+            let (sql, columns) = self.referring_to(table, &write.plan, key, rows)?;
+            let parameters: Vec<Bound<'_>> =
+                columns.iter().map(|column| Bound::binary(array(column))).collect();
+            self.session.rows(&sql, &parameters, Fetch::All, &key.relation, |row| {
+                let number = |place| row.try_get::<_, Option<i64>>(place).ok().flatten();
+                let place = |number: i64| usize::try_from(number - 1).ok();
+                if let (Some(to), Some(rows)) = (number(0).and_then(place), number(1)) {
+                    let own = number(2).and_then(place);
+                    each(Referring { to, table: &key.name, rows: rows.unsigned_abs(), own });
+                }
+                Next::Rows(1)
+            })?;
+        }
+        Ok(())
     }
 
     fn take_out(&mut self, table: TableId, write: &WritePlan, at: &Place) -> Result<Option<Aside>, Stopped> {

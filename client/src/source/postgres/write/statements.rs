@@ -3,7 +3,7 @@
 use plimsoll_core::store::{Outcome, TableId};
 
 use super::arrays::{Column, array};
-use super::table::ctid;
+use super::table::{ActingKey, ctid};
 use crate::source::plan::TablePlan;
 use crate::source::postgres::catalogue::quoted;
 use crate::source::postgres::row::Bound;
@@ -87,6 +87,62 @@ impl PostgresSource {
             columns.push(column);
         }
         Ok((columns, conditions.join(" AND ")))
+    }
+
+    /// The search for what refers to rows by a foreign key, and its parameters: answers the number of the row, from 1, and how
+    /// many refer to it; for rows of the table itself each, and its own number where it is one of these rows.
+    pub(super) fn referring_to<'v>(
+        &self,
+        table: TableId,
+        plan: &TablePlan,
+        key: &ActingKey,
+        places: &'v [&'v Place],
+    ) -> Outcome<(String, Vec<Column<'v>>)> {
+        let (columns, named) = self.named(table, plan, places, 0)?;
+        let marks: Vec<String> = (1..)
+            .zip(&columns)
+            .map(|(number, column): (usize, _)| format!("pg_catalog.unnest({})", column.mark(number)))
+            .collect();
+        let names: Vec<String> = (0..columns.len()).map(|at| format!("plimsoll_{at}")).collect();
+        let rows = |name: &str| {
+            let (marks, names) = (marks.join(", "), names.join(", "));
+            format!("ROWS FROM ({marks}) WITH ORDINALITY AS {name}({names}, plimsoll_row)")
+        };
+        let from = format!(
+            "{} JOIN {} AS t ON {named} JOIN {} AS c ON {}",
+            rows("k"),
+            plan.relation,
+            key.relation,
+            key.refers
+        );
+        let sql = match key.is_own {
+            true => {
+                let own: Vec<String> = columns
+                    .iter()
+                    .enumerate()
+                    .map(|(at, column)| {
+                        let (name, sign) = match (&plan.row_id, plan.order.get(at)) {
+                            (None, Some(place)) => {
+                                let sign =
+                                    self.table(table).map(|known| known.equals(*place)).unwrap_or_default();
+                                (quoted(&plan.columns[*place].name), sign)
+                            }
+                            _ => ("ctid".to_owned(), "OPERATOR(pg_catalog.=)".to_owned()),
+                        };
+                        format!("c.{name} {sign} {}", column.value(&format!("j.plimsoll_{at}")))
+                    })
+                    .collect();
+                format!(
+                    "SELECT DISTINCT k.plimsoll_row, 1::pg_catalog.int8, j.plimsoll_row FROM {from} LEFT JOIN {} ON {}",
+                    rows("j"),
+                    own.join(" AND ")
+                )
+            }
+            false => format!(
+                "SELECT k.plimsoll_row, pg_catalog.count(*), NULL::pg_catalog.int8 FROM {from} GROUP BY k.plimsoll_row"
+            ),
+        };
+        Ok((sql, columns))
     }
 
     /// The condition that finds the rows with these keys, and its parameters.

@@ -7,7 +7,7 @@ use plimsoll_core::store::Outcome;
 use plimsoll_core::value::ColumnType;
 use tokio_postgres::types::Type;
 
-use super::super::catalogue::quoted;
+use super::super::catalogue::{Found, quoted};
 use super::super::session::Session;
 use super::super::shape::{Operators, Shape};
 use crate::source::plan::TablePlan;
@@ -40,8 +40,23 @@ pub struct WriteTable {
     pub others: Vec<(String, Arc<ColumnOf>)>,
     /// Whether some constraint may be checked at the end of the transaction.
     pub puts_off: bool,
-    /// Whether a row can be taken out and put in again without any other row noticing.
+    /// The foreign keys that act on other rows when rows are deleted.
+    pub acting: Arc<[ActingKey]>,
+    /// Whether a row can be taken out and put in again without anything noticing: no other row, and no trigger.
     pub is_exchangeable: bool,
+}
+
+/// A foreign key that acts on other rows when rows are deleted.
+#[derive(Debug)]
+pub struct ActingKey {
+    /// The table that refers, as a configuration names it.
+    pub name: String,
+    /// The same as it stands in a statement.
+    pub relation: String,
+    /// Whether it is the table itself, or a part of it.
+    pub is_own: bool,
+    /// The conditions between rows `t` of the table and rows `c` that refer to them.
+    pub refers: String,
 }
 
 /// The id of a row.
@@ -74,8 +89,27 @@ const COLUMNS: &str = "SELECT a.attname::text, a.attidentity = 'a', a.attgenerat
 const CONSTRAINTS: &str = "SELECT
          EXISTS (SELECT FROM pg_catalog.pg_constraint k
              WHERE k.condeferrable AND $1::pg_catalog.regclass IN (k.conrelid, k.confrelid)),
-         NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.contype = 'f'
-             AND k.confrelid = $1::pg_catalog.regclass AND k.confdeltype IN ('c', 'n', 'd'))";
+         EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = $1::pg_catalog.regclass
+             AND NOT g.tgisinternal AND g.tgtype & 8 <> 0)";
+
+const ACTING: &str = "WITH RECURSIVE tree(oid) AS (
+         SELECT $1::pg_catalog.regclass::oid
+         UNION SELECT i.inhrelid FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid)
+     SELECT n.nspname::text, c.relname::text, c.relkind::text, c.oid,
+         k.conrelid IN (SELECT oid FROM tree),
+         (SELECT pg_catalog.string_agg(pg_catalog.format('t.%I OPERATOR(%I.%s) c.%I',
+                 parent.attname, s.nspname, o.oprname, child.attname), ' AND ')
+             FROM ROWS FROM (pg_catalog.unnest(k.conkey), pg_catalog.unnest(k.confkey),
+                 pg_catalog.unnest(k.conpfeqop)) AS u(child, parent, equal)
+                 JOIN pg_catalog.pg_attribute child ON child.attrelid = k.conrelid AND child.attnum = u.child
+                 JOIN pg_catalog.pg_attribute parent ON parent.attrelid = k.confrelid AND parent.attnum = u.parent
+                 JOIN pg_catalog.pg_operator o ON o.oid = u.equal
+                 JOIN pg_catalog.pg_namespace s ON s.oid = o.oprnamespace)
+     FROM pg_catalog.pg_constraint k
+         JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE k.contype = 'f' AND k.conparentid = 0 AND k.confrelid IN (SELECT oid FROM tree)
+         AND k.confdeltype IN ('c', 'n', 'd')
+     ORDER BY k.oid";
 
 impl WriteTable {
     /// Reads it from the catalogue. `shapes` and `operators` are those of the plan's columns.
@@ -89,13 +123,19 @@ impl WriteTable {
         operators: Vec<Operators>,
     ) -> Outcome<Self> {
         let relation = plan.relation.strip_prefix("ONLY ").unwrap_or(&plan.relation);
-        let (rows, constraints) = session.ask(async |client| {
+        let (rows, constraints, acting) = session.ask(async |client| {
             let named: &(dyn tokio_postgres::types::ToSql + Sync) = &relation;
             let cast = |sql: &str| {
                 sql.replace("$1::pg_catalog.regclass", "$1::pg_catalog.text::pg_catalog.regclass")
             };
             let rows = client.query_typed(&cast(COLUMNS), &[(named, Type::TEXT)]).await?;
             let constraints = client.query_typed_one(&cast(CONSTRAINTS), &[(named, Type::TEXT)]).await?;
+            let mut acting = Vec::new();
+            for row in &client.query_typed(&cast(ACTING), &[(named, Type::TEXT)]).await? {
+                let (child, is_own, refers) = (Found::of(row)?, row.try_get(4)?, row.try_get(5)?);
+                let relation = format!("{}.{}", quoted(&child.schema), quoted(&child.name));
+                acting.push(ActingKey { name: child.local_name(), relation, is_own, refers });
+            }
             let mut read = Vec::with_capacity(rows.len());
             for row in &rows {
                 let (name, counted, generated): (String, bool, bool) =
@@ -106,7 +146,7 @@ impl WriteTable {
                 let of = Arc::new(ColumnOf { oid, own_type, array_type, is_money });
                 read.push((name, counted, generated, of));
             }
-            Ok((read, (constraints.try_get(0)?, constraints.try_get(1)?)))
+            Ok((read, (constraints.try_get(0)?, constraints.try_get::<_, bool>(1)?), acting))
         })?;
         let local = |place: usize| {
             let sent = &plan.columns[place];
@@ -127,8 +167,18 @@ impl WriteTable {
             .map(|(place, shape)| in_order(&plan.schema.columns()[place].column_type, shape))
             .collect();
         let equals = operators.iter().map(equals).collect();
-        let (puts_off, is_exchangeable) = constraints;
-        Ok(WriteTable { columns, text_types, equals, counted, others, puts_off, is_exchangeable })
+        let (puts_off, tells_of_deletes) = constraints;
+        let is_exchangeable = acting.is_empty() && !tells_of_deletes;
+        Ok(WriteTable {
+            columns,
+            text_types,
+            equals,
+            counted,
+            others,
+            puts_off,
+            acting: acting.into(),
+            is_exchangeable,
+        })
     }
 
     /// The type of the column at this place.

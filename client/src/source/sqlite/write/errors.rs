@@ -9,6 +9,8 @@ use crate::source::write::{RowError, Stopped};
 
 /// What a trigger says.
 const RAISED: &str = "P0001";
+/// What SQLite says of a foreign key.
+const RESTRICTED: &str = "FOREIGN KEY constraint failed";
 
 /// What an error means for the row at this place of the list. `is_over`: the transaction has ended.
 pub fn stopped(row: usize, error: &Error, is_over: bool) -> Stopped {
@@ -18,6 +20,8 @@ pub fn stopped(row: usize, error: &Error, is_over: bool) -> Stopped {
             "23505"
         }
         ffi::SQLITE_CONSTRAINT_FOREIGNKEY => "23503",
+        // ON DELETE RESTRICT is a trigger of SQLite's own.
+        ffi::SQLITE_CONSTRAINT_TRIGGER if message.as_deref() == Some(RESTRICTED) => "23503",
         ffi::SQLITE_CONSTRAINT_NOTNULL => "23502",
         ffi::SQLITE_CONSTRAINT_CHECK => "23514",
         ffi::SQLITE_CONSTRAINT_TRIGGER => RAISED,

@@ -42,15 +42,23 @@ pub struct LateKeys {
 }
 
 /// A foreign key, column by column.
-struct ForeignKey {
+#[derive(Debug)]
+pub struct ForeignKey {
     /// The table that has it.
-    child: String,
+    pub child: String,
     /// The table it refers to.
-    parent: String,
+    pub parent: String,
     /// The columns of both.
-    columns: Vec<(String, String)>,
+    pub columns: Vec<(String, String)>,
     /// What becomes of rows that refer to one that is deleted.
     on_delete: String,
+}
+
+impl ForeignKey {
+    /// Whether it deletes or changes rows that refer to one that is deleted.
+    pub fn acts(&self) -> bool {
+        matches!(self.on_delete.as_str(), "CASCADE" | "SET NULL" | "SET DEFAULT")
+    }
 }
 
 impl LateKeys {
@@ -74,8 +82,8 @@ impl LateKeys {
                     plan.order.iter().position(is_it)
                 };
                 let places: Option<Vec<usize>> = key.columns.iter().map(|(_, to)| place(to)).collect();
-                let stays = !matches!(key.on_delete.as_str(), "CASCADE" | "SET NULL" | "SET DEFAULT");
-                if let Some(places) = places.filter(|_| stays && key.parent.eq_ignore_ascii_case(&plan.table))
+                if let Some(places) =
+                    places.filter(|_| !key.acts() && key.parent.eq_ignore_ascii_case(&plan.table))
                 {
                     keys.children.push((referring(&key), places));
                 }
@@ -114,7 +122,7 @@ impl LateKeys {
 }
 
 /// The foreign keys that a table has, and those that refer to it.
-fn foreign_keys(connection: &Connection, table: &str) -> rusqlite::Result<Vec<ForeignKey>> {
+pub fn foreign_keys(connection: &Connection, table: &str) -> rusqlite::Result<Vec<ForeignKey>> {
     let sql = "SELECT t.name, k.id, k.\"table\", k.\"from\", coalesce(k.\"to\", (SELECT p.name
              FROM pragma_table_info(k.\"table\", 'main') p WHERE p.pk = k.seq + 1)), k.on_delete
          FROM main.sqlite_schema t, pragma_foreign_key_list(t.name, 'main') k

@@ -4,9 +4,11 @@
 //! |---|---|
 //! | `local` | the managed column's values as SQLite keeps them |
 //! | `errors` | why a row is not taken |
+//! | `along` | rows that foreign keys delete or change with others |
 //! | `late` | foreign keys that are looked at when the transaction is committed |
 //! | `notes` | statements on Plimsoll's own tables |
 
+mod along;
 mod errors;
 mod late;
 mod local;
@@ -31,10 +33,10 @@ use crate::source::plan::TablePlan;
 use crate::source::query::{Condition, Query, RawValue};
 use crate::source::statement::Dialect;
 use crate::source::write::{
-    Aside, Done, Mode, Place, RowError, Savepoint, Stopped, WriteKind, WritePlan, Written,
+    Aside, Done, Mode, Place, Referring, RowError, Savepoint, Stopped, WriteKind, WritePlan, Written,
 };
 use errors::stopped;
-pub use late::LateKeys;
+pub use late::{ForeignKey, LateKeys};
 
 /// A value of the database's own, to be bound as it is.
 struct Own<'v>(&'v RawValue);
@@ -85,13 +87,16 @@ impl Sqlite {
         Ok((first..).zip(&plan.order).map(column).collect::<Vec<_>>().join(" AND "))
     }
 
-    /// Whether a row can be taken out of a table and put in again without any other row noticing.
-    fn is_exchangeable(&self, table: &str) -> rusqlite::Result<bool> {
-        let sql =
-            "SELECT NOT EXISTS (SELECT 1 FROM main.sqlite_schema t, pragma_foreign_key_list(t.name, 'main') k
-             WHERE t.type = 'table' AND k.\"table\" = ?1 COLLATE NOCASE
-                 AND k.on_delete IN ('CASCADE', 'SET NULL', 'SET DEFAULT'))";
-        self.connection.prepare_cached(sql)?.query_row([table], |row| row.get(0))
+    /// Whether a row can be taken out of a table and put in again without anything noticing: no other row, and no trigger.
+    fn is_exchangeable(&mut self, table: TableId, write: &WritePlan) -> Outcome<bool> {
+        if !self.acting(table, write)?.is_empty() {
+            return Ok(false);
+        }
+        // What a trigger is about SQLite does not tell: one that deletes rows itself is taken for one that runs on DELETE.
+        let sql = "SELECT NOT EXISTS (SELECT 1 FROM main.sqlite_schema t
+             WHERE t.type = 'trigger' AND t.tbl_name = ?1 COLLATE NOCASE AND t.sql LIKE '%DELETE%')";
+        let asked = || self.connection.prepare_cached(sql)?.query_row([&write.plan.table], |row| row.get(0));
+        asked().map_err(|error| failure(&error))
     }
 
     /// The columns that are neither written nor computed.
@@ -299,10 +304,26 @@ impl WriteKind for Sqlite {
         Ok(broken)
     }
 
+    fn takes_along(&mut self, table: TableId, write: &WritePlan) -> Outcome<bool> {
+        Ok(!self.acting(table, write)?.is_empty())
+    }
+
+    fn referring(
+        &mut self,
+        table: TableId,
+        write: &WritePlan,
+        rows: &[&Place],
+        each: &mut dyn FnMut(Referring<'_>),
+    ) -> Outcome<()> {
+        self.acting(table, write)?;
+        let keys = self.acting.get(&table).map_or(&[][..], Vec::as_slice);
+        self.referring_by(keys, write, rows, each).map_err(|error| failure(&error))
+    }
+
     fn take_out(&mut self, table: TableId, write: &WritePlan, at: &Place) -> Result<Option<Aside>, Stopped> {
         let plan = &write.plan;
         let told = |error: rusqlite::Error| Stopped::Failed(failure(&error));
-        if !self.is_exchangeable(&plan.table).map_err(told)? {
+        if !self.is_exchangeable(table, write)? {
             return Ok(None);
         }
         let others = self.other_columns(write).map_err(told)?;
