@@ -14,7 +14,7 @@ use super::{LocalTable, LocalTarget, local_key, number};
 use crate::failure::table as refused;
 use crate::fault::fault_point;
 use crate::report::key_text;
-use crate::source::write::{Expected, Look, RowChange, Transaction};
+use crate::source::write::{Expected, Look, RowChange, TakenAlong, Transaction};
 
 /// The row's version as a number, where its table has a version and that is one: by it a row is set back.
 fn height(row: &[u8], schema: &TableSchema) -> Outcome<Option<i64>> {
@@ -26,6 +26,32 @@ fn height(row: &[u8], schema: &TableSchema) -> Outcome<Option<i64>> {
         }
     }
     Ok(None)
+}
+
+/// Which of these rows, by their places in the list, would take the place of one with a higher version.
+///
+/// # Errors
+/// What the database says.
+pub fn set_back(
+    look: &mut dyn Look,
+    table: TableId,
+    schema: &TableSchema,
+    rows: &[(usize, &SourceRow)],
+) -> Outcome<Vec<usize>> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let keys: Vec<SourceKey> = rows.iter().map(|(_, row)| SourceKey::Encoded(row.key.clone())).collect();
+    let found = look.lookup(table, &keys)?;
+    let mut lower = Vec::new();
+    for ((at, row), found) in rows.iter().zip(found) {
+        let Some(SourceRecord::Row(stored)) = found else { continue };
+        let heights = height(&row.row, schema)?.zip(height(&stored.row, schema)?);
+        if heights.is_some_and(|(sent, stored)| sent < stored) {
+            lower.push(*at);
+        }
+    }
+    Ok(lower)
 }
 
 impl LocalTable {
@@ -40,25 +66,6 @@ impl LocalTable {
             return false;
         }
         self.shape.hashed || self.top.is_none_or(|top| row.item.position < top)
-    }
-
-    /// Which of these rows would take the place of one with a higher version.
-    fn set_back(&self, look: &mut dyn Look, table: TableId, rows: &[SourceRow]) -> Outcome<Vec<usize>> {
-        let asked: Vec<usize> = (0..rows.len()).filter(|at| self.may_set_back(&rows[*at])).collect();
-        if asked.is_empty() {
-            return Ok(asked);
-        }
-        let keys: Vec<SourceKey> = asked.iter().map(|at| SourceKey::Encoded(rows[*at].key.clone())).collect();
-        let found = look.lookup(table, &keys)?;
-        let mut lower = Vec::new();
-        for (at, found) in asked.into_iter().zip(found) {
-            let Some(SourceRecord::Row(stored)) = found else { continue };
-            let heights = height(&rows[at].row, &self.schema)?.zip(height(&stored.row, &self.schema)?);
-            if heights.is_some_and(|(sent, stored)| sent < stored) {
-                lower.push(at);
-            }
-        }
-        Ok(lower)
     }
 
     fn refusal(&self, ordinal: usize, waits: bool, reason: Reason, key: &[u8]) -> Refusal {
@@ -83,7 +90,9 @@ impl LocalTable {
         rows: &[SourceRow],
     ) -> Outcome<Uploaded> {
         let mut uploaded = Uploaded::default();
-        let lower = self.set_back(transaction, table, rows)?;
+        let may: Vec<(usize, &SourceRow)> =
+            rows.iter().enumerate().filter(|(_, row)| self.may_set_back(row)).collect();
+        let lower = set_back(transaction, table, &self.schema, &may)?;
         let plan = guard::Plan {
             rows: lower.len() as u64,
             planned: lower.len() as u64,
@@ -160,23 +169,13 @@ impl LocalTarget<'_> {
     pub(super) fn remove(&mut self, table: TableId, rows: &[KeyedItem], planned: u64) -> Outcome<Deleted> {
         self.kept = None;
         self.lease.hold_on()?;
-        let known = self.tables.get(table).ok_or_else(|| refused("a table outside the run"))?;
+        let (tables, is_held) = (&self.tables[..], self.held);
+        let known = tables.get(table).ok_or_else(|| refused("a table outside the run"))?;
         let mut deleted = Deleted::default();
         fault_point("before-delete");
         let lease = &self.lease;
         self.store.transact(&mut |transaction| {
             deleted = Deleted::default();
-            let plan = guard::Plan {
-                rows: rows.len() as u64,
-                planned,
-                row_count: known.before(),
-                replacing: known.replacing.rows(transaction, &known.name)?,
-            };
-            let verdict = guard::ask(transaction, &known.name, plan)?;
-            if verdict == Verdict::Held {
-                deleted.held = rows.len() as u64;
-                return Ok(());
-            }
             let bad = bad_rows(transaction, table, rows)?;
             let mut changes: Vec<(usize, RowChange<'_>)> = Vec::with_capacity(rows.len());
             for (at, row) in rows.iter().enumerate() {
@@ -190,6 +189,15 @@ impl LocalTarget<'_> {
                 changes.push((*at, RowChange::DeleteBad { key, expected: *digest }));
             }
             let named: Vec<RowChange<'_>> = changes.iter().map(|(_, change)| *change).collect();
+            let along = transaction.taken_along(table, &named)?;
+            let apart = if is_held { &[][..] } else { tables };
+            let leave = match Leave::ask(transaction, known, apart, (rows.len() as u64, planned), along)? {
+                Ok(leave) => leave,
+                Err(held) => {
+                    deleted.held = held;
+                    return Ok(());
+                }
+            };
             let applied = transaction.apply(table, &named)?;
             for ((at, _), applied) in changes.iter().zip(applied) {
                 if let Applied::Refused { waits, reason } = applied {
@@ -206,10 +214,7 @@ impl LocalTarget<'_> {
                 tracing::warn!("a row of \"{}\" cannot be deleted: {why}", known.name);
             }
             deleted.deleted = transaction.tally().deleted;
-            if verdict == Verdict::Allowed {
-                let lost = known.replacing.lost(transaction, &known.name, deleted.deleted)?;
-                guard::count(transaction, &known.name, lost, known.before(), verdict)?;
-            }
+            leave.count(transaction, known, deleted.deleted)?;
             fault_point("in-delete");
             lease.hold_on()
         })?;
@@ -217,6 +222,63 @@ impl LocalTarget<'_> {
         let known = self.table_mut(table)?;
         known.rows = known.rows.saturating_sub(deleted.deleted);
         Ok(deleted)
+    }
+}
+
+/// Leave to delete rows, with what they take along from other tables.
+struct Leave<'t> {
+    verdict: Verdict,
+    /// Rows that count as if they were this table's: those of tables that are not of the run, and all where the run is one
+    /// transaction, with which holds of other tables would be undone.
+    more: u64,
+    children: Vec<(&'t LocalTable, u64, Verdict)>,
+}
+
+impl<'t> Leave<'t> {
+    /// Asks the guard, for so many rows, and about so many in all. Where the table, or one of `apart` whose rows would go along,
+    /// is on hold: how many rows are.
+    fn ask(
+        transaction: &mut dyn Transaction,
+        known: &LocalTable,
+        apart: &'t [LocalTable],
+        (rows, planned): (u64, u64),
+        along: TakenAlong,
+    ) -> Outcome<Result<Self, u64>> {
+        let mut leave = Leave { verdict: Verdict::Allowed, more: 0, children: Vec::new() };
+        for (name, rows) in along.rows {
+            match apart.iter().find(|child| child.name == name && child.name != known.name) {
+                Some(child) => {
+                    let row_count = child.before();
+                    let plan = guard::Plan { rows, planned: rows, row_count, replacing: 0 };
+                    leave.children.push((child, rows, guard::ask(transaction, &child.name, plan)?));
+                }
+                None => leave.more += rows,
+            }
+        }
+        let plan = guard::Plan {
+            rows: rows + leave.more,
+            planned: planned.max(rows) + leave.more,
+            row_count: known.before(),
+            replacing: known.replacing.rows(transaction, &known.name)?,
+        };
+        leave.verdict = guard::ask(transaction, &known.name, plan)?;
+        let mut verdicts = leave.children.iter().map(|(.., verdict)| *verdict).chain([leave.verdict]);
+        let is_held = verdicts.any(|verdict| verdict == Verdict::Held);
+        Ok(if is_held { Err(rows + leave.more) } else { Ok(leave) })
+    }
+
+    /// Counts what was deleted with it.
+    fn count(self, transaction: &mut dyn Transaction, table: &LocalTable, deleted: u64) -> Outcome<()> {
+        // Where nothing was deleted, nothing went along.
+        let more = if deleted > 0 { self.more } else { 0 };
+        if self.verdict == Verdict::Allowed {
+            let lost = table.replacing.lost(transaction, &table.name, deleted)?;
+            guard::count(transaction, &table.name, lost + more, table.before(), self.verdict)?;
+        }
+        for (child, rows, verdict) in self.children.into_iter().filter(|_| deleted > 0) {
+            guard::count(transaction, &child.name, rows, child.before(), verdict)?;
+        }
+        Ok(())
     }
 }
 

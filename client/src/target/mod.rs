@@ -24,6 +24,7 @@ mod replacing;
 mod root;
 mod summaries;
 
+pub use change::set_back;
 pub use fallen::{Fall, hold_fallen};
 pub use root::Root;
 

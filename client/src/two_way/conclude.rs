@@ -9,24 +9,12 @@ use plimsoll_core::store::{
 };
 use plimsoll_core::two_way::wire::{pack_applied, pack_columns, read_applied};
 
+use super::change::Changing;
 use super::notes::{KeptRow, Opened, damaged};
 use super::{Guarding, LocalTable, LocalTables, base, begun, notes};
 use crate::failure::{Advise, table as refused};
 use crate::fault::fault_point;
-use crate::source::write::{Expected, RowChange, Transaction};
-use crate::target::guard::{self, Plan, Verdict};
-
-/// A change as the database is told of it.
-fn row_change(change: &Change) -> RowChange<'_> {
-    match change {
-        Change::Upsert { row, expected } => {
-            RowChange::Upsert { row, expected: expected.map_or(Expected::Absent, Expected::Row) }
-        }
-        Change::Delete { position, key, expected } => {
-            RowChange::Delete { position: *position, key, expected: Expected::Row(*expected) }
-        }
-    }
-}
+use crate::source::write::Transaction;
 
 impl LocalTables {
     /// As [`LocalSide::conclude`](plimsoll_core::store::LocalSide::conclude).
@@ -62,11 +50,9 @@ fn conclude(
         )
         .advise("was the file replaced, or does another agent work with it? run again"));
     }
-    let leave = match guarded {
-        Some(rows) => Leave::of(transaction, local, rows.unwrap_or(info.known.unsigned_abs()), conclusion)?,
-        None => Leave { verdict: Verdict::Released, row_count: 0 },
-    };
-    let applied = leave.apply(transaction, table, local, conclusion)?;
+    let row_count = guarded.map(|rows| rows.unwrap_or(info.known.unsigned_abs()));
+    let applied = Changing { table, local, row_count, planned: conclusion.planned }
+        .make(transaction, conclusion.changes.iter().map(|(change, _)| change).collect())?;
     fault_point("two-way-concluding");
     let done = conclusion.changes.iter().zip(&applied).filter(|(_, applied)| **applied == Applied::Done);
     let mut rows: HashMap<MemoryKey, &SourceRow> = HashMap::new();
@@ -90,50 +76,6 @@ fn conclude(
     info.answers = pack_applied(&applied);
     notes::put_info(transaction, relation, &local.name, &info)?;
     Ok(applied)
-}
-
-/// What the guard says of the deletes of a conclusion.
-struct Leave {
-    verdict: Verdict,
-    row_count: u64,
-}
-
-impl Leave {
-    fn of(
-        transaction: &mut dyn Transaction,
-        local: &LocalTable,
-        row_count: u64,
-        conclusion: &Conclusion,
-    ) -> Outcome<Leave> {
-        let plan = Plan { rows: conclusion.deletes(), planned: conclusion.planned, row_count, replacing: 0 };
-        Ok(Leave { verdict: guard::ask(transaction, &local.local, plan)?, row_count })
-    }
-
-    /// Makes the changes; where the guard does not let rows go, the others.
-    fn apply(
-        &self,
-        transaction: &mut dyn Transaction,
-        table: TableId,
-        local: &LocalTable,
-        conclusion: &Conclusion,
-    ) -> Outcome<Vec<Applied>> {
-        let is_held =
-            |change: &Change| self.verdict == Verdict::Held && matches!(change, Change::Delete { .. });
-        let all = conclusion.changes.iter().map(|(change, _)| change);
-        let changes: Vec<_> = all.clone().filter(|change| !is_held(change)).map(row_change).collect();
-        if changes.is_empty() {
-            return Ok(all.map(|_| Applied::Held).collect());
-        }
-        let mut applied = transaction.apply(table, &changes)?.into_iter();
-        let deleted = transaction.tally().deleted;
-        guard::count(transaction, &local.local, deleted, self.row_count, self.verdict)?;
-        let of = |change: &Change| match is_held(change) {
-            true => Some(Applied::Held),
-            false => applied.next(),
-        };
-        let applied: Option<Vec<Applied>> = all.map(of).collect();
-        applied.ok_or_else(|| refused("the local database answered too few changes"))
-    }
 }
 
 /// Remembers what was settled, the last of each key. Answers how many keys more the base has.

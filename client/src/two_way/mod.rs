@@ -7,9 +7,11 @@
 //! | `base`, `block` | what both sides last agreed on |
 //! | `states` | the rows and the memory of ranges |
 //! | `conclude` | changes, and what is remembered of them, in one transaction |
+//! | `change` | the changes: what the guard lets, and none that takes other rows along |
 
 mod base;
 mod block;
+mod change;
 mod conclude;
 mod notes;
 mod states;

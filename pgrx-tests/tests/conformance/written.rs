@@ -225,6 +225,7 @@ pub fn a_refused_row_undoes_no_other<K: LocalKind>() {
     let table = Table::new("t", &columns, &["id"], None);
     let config = TableConfig { leave_out: vec!["own".to_owned()], ..TableConfig::default() };
     let mut fixture = Fixture::<K>::new(sql, table, config);
+    fixture.local.show_triggers();
     let of = |id: i64, code: &str, parent: Option<i64>, low: Option<i64>| {
         let cell = |number: Option<i64>| number.map_or(Cell::Null, Cell::Number);
         row_of(&fixture.schema, &[id.into(), code.into(), cell(parent), cell(low)])

@@ -21,6 +21,7 @@ macro_rules! beside_each_kind {
     };
 }
 
+mod along;
 mod deaths;
 mod guard;
 mod keys;

@@ -7,5 +7,7 @@ mod histories;
 mod kinds;
 mod ledger;
 mod pair;
+mod references;
+mod refused;
 mod rules;
 mod together;

@@ -1,0 +1,77 @@
+//! Rows that a local foreign key deletes, or empties, with those that are gone on the server: they count as what they are.
+
+use plimsoll_tests::{Kind, LocalDatabase};
+
+use crate::site::{ITEM, Pull, Table};
+
+/// Rows that refer to items here, and to nothing on the server.
+const LINE: Table = Table {
+    name: "line",
+    managed: "id bigint NOT NULL, item bigint, PRIMARY KEY (client_id, database_id, id)",
+    manage: "",
+    local: "id INTEGER PRIMARY KEY, item INTEGER REFERENCES item (id) ON DELETE CASCADE",
+    text: "id || ',' || item",
+};
+
+fn left(pull: &Pull, item: i64) -> usize {
+    pull.local.connect().rows(&format!("SELECT 1 FROM own WHERE item = {item}")).len()
+}
+
+fn rows_of_a_table_that_is_not_pulled_count_toward_the_one_that_takes_them(kind: Kind) {
+    for action in ["CASCADE", "SET NULL"] {
+        let mut pull = Pull::beside(LocalDatabase::new(kind), &[&ITEM], "");
+        pull.there("INSERT INTO item SELECT $T, i, 'name' FROM generate_series(1, 100) i");
+        pull.sync();
+        pull.here(&format!(
+            "CREATE TABLE own (item INTEGER REFERENCES item (id) ON DELETE {action});
+             INSERT INTO own WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 900)
+                 SELECT 7 FROM n UNION ALL SELECT 8"
+        ));
+        pull.there("DELETE FROM item WHERE id = 7");
+        for _ in 0..2 {
+            let run = pull.agent.sync().expect_code(1);
+            assert!(run.json().to_string().contains("\"status\":\"different\""), "{}", run.stdout);
+            assert_eq!(left(&pull, 7), 900, "{action}");
+        }
+        assert!(pull.agent.sync().stderr.contains("on hold"), "{action}");
+        pull.agent.home.run(["sync", "--allow-mass-delete", "--quiet"]);
+        pull.assert_level("a person agreed");
+        assert_eq!(left(&pull, 7), 0, "{action}");
+        // A few are nothing to ask about.
+        pull.there("DELETE FROM item WHERE id = 8");
+        pull.sync();
+        pull.assert_level("one row with another");
+        assert_eq!(left(&pull, 8), 0, "{action}");
+    }
+}
+
+fn rows_of_a_pulled_table_count_toward_it(kind: Kind) {
+    let mut pull = Pull::beside(LocalDatabase::new(kind), &[&ITEM, &LINE], "");
+    pull.there(
+        "INSERT INTO item SELECT $T, i, 'name' FROM generate_series(1, 1000) i;
+         INSERT INTO line SELECT $T, i, CASE WHEN i <= 900 THEN 7 WHEN i <= 902 THEN 8 ELSE 9 END FROM generate_series(1, 2000) i",
+    );
+    pull.sync();
+    pull.there("DELETE FROM item WHERE id = 7");
+    pull.agent.sync().expect_code(1);
+    assert_eq!((pull.rows(&ITEM).0.len(), pull.rows(&LINE).0.len()), (1_000, 2_000));
+    let held = "SELECT relation, planned FROM plimsoll_hold WHERE since IS NOT NULL";
+    let held = pull.local.connect().rows(held);
+    let line = ["line", "900"].map(|text| Some(text.to_owned())).to_vec();
+    assert_eq!(held, [line], "it is the lines that would be gone");
+    pull.there("INSERT INTO item VALUES ($T, 7, 'back')");
+    pull.agent.home.run(["sync", "--allow-mass-delete", "--quiet"]);
+    pull.assert_level("nothing to delete");
+    // What went along is seen by the table's own run, and comes back once it may.
+    pull.there("DELETE FROM item WHERE id = 8");
+    pull.agent.sync();
+    assert_eq!(pull.rows(&LINE).0.len(), 1_998);
+    pull.there("INSERT INTO item VALUES ($T, 8, 'back')");
+    pull.agent.level_within(2);
+    assert_eq!(pull.rows(&LINE).0.len(), 2_000);
+}
+
+beside_each_kind!(
+    rows_of_a_table_that_is_not_pulled_count_toward_the_one_that_takes_them,
+    rows_of_a_pulled_table_count_toward_it
+);
