@@ -6,14 +6,17 @@ use std::time::{Duration, Instant};
 use plimsoll_tests::{ClientHome, LOCAL, Running};
 use rusqlite::Connection;
 
-use crate::site::{Pull, SALE};
+use crate::site::{Pull, SALE, Table};
 
 /// The shortest lease there is.
 const LEASE: Duration = Duration::from_secs(5);
 
+/// The same rows, which both sides may change.
+const SHARED: Table = Table { manage: ", version_column => 'version', version_scope => 'row'", ..SALE };
+
 /// A hundred rows on both sides, and another agent for the same local file. `settings`: what the table says of itself.
-fn two_agents(settings: &str) -> (Pull, ClientHome) {
-    let mut pull = Pull::of(&[&SALE]);
+fn two_agents(table: &'static Table, settings: &str) -> (Pull, ClientHome) {
+    let mut pull = Pull::of(&[table]);
     pull.there("INSERT INTO sale SELECT $T, i, 'c' || i, 0, i FROM generate_series(1, 100) i");
     let sql = "SELECT plimsoll.set_option($1, 'lease_seconds', '5')";
     pull.server.execute(sql, &[&pull.agent.registered.id]).expect("a short lease");
@@ -27,8 +30,8 @@ fn two_agents(settings: &str) -> (Pull, ClientHome) {
     (pull, second)
 }
 
-/// Has row 1 change on the server, and an agent read that and wait for its turn to write it here.
-fn about_to_write(pull: &mut Pull) -> (Running, Connection) {
+/// Has row 1 change on the server, and an agent read that, over so many connections, and wait for its turn to write it here.
+fn about_to_write(pull: &mut Pull, connections: i64) -> (Running, Connection) {
     let blocker = pull.agent.local();
     blocker.execute_batch("BEGIN IMMEDIATE").expect("the right to write");
     pull.there("UPDATE sale SET amount = 1, version = 200 WHERE id = 1");
@@ -36,8 +39,10 @@ fn about_to_write(pull: &mut Pull) -> (Running, Connection) {
     let asked = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1 AND datname = current_database()
                      AND state LIKE 'idle%' AND now() - state_change > interval '0.7 s' AND query <> ''";
     let begun = Instant::now();
-    // Both of its connections are silent: what they read is to be written.
-    while pull.server.query_one(asked, &[&pull.agent.login.role]).expect("a count").get::<_, i64>(0) < 2 {
+    // Its connections are silent: what they read is to be written.
+    while pull.server.query_one(asked, &[&pull.agent.login.role]).expect("a count").get::<_, i64>(0)
+        < connections
+    {
         assert!(run.is_running() && begun.elapsed() < Duration::from_secs(20), "{}", run.stderr());
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -48,9 +53,13 @@ fn amount(pull: &Pull) -> i64 {
     pull.agent.local().query_row("SELECT amount FROM sale WHERE id = 1", [], |row| row.get(0)).expect("a row")
 }
 
-fn nothing_is_written_by_a_run_that_another_followed(settings: &str) {
-    let (mut pull, second) = two_agents(settings);
-    let (late, blocker) = about_to_write(&mut pull);
+fn nothing_is_written_by_a_run_that_another_followed(
+    table: &'static Table,
+    settings: &str,
+    connections: i64,
+) {
+    let (mut pull, second) = two_agents(table, settings);
+    let (late, blocker) = about_to_write(&mut pull, connections);
     late.freeze();
     std::thread::sleep(LEASE);
     drop(blocker);
@@ -70,18 +79,24 @@ fn nothing_is_written_by_a_run_that_another_followed(settings: &str) {
 
 #[test]
 fn a_pull_that_lost_its_lease_writes_nothing_here() {
-    nothing_is_written_by_a_run_that_another_followed("direction = \"pull\"");
+    nothing_is_written_by_a_run_that_another_followed(&SALE, "direction = \"pull\"", 2);
 }
 
 #[test]
 fn a_snapshot_that_lost_its_lease_is_not_committed_here() {
-    nothing_is_written_by_a_run_that_another_followed("direction = \"snapshot\"\nsnapshot_from = \"remote\"");
+    let settings = "direction = \"snapshot\"\nsnapshot_from = \"remote\"";
+    nothing_is_written_by_a_run_that_another_followed(&SALE, settings, 2);
+}
+
+#[test]
+fn a_two_way_run_that_lost_its_lease_remembers_and_writes_nothing_here() {
+    nothing_is_written_by_a_run_that_another_followed(&SHARED, "direction = \"two-way\"", 1);
 }
 
 #[test]
 fn a_run_that_does_not_speak_with_the_server_for_long_keeps_its_lease() {
-    let (mut pull, second) = two_agents("direction = \"pull\"");
-    let (mut slow, blocker) = about_to_write(&mut pull);
+    let (mut pull, second) = two_agents(&SALE, "direction = \"pull\"");
+    let (mut slow, blocker) = about_to_write(&mut pull, 2);
     std::thread::sleep(LEASE + Duration::from_secs(1));
     let told = second.run(["sync", "--quiet"]).expect_code(2).stderr;
     assert!(told.contains("holds the lease until"), "{told}");
