@@ -4,7 +4,7 @@
 #[path = "../../../core/tests/two_way/histories.rs"]
 mod histories;
 mod kept;
-#[path = "../../../core/tests/two_way/model.rs"]
+#[path = "../../../core/tests/two_way/model/mod.rs"]
 mod model;
 mod side;
 mod speed;

@@ -2,8 +2,11 @@
 //! calls, and faults on demand. Shares no decision with the code under test.
 #![allow(dead_code, unused_imports)]
 
-mod sides;
+#[path = "../held/mod.rs"]
+mod held;
+mod source;
 mod state;
+mod target;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -13,8 +16,9 @@ use plimsoll_core::sync::{
     Difference, Event, RunReport, Settings, TableInput, TableMemory, VerifyReport, World, run, snapshot,
     verify,
 };
-pub use sides::{ModelSource, ModelTarget, storable};
+pub use source::ModelSource;
 pub use state::{Call, Hook, Kind, LocalRow, OTHER_SPELLING, RemoteRow, State, Table, UNSEEN, key_bytes};
+pub use target::{ModelTarget, storable};
 
 pub struct ModelWorld(pub Rc<RefCell<State>>);
 

@@ -1,0 +1,160 @@
+//! The local side.
+
+use plimsoll_core::reconcile::Side;
+use plimsoll_core::store::{
+    Applied, BaseInfo, Conclusion, LocalContent, LocalHeld, LocalRow, LocalSide, LocalStates, Made,
+    MemoryKey, OpenKind, Outcome, Pending, PositionRange, RangeHeld, Recollection, SeenSum, SourceKey,
+    SourceRecord, TableId,
+};
+
+use super::{Local, World, digest, key_bytes, key_of, position, row_bytes, source_row};
+
+impl LocalSide for World {
+    fn change_token(&mut self) -> Outcome<Option<Vec<u8>>> {
+        let mut state = self.0.borrow_mut();
+        state.before("token")?;
+        Ok(Some(state.token.to_le_bytes().to_vec()))
+    }
+    fn recall(&mut self, _: TableId) -> Outcome<Recollection> {
+        let mut state = self.0.borrow_mut();
+        state.before("recall")?;
+        let local = &state.local;
+        let open = || local.entries.values().filter_map(|entry| Some((entry.key, entry.open?)));
+        let waits = |kind: OpenKind| matches!(kind, OpenKind::Waiting(_));
+        let is_same = local.base.is_none() || local.made_of == state.columns;
+        Ok(Recollection {
+            base: local.base,
+            made: if is_same { Made::AsBefore } else { Made::OfOtherColumns },
+            concluded: local.concluded.0,
+            entries: local.entries.len() as u64,
+            open: open().count() as u64,
+            pending: local.pending.clone(),
+            closing: local.closing.iter().copied().collect(),
+            waiting: open().filter(|(_, open)| waits(open.kind)).map(|(key, _)| key).collect(),
+        })
+    }
+    fn begin_base(&mut self, _: TableId, info: BaseInfo) -> Outcome<()> {
+        let mut state = self.0.borrow_mut();
+        state.before("begin_base")?;
+        let rows = std::mem::take(&mut state.local.rows);
+        state.local = Local { rows, base: Some(info), made_of: state.columns, ..Local::default() };
+        state.token += 1;
+        state.after()
+    }
+    fn complete_base(&mut self, _: TableId) -> Outcome<()> {
+        let mut state = self.0.borrow_mut();
+        state.before("complete_base")?;
+        state.local.base.as_mut().unwrap().rebuilding = false;
+        state.local.made_of = state.columns;
+        state.token += 1;
+        state.after()
+    }
+    fn forget_open(&mut self, _: TableId, last: u64) -> Outcome<()> {
+        let mut state = self.0.borrow_mut();
+        state.before("forget_open")?;
+        let local = &mut state.local;
+        local.entries.values_mut().for_each(|entry| entry.open = None);
+        local.entries.retain(|_, entry| !entry.is_empty());
+        local.closing.clear();
+        local.base.as_mut().unwrap().last = last;
+        state.token += 1;
+        state.after()
+    }
+    fn held(&mut self, _: TableId, ranges: &[PositionRange]) -> Outcome<Vec<LocalHeld>> {
+        let mut state = self.0.borrow_mut();
+        state.before("held")?;
+        let mut good = state.local.rows.clone();
+        good.rows.retain(|key, _| !state.bad.contains(key));
+        let held = good.items(ranges).into_iter().map(|(range, items)| {
+            let bad = state.bad.iter().filter(|key| range.contains(position(**key))).count() as u64;
+            let rows = items.iter().map(|item| item.digest).collect();
+            let (mut local, mut remote) = (SeenSum::default(), SeenSum::default());
+            for entry in state.local.entries.values().filter(|entry| range.contains(entry.key.position)) {
+                local.add(entry.seen(Side::Local));
+                remote.add(entry.seen(Side::Remote));
+            }
+            LocalHeld { rows: RangeHeld { rows, bad }, local, remote }
+        });
+        Ok(held.collect())
+    }
+    fn states(&mut self, _: TableId, ranges: &[PositionRange]) -> Outcome<LocalStates> {
+        let mut state = self.0.borrow_mut();
+        state.before("states")?;
+        state.local.rows.look(ranges);
+        let merging = state.merging.clone();
+        let inside = |position: i64| ranges.iter().any(|range| range.contains(position));
+        let rows = state.local.rows.rows.iter().filter(|(key, _)| inside(position(**key)));
+        let rows: Vec<LocalRow> = rows
+            .map(|(key, row)| LocalRow {
+                position: Some(position(*key)),
+                key: SourceKey::Encoded(key_bytes(*key)),
+                content: match state.bad.contains(key) {
+                    true => LocalContent::Bad(Box::default()),
+                    false => LocalContent::Row {
+                        digest: digest(*key, row),
+                        revision: row.revision,
+                        columns: merging.as_ref().map_or_else(Vec::new, |merging| {
+                            merging.columns(&row_bytes(*key, row)).expect("a row")
+                        }),
+                    },
+                },
+            })
+            .collect();
+        state.rows_read += rows.len();
+        let entries = state.local.entries.values().filter(|entry| inside(entry.key.position)).cloned();
+        Ok(LocalStates { rows, entries: entries.collect() })
+    }
+    fn lookup(&mut self, _: TableId, keys: &[SourceKey], bytes: usize) -> Outcome<Vec<Option<SourceRecord>>> {
+        let mut state = self.0.borrow_mut();
+        state.before("lookup")?;
+        let found = keys.iter().take((bytes / 10).max(1)).map(|key| {
+            let SourceKey::Encoded(bytes) = key else { unreachable!() };
+            let key = key_of(bytes);
+            Some(SourceRecord::Row(source_row(key, state.local.rows.rows.get(&key)?)))
+        });
+        Ok(found.collect())
+    }
+    fn prepare(&mut self, _: TableId, pending: &Pending) -> Outcome<()> {
+        let mut state = self.0.borrow_mut();
+        state.before("prepare")?;
+        state.local.pending = Some(pending.clone());
+        state.token += 1;
+        state.after()
+    }
+    fn conclude(&mut self, _: TableId, conclusion: &Conclusion) -> Outcome<Vec<Applied>> {
+        let mut state = self.0.borrow_mut();
+        state.before("conclude")?;
+        if state.local.concluded.0 == conclusion.serial {
+            return Ok(state.local.concluded.1.clone());
+        }
+        assert_eq!(state.local.concluded.0 + 1, conclusion.serial);
+        if state.local.pending.as_ref().map(|pending| pending.number) == conclusion.number {
+            state.local.pending = None;
+        }
+        if let Some(number) = conclusion.number.filter(|_| conclusion.applied) {
+            state.local.base.as_mut().unwrap().last = number;
+        }
+        for settle in &conclusion.settled {
+            state.remember(settle);
+        }
+        let mut applied = Vec::new();
+        for (change, settle) in &conclusion.changes {
+            applied.push(state.change(Side::Local, change));
+            if applied.last() == Some(&Applied::Done) {
+                state.remember(settle);
+            }
+        }
+        state.token += 1;
+        state.local.concluded = (conclusion.serial, applied.clone());
+        state.after()?;
+        Ok(applied)
+    }
+    fn closed(&mut self, _: TableId, keys: &[MemoryKey]) -> Outcome<()> {
+        let mut state = self.0.borrow_mut();
+        state.before("closed")?;
+        keys.iter().for_each(|key| {
+            state.local.closing.remove(key);
+        });
+        state.after()
+    }
+}
