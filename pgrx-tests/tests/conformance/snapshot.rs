@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use super::kind::{Cell, LocalKind, Table, Type};
-use super::whole_way::{Replica, changes, damage, row, swaps, tables};
+use super::kind::{LocalKind, Table, Type};
+use super::whole_way::{Replica, changes, damage, fill, happens, swaps, tables, turned};
 
 /// Lets the client make snapshots of its tables.
 fn configure<K>(replica: &Replica<'_, K>) {
@@ -57,11 +57,7 @@ pub fn a_snapshot_is_seen_as_a_whole<K: LocalKind>() {
     let mut replica = Replica::<K>::new(&tables.iter().collect::<Vec<_>>());
     configure(&replica);
     let mut rng = Rng::with_seed(7);
-    let filled: Vec<&Table> = tables.iter().filter(|table| table.name != "empty").collect();
-    for table in &filled {
-        let rows: Vec<Vec<Cell>> = (0..2_000).map(|i| row(table, i, i / 3, &mut rng)).collect();
-        replica.local.insert(table, &rows);
-    }
+    let filled = fill(&mut replica.local, &tables, 2_000, &mut rng);
     let mut version = 10_000;
     let now = |replica: &Replica<'_, K>| -> String {
         replica.site.superuser().query_one(&all(&tables), &[]).expect("what is there").get(0)
@@ -107,30 +103,17 @@ fn here<K: LocalKind>(replica: &mut Replica<'_, K>, tables: &[&Table]) -> Vec<Ve
 /// The other way: first snapshot, damage on the local side, changes on the server.
 pub fn a_snapshot_of_the_server_is_seen_as_a_whole<K: LocalKind>() {
     let tables = tables();
-    let mut replica = Replica::<K>::written(&tables.iter().collect::<Vec<_>>());
+    let direction = "direction = \"snapshot\"\nsnapshot_from = \"remote\"";
     let mut rng = Rng::with_seed(11);
+    let mut replica = turned::<K>(&tables, direction, &mut rng);
     let filled: Vec<&Table> = tables.iter().filter(|table| table.name != "empty").collect();
-    for table in &filled {
-        let rows: Vec<Vec<Cell>> = (0..1_000).map(|i| row(table, i, i / 3, &mut rng)).collect();
-        replica.local.insert(table, &rows);
-    }
     // SQLite keeps stamps as text, and not with all digits.
     let stamps = |table: &&Table| table.columns.iter().any(|(_, of)| *of == Type::Stamp);
     let same: Vec<&Table> = tables.iter().filter(|table| !stamps(table)).collect();
-    replica.make_level();
     let text = std::fs::read_to_string(replica.home.path("plimsoll.toml")).expect("the configuration");
-    let text = text.replace("remote = ", "direction = \"snapshot\"\nsnapshot_from = \"remote\"\nremote = ");
     replica.home.write("plimsoll.toml", &format!("{text}\n[sync]\nmax_batch_rows = 200\n"));
-    let mut version = 10_000;
     for round in 0..3 {
-        match round {
-            // As if it were the first one.
-            0 => filled.iter().for_each(|table| {
-                replica.local.run(&format!("DELETE FROM {}", K::quoted(&table.name)));
-            }),
-            1 => damage(&mut replica, &filled, &mut rng),
-            _ => changes(&mut replica.local, &filled, &mut version, &mut rng),
-        }
+        happens(&mut replica, round, &filled, &mut rng);
         let before = here(&mut replica, &filled);
         let mut run = replica.home.start(["sync", "--quiet", "--allow-mass-delete"]);
         let mut seen = Vec::new();

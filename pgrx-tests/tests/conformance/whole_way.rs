@@ -178,20 +178,59 @@ pub fn row(table: &Table, number: i64, version: i64, rng: &mut Rng) -> Vec<Cell>
     table.columns.iter().map(cell).collect()
 }
 
+/// Choices by chance, which `PLIMSOLL_SEED` makes again.
+pub fn seeded() -> Rng {
+    let given = std::env::var("PLIMSOLL_SEED").ok();
+    let seed = given.map_or_else(|| fastrand::u64(..), |text| text.parse().expect("a number"));
+    println!("PLIMSOLL_SEED={seed}");
+    Rng::with_seed(seed)
+}
+
+/// Puts so many rows into each table but the one that stays empty; answers the others.
+pub fn fill<'t, K: LocalKind>(
+    local: &mut K,
+    tables: &'t [Table],
+    rows: i64,
+    rng: &mut Rng,
+) -> Vec<&'t Table> {
+    let filled: Vec<&Table> = tables.iter().filter(|table| table.name != "empty").collect();
+    for table in &filled {
+        let rows: Vec<Vec<Cell>> = (0..rows).map(|i| row(table, i, i / 3, rng)).collect();
+        local.insert(table, &rows);
+    }
+    filled
+}
+
+/// Both sides level, each table with a thousand rows, and from then on the server is right: the tables go as `direction`, a
+/// line of their configuration, says.
+pub fn turned<K: LocalKind>(tables: &[Table], direction: &str, rng: &mut Rng) -> Replica<'static, K> {
+    let mut replica = Replica::<K>::written(&tables.iter().collect::<Vec<_>>());
+    fill(&mut replica.local, tables, 1_000, rng);
+    replica.make_level();
+    let path = replica.home.path("plimsoll.toml");
+    let config = std::fs::read_to_string(path).expect("the configuration");
+    replica.home.write("plimsoll.toml", &config.replace("[[table]]\n", &format!("[[table]]\n{direction}\n")));
+    replica
+}
+
+/// Whatever may happen where the server is right, in three rounds: all is gone here as before the first run, rows are
+/// damaged there, rows change here.
+pub fn happens<K: LocalKind>(replica: &mut Replica<'_, K>, round: u32, filled: &[&Table], rng: &mut Rng) {
+    match round {
+        0 => filled.iter().for_each(|table| {
+            replica.local.run(&format!("DELETE FROM {}", K::quoted(&table.name)));
+        }),
+        1 => damage(replica, filled, rng),
+        _ => changes(&mut replica.local, filled, &mut 10_000, rng),
+    }
+}
+
 /// First sync, changes of all sorts, damage on the server: level each time, by the client's own word and by text.
 pub fn whatever_happens_is_made_level<K: LocalKind>() {
     let tables = tables();
     let mut replica = Replica::<K>::new(&tables.iter().collect::<Vec<_>>());
-    let seed = std::env::var("PLIMSOLL_SEED")
-        .ok()
-        .map_or_else(|| fastrand::u64(..), |text| text.parse().expect("a number"));
-    println!("PLIMSOLL_SEED={seed}");
-    let mut rng = Rng::with_seed(seed);
-    let filled: Vec<&Table> = tables.iter().filter(|table| table.name != "empty").collect();
-    for table in &filled {
-        let rows: Vec<Vec<Cell>> = (0..2_000).map(|i| row(table, i, i / 3, &mut rng)).collect();
-        replica.local.insert(table, &rows);
-    }
+    let mut rng = seeded();
+    let filled = fill(&mut replica.local, &tables, 2_000, &mut rng);
     let mut version = 10_000;
     for round in 0..4 {
         replica.make_level();
