@@ -14,7 +14,8 @@ use plimsoll_core::store::{
 
 use super::notes::{Cell, NoteDialect};
 pub use kind::{
-    Aside, Done, Mode, Place, Referring, RowError, Savepoint, Stopped, WriteKind, WritePlan, Written,
+    Aside, Done, Mode, NoteKind, Place, Referring, RowError, Savepoint, Stopped, WriteKind, WritePlan,
+    Written,
 };
 
 mod kind;

@@ -145,7 +145,7 @@ impl<K: WriteKind> Look for Open<'_, K> {
         cells: &[Cell<'_>],
         each: &mut dyn FnMut(&[Cell<'_>]) -> Outcome<()>,
     ) -> Outcome<()> {
-        self.0.within(|engine| engine.kind.query_notes(sql, cells, each))
+        self.0.within(|engine| engine.kind.note(sql, cells, each).map(drop))
     }
 
     fn notes(&self) -> NoteDialect {
@@ -167,6 +167,6 @@ impl<K: WriteKind> Transaction for Open<'_, K> {
     }
 
     fn execute(&mut self, sql: &str, cells: &[Cell<'_>]) -> Outcome<u64> {
-        self.0.within(|engine| engine.kind.execute_notes(sql, cells))
+        self.0.within(|engine| engine.kind.note(sql, cells, &mut |_| Ok(())))
     }
 }

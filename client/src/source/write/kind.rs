@@ -142,7 +142,7 @@ pub struct Written<'r> {
 }
 
 /// What a kind of database implements to be written to.
-pub trait WriteKind: Kind {
+pub trait WriteKind: Kind + NoteKind {
     /// Finds out what writing a table needs to know of it, before anything else is asked of it in a transaction.
     ///
     /// # Errors
@@ -276,26 +276,24 @@ pub trait WriteKind: Kind {
         row: &Written<'_>,
         aside: &Aside,
     ) -> Result<(), Stopped>;
+}
 
+/// What a kind of database does with notes, as [`NoteDialect`] writes the statements.
+pub trait NoteKind {
     /// How notes are written.
     fn notes(&self) -> NoteDialect;
 
-    /// As [`Look::query`](super::Look::query).
+    /// Runs a statement on notes in the transaction or snapshot that is open, and hands the rows that it answers to `each`.
+    /// The number of rows that it changed.
     ///
     /// # Errors
     /// That of `each`, or what the database says.
-    fn query_notes(
+    fn note(
         &mut self,
         sql: &str,
         cells: &[Cell<'_>],
         each: &mut dyn FnMut(&[Cell<'_>]) -> Outcome<()>,
-    ) -> Outcome<()>;
-
-    /// As [`Transaction::execute`](super::Transaction::execute).
-    ///
-    /// # Errors
-    /// As the database says.
-    fn execute_notes(&mut self, sql: &str, cells: &[Cell<'_>]) -> Outcome<u64>;
+    ) -> Outcome<u64>;
 
     /// As [`LocalStore::define`](super::LocalStore::define).
     ///

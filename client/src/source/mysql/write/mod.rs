@@ -28,7 +28,6 @@ use super::row::MysqlRow;
 use super::types::LocalType;
 use super::{Mysql, selected_types};
 use crate::failure::{Advise, table as refused};
-use crate::source::notes::{Cell, NoteDialect};
 use crate::source::plan::TablePlan;
 use crate::source::query::{Query, RawValue};
 use crate::source::statement::{Dialect, Parameter, render};
@@ -362,26 +361,5 @@ impl WriteKind for Mysql {
         let values =
             row.values.iter().chain(aside.values.iter().map(|(_, value)| value)).map(bound).collect();
         self.write(&write.plan, &insert_of(write, &others, 1), values).map(drop)
-    }
-
-    fn notes(&self) -> NoteDialect {
-        NoteDialect::Mysql
-    }
-
-    fn query_notes(
-        &mut self,
-        sql: &str,
-        cells: &[Cell<'_>],
-        each: &mut dyn FnMut(&[Cell<'_>]) -> Outcome<()>,
-    ) -> Outcome<()> {
-        notes::query(&mut self.session, sql, cells, each)
-    }
-
-    fn execute_notes(&mut self, sql: &str, cells: &[Cell<'_>]) -> Outcome<u64> {
-        notes::execute(&mut self.session, sql, cells)
-    }
-
-    fn define(&mut self, sql: &str) -> Outcome<()> {
-        self.session.define(sql)
     }
 }

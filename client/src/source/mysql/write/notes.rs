@@ -4,10 +4,11 @@ use mysql_async::consts::ColumnType as Kind;
 use mysql_async::{Row, Value as Raw};
 use plimsoll_core::store::Outcome;
 
+use super::super::Mysql;
 use super::super::error::failure;
-use super::super::session::Session;
 use crate::failure::table as refused;
-use crate::source::notes::Cell;
+use crate::source::notes::{Cell, NoteDialect};
+use crate::source::write::NoteKind;
 
 /// The character set of bytes.
 const BINARY: u16 = 63;
@@ -43,25 +44,29 @@ fn cell(row: &Row, place: usize) -> Outcome<Cell<'_>> {
     }
 }
 
-/// Hands the rows of a statement to `each`.
-pub fn query(
-    session: &mut Session,
-    sql: &str,
-    cells: &[Cell<'_>],
-    each: &mut dyn FnMut(&[Cell<'_>]) -> Outcome<()>,
-) -> Outcome<()> {
-    let mut outcome = Ok(());
-    let answer = session.change(sql, bound(cells), |row| {
-        if outcome.is_ok() {
-            let found: Outcome<Vec<Cell<'_>>> = (0..row.len()).map(|place| cell(row, place)).collect();
-            outcome = found.and_then(|found| each(&found));
-        }
-    });
-    answer.map_err(|error| failure(&error))?;
-    outcome
-}
+impl NoteKind for Mysql {
+    fn notes(&self) -> NoteDialect {
+        NoteDialect::Mysql
+    }
 
-/// Runs a statement and answers how many rows it changed.
-pub fn execute(session: &mut Session, sql: &str, cells: &[Cell<'_>]) -> Outcome<u64> {
-    session.change(sql, bound(cells), |_| ()).map_err(|error| failure(&error))
+    fn note(
+        &mut self,
+        sql: &str,
+        cells: &[Cell<'_>],
+        each: &mut dyn FnMut(&[Cell<'_>]) -> Outcome<()>,
+    ) -> Outcome<u64> {
+        let mut outcome = Ok(());
+        let answer = self.session.change(sql, bound(cells), |row| {
+            if outcome.is_ok() {
+                let found: Outcome<Vec<Cell<'_>>> = (0..row.len()).map(|place| cell(row, place)).collect();
+                outcome = found.and_then(|found| each(&found));
+            }
+        });
+        let changed = answer.map_err(|error| failure(&error))?;
+        outcome.map(|()| changed)
+    }
+
+    fn define(&mut self, sql: &str) -> Outcome<()> {
+        self.session.define(sql)
+    }
 }

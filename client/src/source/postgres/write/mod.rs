@@ -32,7 +32,6 @@ use super::shape::Shape;
 use super::source::PostgresSource;
 use crate::failure::{Advise, table as refused};
 use crate::source::kind::{Kind, LocalRow};
-use crate::source::notes::{Cell, NoteDialect};
 use crate::source::plan::TablePlan;
 use crate::source::query::{Query, RawValue};
 use crate::source::statement::render;
@@ -329,27 +328,6 @@ impl WriteKind for PostgresSource {
         let sql = Self::insert_of(write, &others, &columns);
         let parameters: Vec<Bound<'_>> = columns.iter().map(|column| Bound::binary(array(column))).collect();
         self.write(&sql, &parameters, &write.plan.relation, |_| ())
-    }
-
-    fn notes(&self) -> NoteDialect {
-        NoteDialect::Postgres
-    }
-
-    fn query_notes(
-        &mut self,
-        sql: &str,
-        cells: &[Cell<'_>],
-        each: &mut dyn FnMut(&[Cell<'_>]) -> Outcome<()>,
-    ) -> Outcome<()> {
-        notes::query(&mut self.session, sql, cells, each)
-    }
-
-    fn execute_notes(&mut self, sql: &str, cells: &[Cell<'_>]) -> Outcome<u64> {
-        notes::execute(&mut self.session, sql, cells)
-    }
-
-    fn define(&mut self, sql: &str) -> Outcome<()> {
-        notes::define(&mut self.session, sql)
     }
 }
 

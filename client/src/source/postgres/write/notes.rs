@@ -8,9 +8,10 @@ use tokio_postgres::Row;
 use super::super::error::failure;
 use super::super::row::{Bound, Raw};
 use super::super::session::{Names, Session};
+use super::super::source::PostgresSource;
 use crate::failure::{Advise, table as refused};
-use crate::source::notes::Cell;
-use crate::source::write::Mode;
+use crate::source::notes::{Cell, NoteDialect};
+use crate::source::write::{Mode, NoteKind};
 
 /// A statement whose marks have numbers.
 fn numbered(sql: &str) -> String {
@@ -58,36 +59,38 @@ fn cell(row: &Row, place: usize) -> Outcome<Cell<'_>> {
     }
 }
 
-/// Hands the rows of a statement to `each`.
-pub fn query(
-    session: &mut Session,
-    sql: &str,
-    cells: &[Cell<'_>],
-    each: &mut dyn FnMut(&[Cell<'_>]) -> Outcome<()>,
-) -> Outcome<()> {
-    session.name_by(Names::Application)?;
-    let parameters: Vec<Bound<'_>> = cells.iter().map(bound).collect();
-    let mut outcome = Ok(());
-    let answer = session.change(&numbered(sql), &parameters, |row| {
-        if outcome.is_ok() {
-            let found: Outcome<Vec<Cell<'_>>> = (0..row.len()).map(|place| cell(row, place)).collect();
-            outcome = found.and_then(|found| each(&found));
-        }
-    });
-    answer.map_err(|error| failure(&error, session.role(), None))?;
-    outcome
-}
+impl NoteKind for PostgresSource {
+    fn notes(&self) -> NoteDialect {
+        NoteDialect::Postgres
+    }
 
-/// Runs a statement and answers how many rows it changed.
-pub fn execute(session: &mut Session, sql: &str, cells: &[Cell<'_>]) -> Outcome<u64> {
-    session.name_by(Names::Application)?;
-    let parameters: Vec<Bound<'_>> = cells.iter().map(bound).collect();
-    let answer = session.change(&numbered(sql), &parameters, |_| ());
-    answer.map_err(|error| failure(&error, session.role(), None))
+    fn note(
+        &mut self,
+        sql: &str,
+        cells: &[Cell<'_>],
+        each: &mut dyn FnMut(&[Cell<'_>]) -> Outcome<()>,
+    ) -> Outcome<u64> {
+        let session = &mut self.session;
+        session.name_by(Names::Application)?;
+        let parameters: Vec<Bound<'_>> = cells.iter().map(bound).collect();
+        let mut outcome = Ok(());
+        let answer = session.change(&numbered(sql), &parameters, |row| {
+            if outcome.is_ok() {
+                let found: Outcome<Vec<Cell<'_>>> = (0..row.len()).map(|place| cell(row, place)).collect();
+                outcome = found.and_then(|found| each(&found));
+            }
+        });
+        let changed = answer.map_err(|error| failure(&error, session.role(), None))?;
+        outcome.map(|()| changed)
+    }
+
+    fn define(&mut self, sql: &str) -> Outcome<()> {
+        make(&mut self.session, sql)
+    }
 }
 
 /// Makes a table.
-pub fn define(session: &mut Session, sql: &str) -> Outcome<()> {
+fn make(session: &mut Session, sql: &str) -> Outcome<()> {
     session.begin_as(Mode::Writing)?;
     let made = session.name_by(Names::Application).and_then(|()| {
         let quiet = format!("SET LOCAL client_min_messages = error; {sql}");

@@ -28,7 +28,6 @@ use super::row::{borrowed, raw_at, tells_apart};
 use super::schema::quoted;
 use super::{Sql, Sqlite, render};
 use crate::failure::table as refused;
-use crate::source::notes::{Cell, NoteDialect};
 use crate::source::plan::TablePlan;
 use crate::source::query::{Condition, Query, RawValue};
 use crate::source::statement::Dialect;
@@ -353,26 +352,5 @@ impl WriteKind for Sqlite {
     ) -> Result<(), Stopped> {
         let (others, values): (Vec<String>, Vec<RawValue>) = aside.values.iter().cloned().unzip();
         self.run_each(&insert_of(write, &others), 1, |_| row.values.iter().chain(&values), || ())
-    }
-
-    fn notes(&self) -> NoteDialect {
-        NoteDialect::Sqlite
-    }
-
-    fn query_notes(
-        &mut self,
-        sql: &str,
-        cells: &[Cell<'_>],
-        each: &mut dyn FnMut(&[Cell<'_>]) -> Outcome<()>,
-    ) -> Outcome<()> {
-        notes::query(&self.connection, sql, cells, each)
-    }
-
-    fn execute_notes(&mut self, sql: &str, cells: &[Cell<'_>]) -> Outcome<u64> {
-        notes::execute(&self.connection, sql, cells)
-    }
-
-    fn define(&mut self, sql: &str) -> Outcome<()> {
-        self.connection.execute_batch(sql).map_err(|error| failure(&error))
     }
 }

@@ -2,11 +2,13 @@
 
 use plimsoll_core::store::Outcome;
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, ToSql, params_from_iter};
+use rusqlite::{ToSql, params_from_iter};
 
+use super::super::Sqlite;
 use super::super::error::failure;
 use crate::failure::table as refused;
-use crate::source::notes::Cell;
+use crate::source::notes::{Cell, NoteDialect};
+use crate::source::write::NoteKind;
 
 impl ToSql for Cell<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -19,35 +21,41 @@ impl ToSql for Cell<'_> {
     }
 }
 
-/// Hands the rows of a statement to `each`.
-pub fn query(
-    connection: &Connection,
-    sql: &str,
-    cells: &[Cell<'_>],
-    each: &mut dyn FnMut(&[Cell<'_>]) -> Outcome<()>,
-) -> Outcome<()> {
-    let told = |error: rusqlite::Error| failure(&error);
-    let mut statement = connection.prepare_cached(sql).map_err(told)?;
-    let columns = statement.column_count();
-    let mut rows = statement.query(params_from_iter(cells)).map_err(told)?;
-    while let Some(row) = rows.next().map_err(told)? {
-        let cell = |place| match row.get_ref(place).map_err(told)? {
-            ValueRef::Null => Ok(Cell::Null),
-            ValueRef::Integer(number) => Ok(Cell::Int(number)),
-            ValueRef::Blob(bytes) => Ok(Cell::Bytes(bytes)),
-            ValueRef::Text(text) => {
-                std::str::from_utf8(text).map(Cell::Text).map_err(|_| refused("a note that is no text"))
-            }
-            ValueRef::Real(_) => Err(refused("a note that is no whole number")),
-        };
-        let found: Vec<Cell<'_>> = (0..columns).map(cell).collect::<Outcome<_>>()?;
-        each(&found)?;
+impl NoteKind for Sqlite {
+    fn notes(&self) -> NoteDialect {
+        NoteDialect::Sqlite
     }
-    Ok(())
-}
 
-/// Runs a statement and answers how many rows it changed.
-pub fn execute(connection: &Connection, sql: &str, cells: &[Cell<'_>]) -> Outcome<u64> {
-    let run = || connection.prepare_cached(sql)?.execute(params_from_iter(cells));
-    run().map(|rows| rows as u64).map_err(|error| failure(&error))
+    fn note(
+        &mut self,
+        sql: &str,
+        cells: &[Cell<'_>],
+        each: &mut dyn FnMut(&[Cell<'_>]) -> Outcome<()>,
+    ) -> Outcome<u64> {
+        let told = |error: rusqlite::Error| failure(&error);
+        let mut statement = self.connection.prepare_cached(sql).map_err(told)?;
+        let columns = statement.column_count();
+        if columns == 0 {
+            return statement.execute(params_from_iter(cells)).map(|rows| rows as u64).map_err(told);
+        }
+        let mut rows = statement.query(params_from_iter(cells)).map_err(told)?;
+        while let Some(row) = rows.next().map_err(told)? {
+            let cell = |place| match row.get_ref(place).map_err(told)? {
+                ValueRef::Null => Ok(Cell::Null),
+                ValueRef::Integer(number) => Ok(Cell::Int(number)),
+                ValueRef::Blob(bytes) => Ok(Cell::Bytes(bytes)),
+                ValueRef::Text(text) => {
+                    std::str::from_utf8(text).map(Cell::Text).map_err(|_| refused("a note that is no text"))
+                }
+                ValueRef::Real(_) => Err(refused("a note that is no whole number")),
+            };
+            let found: Vec<Cell<'_>> = (0..columns).map(cell).collect::<Outcome<_>>()?;
+            each(&found)?;
+        }
+        Ok(0)
+    }
+
+    fn define(&mut self, sql: &str) -> Outcome<()> {
+        self.connection.execute_batch(sql).map_err(|error| failure(&error))
+    }
 }
