@@ -36,6 +36,7 @@ use crate::server::address::{Address, Authorities};
 use crate::server::{Keeper, Login, RunEnd, Server, TableNews};
 use crate::state::State;
 use crate::stop::Stop;
+use patience::Patience;
 use prepare::{Prepared, give_back, prepare};
 
 /// What is asked of a run.
@@ -128,12 +129,13 @@ pub fn run_once(
     progress: &mut Progress,
 ) -> Outcome<RunResult> {
     let started = std::time::Instant::now();
-    let Prepared { run_id, term, local, groups, failed } = prepare(config, server, state, options)?;
+    let settings = config.settings(options.interval, options.dry_run);
+    let Prepared { run_id, term, local, groups, failed } =
+        prepare(config, server, state, options, &mut Patience::new(&settings, stop))?;
     let sent = groups.iter().filter(|group| group.direction.writes_remote()).flat_map(|group| &group.tables);
     if !options.dry_run {
         state.remember_sent(sent.map(|table| (&table.input.name, table.sent())))?;
     }
-    let settings = config.settings(options.interval, options.dry_run);
     let writes_here = !options.dry_run && groups.iter().any(|group| group.direction.writes_local());
     let keeper = match writes_here {
         true => {

@@ -8,6 +8,7 @@ use plimsoll_core::store::{Failure, FailureKind, Outcome, TableShape};
 use plimsoll_core::sync::TableInput;
 
 use super::begin::{Schemas, begin};
+use super::patience::Patience;
 use super::{RunOptions, TableResult, not_started};
 use crate::config::{Config, Direction, TableConfig};
 use crate::failure::{Advise, run as no_run, table as refused};
@@ -70,11 +71,12 @@ pub fn prepare(
     server: &mut Server,
     state: &mut State,
     options: &RunOptions,
+    patience: &mut Patience<'_>,
 ) -> Outcome<Prepared> {
     let chosen = choose(config, &options.tables)?;
-    let mut local = open_source(config)?;
+    let mut local = patience.with(|| open_source(config))?;
     let (run, known) = begin(config, server, state.agent_id(), options, local.as_mut(), &chosen)?;
-    match prepare_tables(server, local, chosen, known, &run, state, options) {
+    match prepare_tables(server, local, chosen, known, &run, state, options, patience) {
         Ok(prepared) => Ok(prepared),
         Err(failure) => {
             give_back(server, run.run_id, &failure);
@@ -114,6 +116,7 @@ fn rebuild_manifest(server: &mut Server, relation: &str) -> Outcome<()> {
     }
 }
 
+#[allow(clippy::too_many_arguments)]
 fn prepare_tables(
     server: &mut Server,
     mut local: Box<dyn LocalDatabase>,
@@ -122,6 +125,7 @@ fn prepare_tables(
     run: &Run,
     state: &mut State,
     options: &RunOptions,
+    patience: &mut Patience<'_>,
 ) -> Outcome<Prepared> {
     let mut failed = Vec::new();
     let mut matched = match_tables(chosen, &run.tables, &mut failed);
@@ -163,7 +167,8 @@ fn prepare_tables(
             let refusal = refusals.remove(&relation);
             refusal.unwrap_or_else(|| refused(format!("{relation} has no schema")))
         });
-        match plan(local.as_mut(), table, schema, &state.sent(&relation)) {
+        let sent = state.sent(&relation);
+        match patience.with(|| plan(local.as_mut(), table, schema.clone(), &sent)) {
             Ok(plan) => {
                 let is_new = state.table(&relation).plan != Some(plan.stamp());
                 // An agent that runs for ever does not say it each time.

@@ -94,6 +94,20 @@ fn a_table_that_cannot_begin_stops_no_other() {
 }
 
 #[test]
+fn a_file_that_is_locked_for_a_while_when_a_run_begins_is_waited_for() {
+    let mut pull = Pull::of(&[&SALE]);
+    pull.there("INSERT INTO sale SELECT $T, i, 'c' || i, 0, i FROM generate_series(1, 50) i");
+    let other = pull.agent.local();
+    other.execute_batch("BEGIN EXCLUSIVE").expect("the only one");
+    let run = pull.agent.home.start(["sync", "--quiet"]);
+    // Longer than one wait for a lock takes.
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    other.execute_batch("ROLLBACK").expect("the lock goes");
+    run.wait(std::time::Duration::from_secs(60)).expect_code(0);
+    pull.assert_level("once it was free");
+}
+
+#[test]
 fn rows_that_arrive_are_said_to_be_received() {
     let mut pull = Pull::of(&[&SALE]);
     pull.there("INSERT INTO sale SELECT $T, i, 'c' || i, 0, i FROM generate_series(1, 50) i");
