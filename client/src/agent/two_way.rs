@@ -244,7 +244,7 @@ impl Done {
         if report.local_restored {
             tracing::warn!(
                 "\"{name}\": the local database is older than what the server remembers of it: it was restored from a backup, \
-                 or is a copy. What was open is decided anew"
+                 is a copy, or its last run was cut off a week ago. What was open is decided anew"
             );
         }
         if report.memory_lost {

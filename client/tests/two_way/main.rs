@@ -6,9 +6,9 @@ mod histories;
 mod kept;
 #[path = "../../../core/tests/two_way/model/mod.rs"]
 mod model;
+mod remembered;
 mod side;
 mod speed;
-mod waiting;
 
 use plimsoll_core::store::LocalSide;
 

@@ -32,11 +32,11 @@ fn schema() -> TableSchema {
 
 /// The side of the file, opened anew.
 fn open(columns: i64) -> LocalTables {
-    open_at(kept::with(|kept| kept.path()), columns)
+    open_at(kept::with(|kept| kept.path()), MadeOf { keys: 0, columns })
 }
 
 /// The local side of a file.
-pub fn open_at(path: PathBuf, columns: i64) -> LocalTables {
+pub fn open_at(path: PathBuf, made_of: MadeOf) -> LocalTables {
     let mut local = open_writable(&Place::Sqlite(path)).expect("a file");
     let config =
         TableConfig { name: "t".to_owned(), leave_out: vec!["part".to_owned()], ..TableConfig::default() };
@@ -48,7 +48,7 @@ pub fn open_at(path: PathBuf, columns: i64) -> LocalTables {
         schema: schema(),
         merging: None,
         keeps_rows: false,
-        made_of: MadeOf { keys: 0, columns },
+        made_of,
     };
     LocalTables::new(store, vec![table], Guarding::Off)
 }

@@ -161,7 +161,9 @@ impl Machine<'_> {
     fn mark(&mut self, then: State) {
         self.number += 1;
         self.marked = true;
-        self.state = State::Mark(Box::new(then));
+        let mark = State::Mark(Box::new(then));
+        // One that was set back gives numbers out again: with this one it may reach what is remembered here.
+        self.state = if self.rewound { State::Void(Box::new(mark)) } else { mark };
     }
 
     /// Whether what is remembered may be of other columns.

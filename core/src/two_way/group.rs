@@ -98,6 +98,13 @@ impl Group {
 
     /// The keys to be decided upon, by position: those that are not as they are remembered, and `forced` ones.
     pub fn units(mut self, found: Found, forced: &BTreeSet<MemoryKey>) -> VecDeque<Unit> {
+        // One that was chosen is decided upon though nothing here knows of it.
+        for range in &self.ranges {
+            let first = MemoryKey { position: range.from.unwrap_or(i64::MIN), tail: [0; 8] };
+            for key in forced.range(first..).take_while(|key| range.contains(key.position)) {
+                self.keys.entry(*key).or_insert_with(|| Known::new(*key));
+            }
+        }
         let wrong: HashSet<ShortItem> = found.local_only.into_iter().collect();
         let mut ours: HashMap<ShortItem, MemoryKey> = HashMap::new();
         for known in self.keys.values_mut() {

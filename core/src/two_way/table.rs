@@ -26,6 +26,9 @@ const ROUNDS: u32 = 2;
 /// So many of them at most.
 const MOST_AGAIN: usize = 4_096;
 
+/// The number of a last batch that no remote side has.
+const VOID: u64 = i64::MAX.unsigned_abs();
+
 #[derive(Debug)]
 pub(super) enum State {
     Token,
@@ -35,6 +38,8 @@ pub(super) enum State {
     Settle(Pending),
     /// What is remembered of it.
     Settled(Conclusion),
+    /// What is remembered here is of a remote side that is no more: nothing of it may be relied on by a later run either.
+    Void(Box<State>),
     /// A batch of nothing, so that the remote side knows the number that is remembered here next.
     Mark(Box<State>),
     Begin(BaseInfo),
@@ -149,6 +154,7 @@ impl<'a> Machine<'a> {
             State::Recall => Step::Recall,
             State::Settle(pending) => Step::Settle(pending.number),
             State::Settled(conclusion) => Step::Conclude(conclusion),
+            State::Void(_) => Step::BeginBase(BaseInfo { last: VOID, rebuilding: true }),
             State::Mark(_) => Step::Apply { number: self.number, acts: &[], planned: 0 },
             State::Begin(info) => Step::BeginBase(*info),
             State::Begun(_) => Step::BaseBegun,
@@ -221,6 +227,7 @@ impl<'a> Machine<'a> {
             (State::Settle(pending), Answer::Settled(settled)) => return self.settle(pending, settled),
             // What is remembered is another now.
             (State::Settled(_), Answer::Applied(_)) => self.state = State::Recall,
+            (State::Void(then), Answer::Done) => self.state = *then,
             (State::Mark(then), Answer::Applied(applied)) if applied.is_empty() => self.state = *then,
             (State::Begin(_), Answer::Done) if !self.remote.begun => self.state = State::Begun(None),
             (State::Begun(Some(info)), Answer::Done) => self.state = State::Begin(info),

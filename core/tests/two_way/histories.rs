@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use plimsoll_core::reconcile::Side;
-use plimsoll_core::store::{Choice, MemoryKey, OpenKind};
+use plimsoll_core::store::{Choice, MemoryKey, OpenKind, Seen};
 use plimsoll_core::sync::Status;
 use plimsoll_core::two_way::{Memory, Policy, Settings, Table};
 use rand::seq::IteratorRandom;
@@ -211,10 +211,15 @@ fn check(state: &mut State, policy: Policy, accidents: Accidents) {
         } else {
             assert_eq!(open, None, "{key} is equal, and open");
         }
+        // What is deleted is gone, whichever of two deletes did it.
+        let is_gone = ours == Seen::Absent && theirs == Seen::Absent;
         let own = |edit: &Edit| state.journal[*edit].key == key && !is_parent.contains(edit);
         for lost in (0..state.journal.len()).filter(own).filter(|edit| !state.forgiven.contains(edit)) {
             let is_there = made.iter().flatten().any(|made| state.known_to(*made).contains(&lost));
-            if !is_there && !made.iter().flatten().any(|made| is_nothing(state, *made, lost)) {
+            // Nor is a key that never was agreed on known to be deleted once a backup has it again.
+            let was_open = accidents.local_restored && state.undecided.contains(&memory_key(key));
+            let is_deleted = (is_gone || was_open) && state.journal[lost].revision.is_none();
+            if !is_there && !is_deleted && !made.iter().flatten().any(|made| is_nothing(state, *made, lost)) {
                 let beaten = made.iter().flatten().any(|made| beats(state, *made, lost, policy, accidents));
                 let story = state.journal.iter().enumerate().filter(|(_, edit)| edit.key == key);
                 assert!(

@@ -213,6 +213,24 @@ fn altered_columns_bring_no_deleted_row_back_and_overwrite_no_change() {
 }
 
 #[test]
+fn what_is_remembered_of_other_keys_is_forgotten() {
+    let (world, mut memory) = level(0..10);
+    world.with(|state| {
+        state.delete(Side::Local, 1);
+        state.delete(Side::Remote, 2);
+        state.write(Side::Local, 3, 1);
+        state.write(Side::Remote, 20, 1);
+        state.other_keys = true;
+    });
+    let table = Table { policy: Policy::Remote, ..Table::default() };
+    let report = sync(&world, &table, &mut memory);
+    assert_eq!((report.made, report.memory_lost), (Made::OfOtherKeys, true));
+    assert_eq!((report.sent, report.undecided, report.changed()), (1, 3, 1), "{report:#?}");
+    let report = sync(&world, &table, &mut memory);
+    assert_eq!((report.made, report.memory_lost, report.changed()), (Made::AsBefore, false, 0));
+}
+
+#[test]
 fn a_conflict_that_a_backup_knows_of_comes_back_with_it_and_can_be_decided() {
     let table = Table { policy: Policy::Ask, ..Table::default() };
     // Of the conflict when it was open, or of before.
@@ -266,6 +284,26 @@ fn a_decision_on_which_both_sides_agree_already_is_done() {
     choose(&world, 1, Side::Remote);
     sync(&world, &table, &mut memory);
     assert!(world.with(|state| state.remote.records.is_empty() && state.remote.choices.is_empty()));
+    // Neither has it any more, or one side alone.
+    for there in [false, true] {
+        put(&world, Side::Local, 2, 7, 52);
+        put(&world, Side::Remote, 2, 8, 53);
+        assert_eq!(sync(&world, &table, &mut memory).recorded, 1);
+        world.with(|state| {
+            state.delete(Side::Local, 2);
+            if !there {
+                state.delete(Side::Remote, 2);
+            }
+            state.local.entries.remove(&memory_key(2));
+        });
+        choose(&world, 2, Side::Remote);
+        sync(&world, &table, &mut memory);
+        assert!(
+            world.with(|state| state.remote.records.is_empty() && state.remote.choices.is_empty()),
+            "{there}"
+        );
+        assert_eq!(both(&world, 2), [there.then_some((8, 53)); 2]);
+    }
 }
 
 #[test]

@@ -24,7 +24,11 @@ impl LocalSide for World {
         let is_same = local.base.is_none() || local.made_of == state.columns;
         Ok(Recollection {
             base: local.base,
-            made: if is_same { Made::AsBefore } else { Made::OfOtherColumns },
+            made: match is_same {
+                _ if state.other_keys => Made::OfOtherKeys,
+                true => Made::AsBefore,
+                false => Made::OfOtherColumns,
+            },
             concluded: local.concluded.0,
             entries: local.entries.len() as u64,
             open: open().count() as u64,
@@ -37,6 +41,7 @@ impl LocalSide for World {
         let mut state = self.0.borrow_mut();
         state.before("begin_base")?;
         let rows = std::mem::take(&mut state.local.rows);
+        state.other_keys = false;
         state.local = Local { rows, base: Some(info), made_of: state.columns, ..Local::default() };
         state.token += 1;
         state.after()

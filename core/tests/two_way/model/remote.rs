@@ -66,6 +66,10 @@ impl RemoteSide for World {
         let mut state = self.0.borrow_mut();
         state.before("base_begun")?;
         state.remote.begun = true;
+        // A batch of before the restore may have recorded them meanwhile.
+        if std::mem::take(&mut state.restored) {
+            state.recorded.clear();
+        }
         state.remote.records.clear();
         state.remote.choices.clear();
         state.after()

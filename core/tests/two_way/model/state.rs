@@ -60,6 +60,8 @@ pub struct State {
     pub decided: Vec<Choice>,
     /// Every conflict that was ever recorded.
     pub recorded: Vec<(Edit, Edit)>,
+    /// Whether the local side was restored since a run began anew.
+    pub restored: bool,
     /// Keys of which nobody knows who changed them last: it was recorded, or forgotten with what was open.
     pub undecided: BTreeSet<MemoryKey>,
     pub token: u64,
@@ -68,6 +70,8 @@ pub struct State {
     pub ahead: i64,
     /// How often the columns of the table were altered: what all rows have in their second one.
     pub columns: i64,
+    /// Whether its key was altered since the base was begun.
+    pub other_keys: bool,
     pub calls: u64,
     pub log: Vec<&'static str>,
     pub rows_read: usize,
@@ -102,11 +106,13 @@ impl State {
             forgiven: BTreeSet::new(),
             decided: Vec::new(),
             recorded: Vec::new(),
+            restored: false,
             undecided: BTreeSet::new(),
             token: 0,
             clock: 1_700_000_000_000_000,
             ahead: 0,
             columns: 0,
+            other_keys: false,
             calls: 0,
             log: Vec::new(),
             rows_read: 0,
@@ -203,6 +209,7 @@ impl State {
         self.local.rows.read = read;
         // What it remembers of conflicts is of another time: they are decided anew, though one side may know of the other
         // by now.
+        self.restored = true;
         self.recorded.clear();
         let open = self.local.entries.values().filter(|entry| entry.open.is_some());
         self.undecided.extend(open.map(|entry| entry.key));

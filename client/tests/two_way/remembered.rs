@@ -1,25 +1,52 @@
-//! Keys that wait for others, more of them than one run tries.
+//! What is remembered of a table as a whole: of which rows it is, and how far keys that wait for others were tried.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
+use plimsoll_client::two_way::MadeOf;
 use plimsoll_core::reconcile::Side;
 use plimsoll_core::store::{
-    BaseInfo, Conclusion, LocalSide, MemoryEntry, MemoryKey, Open, OpenKind, Pending, Seen, Settle,
+    BaseInfo, Conclusion, LocalSide, Made, MemoryEntry, MemoryKey, Open, OpenKind, Pending, Seen, Settle,
 };
 use rusqlite::Connection;
+use tempfile::TempDir;
 
 use crate::side::open_at;
 
-#[test]
-fn keys_that_wait_have_their_turn_however_many_wait_for_good() {
-    const WAITING: i64 = 10_000;
+/// A file with the table.
+fn file() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("local.db");
     let connection = Connection::open(&path).expect("a file");
     let sql = "CREATE TABLE t (id INTEGER PRIMARY KEY, revision INTEGER NOT NULL, edit INTEGER NOT NULL,
                second INTEGER NOT NULL, part INTEGER)";
     connection.execute_batch(sql).expect("a table");
-    let mut local = open_at(path.clone(), 0);
+    (folder, path)
+}
+
+#[test]
+fn a_base_says_of_which_keys_and_columns_it_is() {
+    let (_folder, path) = file();
+    let open = |keys, columns| open_at(path.clone(), MadeOf { keys, columns });
+    let made = |keys, columns| open(keys, columns).recall(0).expect("what is remembered").made;
+    assert_eq!(made(1, 1), Made::AsBefore, "there is none");
+    open(1, 1).begin_base(0, BaseInfo::default()).expect("begun");
+    assert_eq!(made(1, 1), Made::AsBefore);
+    assert_eq!(made(1, 2), Made::OfOtherColumns);
+    assert_eq!((made(2, 1), made(2, 2)), (Made::OfOtherKeys, Made::OfOtherKeys));
+    // Until all keys were looked at it stays so, whatever was remembered meanwhile.
+    let mut altered = open(1, 2);
+    altered.prepare(0, &Pending { number: 1, settles: Vec::new() }).expect("prepared");
+    assert_eq!(made(1, 2), Made::OfOtherColumns);
+    altered.complete_base(0).expect("completed");
+    assert_eq!((made(1, 2), made(1, 1)), (Made::AsBefore, Made::OfOtherColumns));
+}
+
+#[test]
+fn keys_that_wait_have_their_turn_however_many_wait_for_good() {
+    const WAITING: i64 = 10_000;
+    let (_folder, path) = file();
+    let mut local = open_at(path.clone(), MadeOf::default());
     local.begin_base(0, BaseInfo::default()).expect("begun");
     let open = Open { kind: OpenKind::Waiting(Side::Local), local: Seen::Absent, remote: Seen::Row([1; 16]) };
     let settle = |position: i64| {
@@ -31,7 +58,7 @@ fn keys_that_wait_have_their_turn_however_many_wait_for_good() {
     let (mut tried, mut least) = (BTreeSet::new(), usize::MAX);
     for number in 1..=3 {
         // Each run opens it anew, and sends a batch.
-        let mut local = open_at(path.clone(), 0);
+        let mut local = open_at(path.clone(), MadeOf::default());
         let waiting = local.recall(0).expect("what is remembered").waiting;
         assert_eq!(waiting.iter().collect::<BTreeSet<_>>().len(), waiting.len(), "each once");
         least = least.min(waiting.len());
