@@ -73,6 +73,7 @@ fn conclude(
         info.last = number;
     }
     info.concluded = conclusion.serial;
+    info.is_partly_made_of(local.made_of);
     info.answers = pack_applied(&applied);
     notes::put_info(transaction, relation, &local.name, &info)?;
     Ok(applied)

@@ -247,12 +247,15 @@ fn begun(look: &mut dyn Look, relation: i64) -> Outcome<Info> {
         .ok_or_else(|| damaged("it was removed while a run was under way"))
 }
 
-/// Whether a base is of rows as they are made now. An older client's does not say: its keys are taken for the same.
-fn made(base: Option<MadeOf>, now: MadeOf) -> Made {
-    match base {
-        Some(base) if base.keys != now.keys => Made::OfOtherKeys,
-        Some(base) if base.columns == now.columns => Made::AsBefore,
-        _ => Made::OfOtherColumns,
+/// Whether a base is of rows as they are made now. An older client's does not say, nor one that is of two kinds of them: its
+/// keys are taken for the same.
+fn made(info: &Info, now: MadeOf) -> Made {
+    if info.made_of_keys.is_some_and(|keys| keys != now.keys) {
+        Made::OfOtherKeys
+    } else if info.made_of_columns == Some(now.columns) {
+        Made::AsBefore
+    } else {
+        Made::OfOtherColumns
     }
 }
 
@@ -269,13 +272,14 @@ impl LocalSide for LocalTables {
         }
         let recalled = self.look(|look| {
             let Some(info) = notes::info(look, found, relation)? else { return Ok(Recollection::default()) };
+            let made = made(&info, local.made_of);
             let pending = info.pending.map(|(number, settles)| {
                 let settles = read_settles(&settles).map_err(|_| damaged("the batch under way"))?;
                 Ok(Pending { number, settles })
             });
             Ok(Recollection {
                 base: Some(BaseInfo { last: info.last, rebuilding: info.rebuilding }),
-                made: made(info.made_of, local.made_of),
+                made,
                 concluded: info.concluded,
                 entries: info.known.unsigned_abs(),
                 open: notes::count_open(look, relation)?,
@@ -294,8 +298,8 @@ impl LocalSide for LocalTables {
         let local = self.table(table)?;
         self.have_notes()?;
         let relation = local.relation();
-        let made_of = Some(local.made_of);
-        let info = Info { last: info.last, rebuilding: info.rebuilding, made_of, ..Info::default() };
+        let mut info = Info { last: info.last, rebuilding: info.rebuilding, ..Info::default() };
+        info.is_made_of(local.made_of);
         self.transact(|transaction| {
             notes::forget(transaction, relation)?;
             notes::put_info(transaction, relation, &local.name, &info)
@@ -306,8 +310,8 @@ impl LocalSide for LocalTables {
         let local = self.table(table)?;
         self.have_notes()?;
         self.transact(|transaction| {
-            let made_of = Some(local.made_of);
-            let info = Info { rebuilding: false, made_of, ..begun(transaction, local.relation())? };
+            let mut info = Info { rebuilding: false, ..begun(transaction, local.relation())? };
+            info.is_made_of(local.made_of);
             notes::put_info(transaction, local.relation(), &local.name, &info)
         })
     }
@@ -359,6 +363,7 @@ impl LocalSide for LocalTables {
         self.transact(|transaction| {
             let mut info = begun(transaction, local.relation())?;
             info.tried = tried.or(info.tried);
+            info.is_partly_made_of(local.made_of);
             info.pending = Some((pending.number, settles.clone()));
             notes::put_info(transaction, local.relation(), &local.name, &info)
         })?;

@@ -134,8 +134,10 @@ pub struct Info {
     pub known: i64,
     /// The batch that is on its way: its number, and what is to be remembered of it.
     pub pending: Option<(u64, Vec<u8>)>,
-    /// Of what rows the base is, where that is known.
-    pub made_of: Option<MadeOf>,
+    /// What keys of the base are made of, where that is known.
+    pub made_of_keys: Option<i64>,
+    /// What rows of the base are made of, where that is known and all of them are of the same.
+    pub made_of_columns: Option<i64>,
     /// The position up to which keys that wait were tried.
     pub tried: Option<i64>,
 }
@@ -203,6 +205,19 @@ pub fn digest_of(bytes: &[u8]) -> Outcome<ShortDigest> {
     bytes.try_into().map_err(|_| damaged("a digest of another length"))
 }
 
+impl Info {
+    /// Says of which rows the base is: all of them are.
+    pub fn is_made_of(&mut self, now: MadeOf) {
+        (self.made_of_keys, self.made_of_columns) = (Some(now.keys), Some(now.columns));
+    }
+
+    /// Says that some of what is remembered is of rows as they are made now. Where the rest is of others it is of two
+    /// kinds from here on, whatever columns there are later.
+    pub fn is_partly_made_of(&mut self, now: MadeOf) {
+        self.made_of_columns = self.made_of_columns.filter(|columns| *columns == now.columns);
+    }
+}
+
 /// What is remembered of a table; `None`: nothing.
 pub fn info(look: &mut dyn Look, found: Found, relation: i64) -> Outcome<Option<Info>> {
     let later = match found {
@@ -234,7 +249,8 @@ pub fn info(look: &mut dyn Look, found: Found, relation: i64) -> Outcome<Option<
             answers: bytes(cells.get(3))?.unwrap_or_default().to_vec(),
             known: whole(cells.get(4))?,
             pending,
-            made_of: some(7).zip(some(8)).map(|(keys, columns)| MadeOf { keys, columns }),
+            made_of_keys: some(7),
+            made_of_columns: some(8),
             tried: some(9),
         });
         Ok(())
@@ -269,8 +285,8 @@ pub fn put_info(transaction: &mut dyn Transaction, relation: i64, name: &str, in
         Cell::Int(info.known),
         pending.map_or(Cell::Null, |(number, _)| Cell::Int(int(*number))),
         pending.map_or(Cell::Null, |(_, settles)| Cell::Bytes(settles)),
-        some(info.made_of.map(|made_of| made_of.keys)),
-        some(info.made_of.map(|made_of| made_of.columns)),
+        some(info.made_of_keys),
+        some(info.made_of_columns),
         some(info.tried),
     ];
     transaction.notes().put(transaction, TABLES, &["relation"], &others, &[row])

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use plimsoll_client::two_way::MadeOf;
+use plimsoll_client::two_way::{LocalTables, MadeOf};
 use plimsoll_core::reconcile::Side;
 use plimsoll_core::store::{
-    BaseInfo, Conclusion, LocalSide, Made, MemoryEntry, MemoryKey, Open, OpenKind, Pending, Seen, Settle,
+    Base, BaseInfo, Conclusion, LocalSide, Made, MemoryEntry, MemoryKey, Open, OpenKind, Pending, Seen,
+    Settle,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -26,6 +27,7 @@ fn file() -> (TempDir, PathBuf) {
 
 #[test]
 fn a_base_says_of_which_keys_and_columns_it_is() {
+    use Made::{OfOtherColumns, OfOtherKeys};
     let (_folder, path) = file();
     let open = |keys, columns| open_at(path.clone(), MadeOf { keys, columns });
     let made = |keys, columns| open(keys, columns).recall(0).expect("what is remembered").made;
@@ -40,6 +42,27 @@ fn a_base_says_of_which_keys_and_columns_it_is() {
     assert_eq!(made(1, 2), Made::OfOtherColumns);
     altered.complete_base(0).expect("completed");
     assert_eq!((made(1, 2), made(1, 1)), (Made::AsBefore, Made::OfOtherColumns));
+    // Nor is it of the columns of before once those are set back: part of it is of others. Its keys are what they were.
+    let settled = || {
+        let key = MemoryKey { position: 1, tail: [0; 8] };
+        let entry =
+            MemoryEntry { key, base: Some(Base { digest: [1; 16], columns: Vec::new() }), open: None };
+        vec![Settle { entry, closes: false }]
+    };
+    let part = [
+        |local: &mut LocalTables, _| local.prepare(0, &Pending { number: 2, settles: Vec::new() }),
+        |local: &mut LocalTables, settled| {
+            let conclusion = Conclusion { serial: 1, settled, ..Conclusion::default() };
+            local.conclude(0, &conclusion).map(drop)
+        },
+    ];
+    for make in part {
+        open(1, 2).begin_base(0, BaseInfo::default()).expect("begun");
+        make(&mut open(1, 3), settled()).expect("made");
+        assert_eq!((made(1, 2), made(1, 3), made(2, 2)), (OfOtherColumns, OfOtherColumns, OfOtherKeys));
+        open(1, 3).complete_base(0).expect("completed");
+        assert_eq!(made(1, 3), Made::AsBefore);
+    }
 }
 
 #[test]

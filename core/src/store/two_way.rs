@@ -484,7 +484,8 @@ pub trait LocalSide {
         bytes: usize,
     ) -> Outcome<Vec<Option<SourceRecord>>>;
 
-    /// Saves a batch before it is sent.
+    /// Saves a batch before it is sent. From then on the base is of rows as they are made now, and of others where it was:
+    /// [`Made::OfOtherColumns`] until [`LocalSide::complete_base`], be the columns set back meanwhile.
     fn prepare(&mut self, table: TableId, pending: &Pending) -> Outcome<()>;
 
     /// Makes changes and remembers what came of them, and of the conclusion its number, in one transaction. One with the

@@ -140,8 +140,9 @@ fn history(seed: u64, policy: Policy, accidents: Accidents) {
                     _ => {}
                 }
             }
-            if accidents.altered && rng.random_bool(0.3) {
-                state.alter();
+            if accidents.altered && rng.random_bool(0.4) {
+                // They are set back as often.
+                state.alter(rng.random_range(0..3));
             }
             if accidents.resolved && rng.random_bool(0.5) {
                 resolve(state, &mut rng);

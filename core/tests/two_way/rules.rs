@@ -180,7 +180,7 @@ fn altered_columns_bring_no_deleted_row_back_and_overwrite_no_change() {
             state.write(Side::Remote, 8, 1);
             state.write(Side::Local, 30, 1);
             state.write(Side::Remote, 31, 1);
-            state.alter();
+            state.alter(1);
         });
         let edits = [7, 8].map(|key| {
             world.with(|state| state.local.rows.made_by[&key].max(state.remote.rows.made_by[&key]))
@@ -209,6 +209,41 @@ fn altered_columns_bring_no_deleted_row_back_and_overwrite_no_change() {
         });
         let report = sync(&world, &table, &mut memory);
         assert_eq!((report.made, report.deleted_here, report.sent), (Made::AsBefore, 1, 1), "{report:#?}");
+    }
+}
+
+#[test]
+fn columns_that_are_set_back_after_a_run_that_was_cut_off_lose_no_change() {
+    // All calls of a run over other columns, until it comes to its end.
+    for kill_at in 1.. {
+        let (world, mut memory) = level(0..20);
+        let table = Table { policy: Policy::Remote, ..Table::default() };
+        let settings = Settings { range_rows: 4, group_rows: 8, batch_rows: 5, ..Settings::default() };
+        world.with(|state| {
+            state.alter(1);
+            state.kill_at = Some(kill_at);
+        });
+        let report = world.run(&table, &settings, &mut memory);
+        assert_eq!((report.changed(), report.conflicts), (0, 0), "{report:#?}");
+        world.with(|state| {
+            state.kill_at = None;
+            state.alter(0);
+            for key in 0..10 {
+                state.write(Side::Local, key, 1);
+            }
+            (10..15).for_each(|key| state.delete(Side::Local, key));
+        });
+        let rows = world.with(|state| state.local.rows.rows.clone());
+        let later = world.run(&table, &settings, &mut memory);
+        let now = world.with(|state| state.local.rows.rows.clone());
+        assert_eq!(now, rows, "cut off at {kill_at}: {later:#?}");
+        for key in 0..10 {
+            let [here, there] = both(&world, key);
+            assert_eq!(here, there, "cut off at {kill_at}: {later:#?}");
+        }
+        if report.concluded {
+            return;
+        }
     }
 }
 

@@ -21,7 +21,7 @@ impl LocalSide for World {
         let local = &state.local;
         let open = || local.entries.values().filter_map(|entry| Some((entry.key, entry.open?)));
         let waits = |kind: OpenKind| matches!(kind, OpenKind::Waiting(_));
-        let is_same = local.base.is_none() || local.made_of == state.columns;
+        let is_same = local.base.is_none() || local.made_of == Some(state.columns);
         Ok(Recollection {
             base: local.base,
             made: match is_same {
@@ -42,7 +42,7 @@ impl LocalSide for World {
         state.before("begin_base")?;
         let rows = std::mem::take(&mut state.local.rows);
         state.other_keys = false;
-        state.local = Local { rows, base: Some(info), made_of: state.columns, ..Local::default() };
+        state.local = Local { rows, base: Some(info), made_of: Some(state.columns), ..Local::default() };
         state.token += 1;
         state.after()
     }
@@ -50,7 +50,7 @@ impl LocalSide for World {
         let mut state = self.0.borrow_mut();
         state.before("complete_base")?;
         state.local.base.as_mut().unwrap().rebuilding = false;
-        state.local.made_of = state.columns;
+        state.local.made_of = Some(state.columns);
         state.token += 1;
         state.after()
     }
@@ -123,6 +123,7 @@ impl LocalSide for World {
         let mut state = self.0.borrow_mut();
         state.before("prepare")?;
         state.local.pending = Some(pending.clone());
+        state.is_partly_of_columns();
         state.token += 1;
         state.after()
     }
@@ -151,6 +152,7 @@ impl LocalSide for World {
         }
         state.token += 1;
         state.local.concluded = (conclusion.serial, applied.clone());
+        state.is_partly_of_columns();
         state.after()?;
         Ok(applied)
     }

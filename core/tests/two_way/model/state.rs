@@ -27,8 +27,8 @@ pub struct Journalled {
 pub struct Local {
     pub rows: Rows,
     pub base: Option<BaseInfo>,
-    /// Of which columns it is: [`State::columns`] then.
-    pub made_of: i64,
+    /// Of which columns it is: [`State::columns`] then. `None`: of more than one kind.
+    pub made_of: Option<i64>,
     pub entries: BTreeMap<MemoryKey, MemoryEntry>,
     pub pending: Option<Pending>,
     pub closing: BTreeSet<MemoryKey>,
@@ -68,7 +68,7 @@ pub struct State {
     /// What the local clock says, and by how much it is ahead of the remote side's.
     pub clock: i64,
     pub ahead: i64,
-    /// How often the columns of the table were altered: what all rows have in their second one.
+    /// Which columns the table has: what those rows that have something in an altered one have in their second.
     pub columns: i64,
     /// Whether its key was altered since the base was begun.
     pub other_keys: bool,
@@ -95,6 +95,11 @@ pub struct State {
     pub bad: BTreeSet<u64>,
     /// The local side's rows as the call under way found them.
     pub found: BTreeMap<u64, Row>,
+}
+
+/// Whether the row of a key has something in columns that are altered.
+fn is_alterable(key: u64) -> bool {
+    key % 5 != 4
 }
 
 impl State {
@@ -144,7 +149,7 @@ impl State {
         let before = parent.map_or(0, |parent| self.highest(parent));
         let revision = before + ahead;
         let edit = self.note(key, Some(side), parent.into_iter().collect(), Some(revision));
-        let columns = self.columns;
+        let columns = if is_alterable(key) { self.columns } else { 0 };
         let second = self.rows(side).rows.get(&key).map_or(columns, |row| row.second);
         self.rows(side).rows.insert(key, Row { revision, edit, second });
         self.changed(side, key, edit);
@@ -216,17 +221,24 @@ impl State {
         self.forgive();
     }
 
-    /// The table's columns are altered on both sides: all rows are other ones, though no application changed any. A batch
-    /// that was made before is taken no more.
+    /// The table's columns are altered on both sides, or set back to what they were: rows are other ones, though no
+    /// application changed any, but for some that have nothing in the altered columns. A batch that was made before is
+    /// taken no more.
     #[allow(dead_code, reason = "not all who include this ask for it")]
-    pub fn alter(&mut self) {
-        self.columns += 1;
+    pub fn alter(&mut self, columns: i64) {
+        self.columns = columns;
         for rows in [&mut self.local.rows.rows, &mut self.remote.rows.rows] {
-            rows.values_mut().for_each(|row| row.second = self.columns);
+            rows.iter_mut().filter(|(key, _)| is_alterable(**key)).for_each(|(_, row)| row.second = columns);
         }
         self.late = None;
         self.recorded.clear();
         self.token += 1;
+    }
+
+    /// What is remembered from here on is of the columns of now.
+    pub(super) fn is_partly_of_columns(&mut self) {
+        let now = self.columns;
+        self.local.made_of = self.local.made_of.filter(|columns| *columns == now);
     }
 
     /// The remote side becomes what it was; what was under way there ends.
