@@ -9,7 +9,7 @@ use plimsoll_core::store::{
     TableId, Uploaded,
 };
 
-use super::guard::{self, Verdict};
+use super::guard::{self, Verdict, Weighed};
 use super::{LocalTable, LocalTarget, local_key, number};
 use crate::failure::table as refused;
 use crate::fault::fault_point;
@@ -88,18 +88,22 @@ impl LocalTable {
         transaction: &mut dyn Transaction,
         table: TableId,
         rows: &[SourceRow],
+        asked: &mut Asked,
     ) -> Outcome<Uploaded> {
         let mut uploaded = Uploaded::default();
         let may: Vec<(usize, &SourceRow)> =
             rows.iter().enumerate().filter(|(_, row)| self.may_set_back(row)).collect();
         let lower = set_back(transaction, table, &self.schema, &may)?;
+        let rows_lower = lower.len() as u64;
         let plan = guard::Plan {
-            rows: lower.len() as u64,
-            planned: lower.len() as u64,
+            rows: rows_lower,
+            planned: self.asked.held_back + rows_lower,
+            along: 0,
             row_count: self.before(),
             replacing: 0,
         };
         let verdict = guard::ask(transaction, &self.name, plan)?;
+        *asked = self.asked.after(verdict, rows_lower, rows_lower);
         let is_held = |at: &usize| verdict == Verdict::Held && lower.binary_search(at).is_ok();
         let taken: Vec<usize> = (0..rows.len()).filter(|at| !is_held(at)).collect();
         uploaded.held = (rows.len() - taken.len()) as u64;
@@ -111,18 +115,21 @@ impl LocalTable {
         let tally = transaction.tally();
         (uploaded.inserted, uploaded.updated, uploaded.unchanged) =
             (tally.inserted, tally.updated, tally.unchanged);
+        let mut left = 0;
         for (at, applied) in taken.into_iter().zip(applied) {
             match applied {
                 Applied::Done | Applied::Held => {}
                 // Somebody else is at it; the next comparison tells.
                 Applied::Changed => uploaded.unchanged += 1,
                 Applied::Refused { waits, reason } => {
+                    left += u64::from(lower.binary_search(&at).is_ok());
                     uploaded.refused.push(self.refusal(at, waits, *reason, &rows[at].key));
                 }
             }
         }
         if verdict != Verdict::Held {
-            guard::count(transaction, &self.name, lower.len() as u64, self.before(), verdict)?;
+            guard::count(transaction, &self.name, rows_lower, self.before(), verdict)?;
+            guard::give_back(transaction, &self.name, left, verdict)?;
         }
         Ok(uploaded)
     }
@@ -136,7 +143,7 @@ impl LocalTarget<'_> {
         let known = self.tables.get_mut(table).ok_or_else(|| refused("a table outside the run"))?;
         let number = if known.shape.keyless { Some(known.numbered.begin()) } else { None };
         let known = &*known;
-        let mut uploaded = Uploaded::default();
+        let (mut uploaded, mut asked) = (Uploaded::default(), known.asked);
         fault_point("before-upload");
         let lease = &self.lease;
         let outcome = self.store.transact(&mut |transaction| {
@@ -146,7 +153,7 @@ impl LocalTarget<'_> {
                 uploaded = done;
                 return Ok(());
             }
-            uploaded = known.store(transaction, table, rows)?;
+            uploaded = known.store(transaction, table, rows, &mut asked)?;
             if let Some(number) = number {
                 number::note(transaction, &known.name, number, &uploaded)?;
                 known.replacing.add(transaction, &known.name, uploaded.inserted)?;
@@ -159,6 +166,7 @@ impl LocalTarget<'_> {
             known.numbered.end();
         }
         outcome?;
+        known.asked = asked;
         fault_point("after-upload");
         known.rows += uploaded.inserted;
         known.top = known.top.max(rows.iter().map(|row| row.item.position).max());
@@ -169,9 +177,9 @@ impl LocalTarget<'_> {
     pub(super) fn remove(&mut self, table: TableId, rows: &[KeyedItem], planned: u64) -> Outcome<Deleted> {
         self.kept = None;
         self.lease.hold_on()?;
-        let (tables, is_held) = (&self.tables[..], self.held);
+        let tables = &self.tables[..];
         let known = tables.get(table).ok_or_else(|| refused("a table outside the run"))?;
-        let mut deleted = Deleted::default();
+        let (mut deleted, mut asked) = (Deleted::default(), known.asked);
         fault_point("before-delete");
         let lease = &self.lease;
         self.store.transact(&mut |transaction| {
@@ -190,14 +198,13 @@ impl LocalTarget<'_> {
             }
             let named: Vec<RowChange<'_>> = changes.iter().map(|(_, change)| *change).collect();
             let along = transaction.taken_along(table, &named)?;
-            let apart = if is_held { &[][..] } else { tables };
-            let leave = match Leave::ask(transaction, known, apart, (rows.len() as u64, planned), along)? {
-                Ok(leave) => leave,
-                Err(held) => {
-                    deleted.held = held;
-                    return Ok(());
-                }
-            };
+            let named_rows = rows.len() as u64;
+            let leave = Leave::ask(transaction, known, tables, (named_rows, planned), along)?;
+            asked = known.asked.after(leave.verdict, named_rows, planned.max(named_rows));
+            if leave.verdict == Verdict::Held {
+                deleted.held = named_rows;
+                return Ok(());
+            }
             let applied = transaction.apply(table, &named)?;
             for ((at, _), applied) in changes.iter().zip(applied) {
                 if let Applied::Refused { waits, reason } = applied {
@@ -215,68 +222,114 @@ impl LocalTarget<'_> {
             }
             deleted.deleted = transaction.tally().deleted;
             leave.count(transaction, known, deleted.deleted)?;
+            guard::give_back(transaction, &known.name, deleted.blocked.len() as u64, leave.verdict)?;
             fault_point("in-delete");
             lease.hold_on()
         })?;
         fault_point("after-delete");
         let known = self.table_mut(table)?;
+        known.asked = asked;
         known.rows = known.rows.saturating_sub(deleted.deleted);
         Ok(deleted)
     }
 }
 
-/// Leave to delete rows, with what they take along from other tables.
+/// What the guard was asked about a table's rows.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Asked {
+    /// Rows that it held back since the run began: a hold is about all of them.
+    held_back: u64,
+    /// Rows that went by an approval in the transaction that is open for all of the table.
+    released: u64,
+    /// How many these were when something was held back: they come back with that transaction's end, and go again by the next
+    /// approval.
+    come_back: u64,
+}
+
+impl Asked {
+    /// After it was asked about so many rows, and about so many from there on.
+    fn after(self, verdict: Verdict, rows: u64, planned: u64) -> Self {
+        match verdict {
+            Verdict::Allowed => self,
+            Verdict::Released => Asked { released: self.released + rows, ..self },
+            Verdict::Held => Asked { held_back: self.held_back + planned, come_back: self.released, ..self },
+        }
+    }
+
+    /// When all calls are about to be one transaction.
+    pub(super) fn begin(&mut self) {
+        (self.held_back, self.released) = (0, 0);
+    }
+
+    /// Rows of the transaction that was rolled back because something was held back, beside those held back.
+    pub(super) fn come_back(self) -> u64 {
+        self.come_back
+    }
+}
+
+/// Leave to delete rows, with what they take along from other tables: whether all of it may go is decided at once, and a hold and
+/// an approval are those of the table whose rows are named.
 struct Leave<'t> {
     verdict: Verdict,
-    /// Rows that count as if they were this table's: those of tables that are not of the run, and all where the run is one
-    /// transaction, with which holds of other tables would be undone.
+    /// Rows that count as if they were this table's: those of tables that are not of the run.
     more: u64,
-    children: Vec<(&'t LocalTable, u64, Verdict)>,
+    /// Tables of the run of which rows go along, and how many.
+    children: Vec<(&'t LocalTable, u64)>,
 }
 
 impl<'t> Leave<'t> {
-    /// Asks the guard, for so many rows, and about so many in all. Where the table, or one of `apart` whose rows would go along,
-    /// is on hold: how many rows are.
+    /// Asks the guard, for so many rows, and about so many in all.
     fn ask(
         transaction: &mut dyn Transaction,
         known: &LocalTable,
-        apart: &'t [LocalTable],
+        tables: &'t [LocalTable],
         (rows, planned): (u64, u64),
         along: TakenAlong,
-    ) -> Outcome<Result<Self, u64>> {
+    ) -> Outcome<Self> {
         let mut leave = Leave { verdict: Verdict::Allowed, more: 0, children: Vec::new() };
-        for (name, rows) in along.rows {
-            match apart.iter().find(|child| child.name == name && child.name != known.name) {
-                Some(child) => {
-                    let row_count = child.before();
-                    let plan = guard::Plan { rows, planned: rows, row_count, replacing: 0 };
-                    leave.children.push((child, rows, guard::ask(transaction, &child.name, plan)?));
-                }
-                None => leave.more += rows,
-            }
-        }
-        let plan = guard::Plan {
-            rows: rows + leave.more,
-            planned: planned.max(rows) + leave.more,
+        let mut plan = guard::Plan {
+            rows,
+            planned: known.asked.held_back + planned.max(rows),
+            along: 0,
             row_count: known.before(),
             replacing: known.replacing.rows(transaction, &known.name)?,
         };
-        leave.verdict = guard::ask(transaction, &known.name, plan)?;
-        let mut verdicts = leave.children.iter().map(|(.., verdict)| *verdict).chain([leave.verdict]);
-        let is_held = verdicts.any(|verdict| verdict == Verdict::Held);
-        Ok(if is_held { Err(rows + leave.more) } else { Ok(leave) })
+        let (mut worst, mut shown, mut all) = (Weighed::Light, Vec::new(), 0);
+        for (name, along) in along.rows {
+            let most = plan.all_along(along);
+            shown.push(format!("\"{name}\""));
+            all += most;
+            match tables.iter().find(|child| child.name == name && child.name != known.name) {
+                Some(child) => {
+                    let row_count = child.before();
+                    let plan = guard::Plan { rows: most, planned: most, along: 0, row_count, replacing: 0 };
+                    worst = worst.max(guard::weigh(transaction, &child.name, plan)?);
+                    leave.children.push((child, along));
+                }
+                None => leave.more += along,
+            }
+        }
+        plan.along = leave.more;
+        let reason = match all {
+            0 => guard::TOO_MANY.to_owned(),
+            all => {
+                format!("{}, with about {all} rows of {} that go along", guard::TOO_MANY, shown.join(", "))
+            }
+        };
+        leave.verdict = guard::ask_with(transaction, &known.name, plan, worst, &reason)?;
+        Ok(leave)
     }
 
     /// Counts what was deleted with it.
-    fn count(self, transaction: &mut dyn Transaction, table: &LocalTable, deleted: u64) -> Outcome<()> {
-        // Where nothing was deleted, nothing went along.
-        let more = if deleted > 0 { self.more } else { 0 };
-        if self.verdict == Verdict::Allowed {
-            let lost = table.replacing.lost(transaction, &table.name, deleted)?;
-            guard::count(transaction, &table.name, lost + more, table.before(), self.verdict)?;
+    fn count(&self, transaction: &mut dyn Transaction, table: &LocalTable, deleted: u64) -> Outcome<()> {
+        // Where nothing was deleted, nothing went along; what a person agreed to does not count.
+        if deleted == 0 || self.verdict != Verdict::Allowed {
+            return Ok(());
         }
-        for (child, rows, verdict) in self.children.into_iter().filter(|_| deleted > 0) {
-            guard::count(transaction, &child.name, rows, child.before(), verdict)?;
+        let lost = table.replacing.lost(transaction, &table.name, deleted)?;
+        guard::count(transaction, &table.name, lost + self.more, table.before(), self.verdict)?;
+        for (child, rows) in &self.children {
+            guard::count(transaction, &child.name, *rows, child.before(), self.verdict)?;
         }
         Ok(())
     }

@@ -47,17 +47,39 @@ pub struct Hold {
     pub reason: String,
 }
 
-/// What is to be done to a table's rows.
+/// What is to be done to a table's rows. A hold, and what a person agrees to, is about the rows that are named: what they take
+/// along differs from one delete to the next, and weighs only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
-    /// Rows that are touched now.
+    /// Rows that are named now.
     pub rows: u64,
-    /// About how many the run touches from here on, these among them.
+    /// About how many the run names from here on, these among them.
     pub planned: u64,
+    /// Rows that these take along.
+    pub along: u64,
     /// Rows of the table before the run.
     pub row_count: u64,
     /// Rows added to a table without a key since it was last level.
     pub replacing: u64,
+}
+
+impl Plan {
+    /// About how many rows go along where so many go with the rows named now.
+    pub fn all_along(&self, along: u64) -> u64 {
+        let all = u128::from(along) * u128::from(self.planned.max(self.rows)) / u128::from(self.rows.max(1));
+        u64::try_from(all).unwrap_or(u64::MAX)
+    }
+}
+
+/// What speaks for and against a plan, of one table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Weighed {
+    /// It is as little as the guard allows.
+    Light,
+    /// It is more than that.
+    Heavy,
+    /// The table is on hold.
+    OnHold,
 }
 
 /// Makes the tables of notes where there are none.
@@ -186,39 +208,76 @@ pub fn released(look: &mut dyn Look, table: &str) -> Outcome<u64> {
     Ok(if known.released_until > now() { known.released } else { 0 })
 }
 
-/// Asks for leave to touch rows. A refusal puts the table on hold in this transaction: whoever asks commits it.
+/// Weighs rows that are to be touched, or to go along with those of another table; notes nothing.
 ///
 /// # Errors
 /// What the database says.
-pub fn ask(transaction: &mut dyn Transaction, table: &str, plan: Plan) -> Outcome<Verdict> {
-    if plan.rows == 0 {
-        return Ok(Verdict::Allowed);
+pub fn weigh(look: &mut dyn Look, table: &str, plan: Plan) -> Outcome<Weighed> {
+    if known(look, table)?.hold.is_some() {
+        return Ok(Weighed::OnHold);
     }
-    let planned = plan.planned.max(plan.rows);
-    let mut known = known(transaction, table)?;
-    if known.hold.is_some() {
-        hold(transaction, table, planned, TOO_MANY)?;
-        return Ok(Verdict::Held);
-    }
-    let (mut touched, mut largest) = (0, plan.row_count);
+    let (mut touched, mut largest) = (plan.all_along(plan.along), plan.row_count);
     let since = now() / HOUR - i64::from(HOURS);
     let sql = "SELECT touched, largest FROM plimsoll_guard WHERE relation = ? AND hour > ?";
-    transaction.query(sql, &[Cell::Text(table), Cell::Int(since)], &mut |row| {
-        touched += unsigned(row.first());
+    look.query(sql, &[Cell::Text(table), Cell::Int(since)], &mut |row| {
+        touched = touched.saturating_add(unsigned(row.first()));
         largest = largest.max(unsigned(row.get(1)));
         Ok(())
     })?;
     let weight = Weight { largest, touched, replacing: plan.replacing, fraction: FRACTION };
-    if weight.allows(planned) {
+    Ok(if weight.allows(plan.planned.max(plan.rows)) { Weighed::Light } else { Weighed::Heavy })
+}
+
+/// Asks for leave to touch rows. A refusal puts the table on hold in this transaction, and what a person agreed to is used in
+/// it: whoever asks commits it.
+///
+/// # Errors
+/// What the database says.
+pub fn ask(transaction: &mut dyn Transaction, table: &str, plan: Plan) -> Outcome<Verdict> {
+    ask_with(transaction, table, plan, Weighed::Light, TOO_MANY)
+}
+
+/// As [`ask`], where rows of other tables go along, of which the worst that was found is `others`; `reason`: of a hold.
+///
+/// # Errors
+/// What the database says.
+pub fn ask_with(
+    transaction: &mut dyn Transaction,
+    table: &str,
+    plan: Plan,
+    others: Weighed,
+    reason: &str,
+) -> Outcome<Verdict> {
+    if plan.rows == 0 {
         return Ok(Verdict::Allowed);
     }
-    if known.released >= planned && known.released_until > now() {
+    let planned = plan.planned.max(plan.rows);
+    let weighed = weigh(transaction, table, plan)?.max(others);
+    if weighed == Weighed::Light {
+        return Ok(Verdict::Allowed);
+    }
+    let mut known = known(transaction, table)?;
+    let is_released = known.released >= planned && known.released_until > now();
+    if weighed == Weighed::Heavy && is_released {
         known.released -= plan.rows;
         write(transaction, table, &known)?;
         return Ok(Verdict::Released);
     }
-    hold(transaction, table, planned, TOO_MANY)?;
+    hold(transaction, table, planned, reason)?;
     Ok(Verdict::Held)
+}
+
+/// Gives back what was not used of an approval, because so many rows were not touched after all.
+///
+/// # Errors
+/// What the database says.
+pub fn give_back(transaction: &mut dyn Transaction, table: &str, rows: u64, verdict: Verdict) -> Outcome<()> {
+    if rows == 0 || verdict != Verdict::Released {
+        return Ok(());
+    }
+    let mut known = known(transaction, table)?;
+    known.released = known.released.saturating_add(rows);
+    write(transaction, table, &known)
 }
 
 /// Counts rows that were touched with this leave.

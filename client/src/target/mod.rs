@@ -41,6 +41,7 @@ use crate::failure::table as refused;
 use crate::server::{Lease, RunTarget};
 use crate::source::plan::TablePlan;
 use crate::source::write::LocalStore;
+use change::Asked;
 use later::{Later, Record};
 use number::Numbered;
 use replacing::Replacing;
@@ -66,6 +67,7 @@ pub struct LocalTable {
     /// What is noted of rows added to it, where it has no key.
     replacing: Replacing,
     numbered: Numbered,
+    asked: Asked,
 }
 
 impl LocalTable {
@@ -114,6 +116,7 @@ impl<'t> LocalTarget<'t> {
             top: None,
             replacing: Replacing::default(),
             numbered: Numbered::default(),
+            asked: Asked::default(),
         };
         let tables = plans.iter().zip(roots).map(table).collect();
         LocalTarget { store, tables, records, later: Later::default(), lease, kept: None, held: false }
@@ -212,7 +215,8 @@ impl<'t> LocalTarget<'t> {
     /// # Errors
     /// What the database says.
     pub fn hold_again(&mut self, table: TableId, planned: u64) -> Outcome<()> {
-        let name = self.table(table)?.name.clone();
+        let known = self.table(table)?;
+        let (name, planned) = (known.name.clone(), planned.saturating_add(known.asked.come_back()));
         self.store.transact(&mut |transaction| guard::hold(transaction, &name, planned, guard::TOO_MANY))
     }
 
@@ -284,6 +288,7 @@ impl Target for LocalTarget<'_> {
         self.kept = None;
         self.lease.hold_on()?;
         LocalStore::hold(self.store.as_mut(), true)?;
+        self.tables.iter_mut().for_each(|table| table.asked.begin());
         self.held = true;
         Ok(())
     }

@@ -135,7 +135,8 @@ impl Verdicts {
         let replacing: Vec<(usize, &SourceRow)> = places.iter().filter_map(of).collect();
         verdicts.lower = set_back(transaction, changing.table, &changing.local.schema, &replacing)?;
         let deletes = places.iter().filter(|at| is_delete(changes[**at])).count();
-        let plan = |rows: usize, planned| Plan { rows: rows as u64, planned, row_count, replacing: 0 };
+        let plan =
+            |rows: usize, planned| Plan { rows: rows as u64, planned, along: 0, row_count, replacing: 0 };
         verdicts.deletes = guard::ask(transaction, name, plan(deletes, changing.planned))?;
         verdicts.lowering = guard::ask(transaction, name, plan(verdicts.lower.len(), 0))?;
         Ok(verdicts)

@@ -13,6 +13,12 @@ const LINE: Table = Table {
     text: "id || ',' || item",
 };
 
+/// Tables on hold, how many rows each is about, and why.
+fn holds(pull: &Pull) -> Vec<Vec<Option<String>>> {
+    let sql = "SELECT relation, planned, reason FROM plimsoll_hold WHERE since IS NOT NULL ORDER BY relation";
+    pull.local.connect().rows(sql)
+}
+
 fn left(pull: &Pull, item: i64) -> usize {
     pull.local.connect().rows(&format!("SELECT 1 FROM own WHERE item = {item}")).len()
 }
@@ -55,10 +61,9 @@ fn rows_of_a_pulled_table_count_toward_it(kind: Kind) {
     pull.there("DELETE FROM item WHERE id = 7");
     pull.agent.sync().expect_code(1);
     assert_eq!((pull.rows(&ITEM).0.len(), pull.rows(&LINE).0.len()), (1_000, 2_000));
-    let held = "SELECT relation, planned FROM plimsoll_hold WHERE since IS NOT NULL";
-    let held = pull.local.connect().rows(held);
-    let line = ["line", "900"].map(|text| Some(text.to_owned())).to_vec();
-    assert_eq!(held, [line], "it is the lines that would be gone");
+    let reason = "more rows to delete or set back here than the guard allows, with about 900 rows of \"line\" that go along";
+    let item = ["item", "1", reason].map(|text| Some(text.to_owned())).to_vec();
+    assert_eq!(holds(&pull), [item], "a person agrees to the item, and is told of the lines");
     pull.there("INSERT INTO item VALUES ($T, 7, 'back')");
     pull.agent.home.run(["sync", "--allow-mass-delete", "--quiet"]);
     pull.assert_level("nothing to delete");
@@ -69,6 +74,51 @@ fn rows_of_a_pulled_table_count_toward_it(kind: Kind) {
     pull.there("INSERT INTO item VALUES ($T, 8, 'back')");
     pull.agent.level_within(2);
     assert_eq!(pull.rows(&LINE).0.len(), 2_000);
+}
+
+/// Many more rows to delete than go with one delete, and a row of this table with each.
+fn one_approval_is_enough(tables: &[&'static Table], child: &str, direction: &str) {
+    let mut pull = Pull::of(tables);
+    pull.there("INSERT INTO item SELECT $T, i, 'name' FROM generate_series(1, 40000) i");
+    if child == "line" {
+        pull.there("INSERT INTO line SELECT $T, i, i FROM generate_series(1, 40000) i");
+    } else {
+        pull.here("CREATE TABLE own (item INTEGER REFERENCES item (id) ON DELETE CASCADE)");
+    }
+    pull.configure(direction);
+    pull.sync();
+    if child == "own" {
+        pull.here("INSERT INTO own SELECT id FROM item; CREATE INDEX own_item ON own (item)");
+    } else {
+        pull.here("CREATE INDEX line_item ON line (item)");
+    }
+    pull.there("DELETE FROM item WHERE id <= 25000");
+    for _ in 0..2 {
+        pull.agent.sync().expect_code(1);
+        assert_eq!(pull.rows(&ITEM).0.len(), 40_000, "{direction} {child}");
+        let held = holds(&pull);
+        let told: Vec<_> = held.iter().map(|row| row[..2].to_vec()).collect();
+        assert_eq!(told, [["item", "25000"].map(|text| Some(text.to_owned()))], "{direction} {child}");
+    }
+    pull.agent.home.run(["sync", "--allow-mass-delete", "--quiet"]);
+    assert_eq!(pull.rows(&ITEM).0.len(), 15_000, "{direction} {child}");
+    let children = format!("SELECT 1 FROM {child} WHERE item <= 25000");
+    assert_eq!(pull.local.connect().rows(&children).len(), 0, "{direction} {child}");
+}
+
+#[test]
+fn one_approval_is_enough_where_rows_of_a_table_that_is_not_pulled_go_along() {
+    one_approval_is_enough(&[&ITEM], "own", "direction = \"pull\"");
+}
+
+#[test]
+fn one_approval_is_enough_where_rows_of_a_pulled_table_go_along() {
+    one_approval_is_enough(&[&ITEM, &LINE], "line", "direction = \"pull\"");
+}
+
+#[test]
+fn one_approval_is_enough_for_a_snapshot_with_which_rows_go_along() {
+    one_approval_is_enough(&[&ITEM], "own", "direction = \"snapshot\"\nsnapshot_from = \"remote\"");
 }
 
 beside_each_kind!(

@@ -115,6 +115,18 @@ fn rows_without_a_key_that_were_here_before_the_first_pull_are_not_replaced(kind
     pull.assert_level("a person agreed");
 }
 
+#[test]
+fn one_approval_is_enough_for_rows_that_are_set_back_in_several_uploads() {
+    let mut pull = Pull::of(&[&SALE]);
+    pull.here("CREATE INDEX sale_version ON sale (version, id)");
+    pull.there("INSERT INTO sale SELECT $T, i, 'c' || i, i % 7, 100000 + i FROM generate_series(1, 30000) i");
+    pull.sync();
+    pull.there("UPDATE sale SET version = id WHERE id <= 25000");
+    pull.agent.sync().expect_code(1);
+    pull.agent.home.run(["sync", "--allow-mass-delete", "--quiet"]).expect_code(0);
+    pull.assert_level("a person agreed");
+}
+
 fn a_server_restored_from_an_old_backup_sets_nothing_back_here(kind: Kind) {
     let mut pull = Pull::beside(LocalDatabase::new(kind), &[&SALE, &OTHER], "");
     pull.there(

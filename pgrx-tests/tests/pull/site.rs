@@ -114,6 +114,11 @@ impl Pull {
         Pull { site, agent, server, local, tables: tables.to_vec() }
     }
 
+    /// Has the tables go in another direction (TOML).
+    pub fn configure(&self, direction: &str) {
+        self.agent.write_config(&config(&self.tables, "").replace("direction = \"pull\"", direction));
+    }
+
     /// Changes the replica behind the extension's back; `$T` stands for the tenant's two columns' values.
     #[track_caller]
     pub fn there(&mut self, sql: &str) {
