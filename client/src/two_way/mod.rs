@@ -282,7 +282,7 @@ impl LocalSide for LocalTables {
                 made,
                 concluded: info.concluded,
                 entries: info.known.unsigned_abs(),
-                open: notes::count_open(look, relation)?,
+                open: notes::count_recorded(look, relation)?,
                 pending: pending.transpose()?,
                 closing: notes::keys(look, notes::CLOSING, relation, "", &[])?,
                 waiting: notes::waiting(look, relation, info.tried)?,

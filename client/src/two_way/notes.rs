@@ -292,11 +292,16 @@ pub fn put_info(transaction: &mut dyn Transaction, relation: i64, name: &str, in
     transaction.notes().put(transaction, TABLES, &["relation"], &others, &[row])
 }
 
-/// Forgets which keys were left open, and whose records are to be closed.
+/// Forgets which keys were left open, but that some were undecided, and whose records are to be closed.
 pub fn forget_open(transaction: &mut dyn Transaction, relation: i64) -> Outcome<()> {
-    for table in [OPEN, CLOSING] {
-        transaction.execute(&format!("DELETE FROM {table} WHERE relation = ?"), &[Cell::Int(relation)])?;
-    }
+    let Open { kind, local, remote } = Open::ONCE_UNDECIDED;
+    let (local, remote) = (pack_seen(local), pack_seen(remote));
+    let (relation, undecided) = (Cell::Int(relation), Cell::Int(number_of(kind).into()));
+    transaction.execute(&format!("DELETE FROM {CLOSING} WHERE relation = ?"), &[relation])?;
+    let sql = format!("DELETE FROM {OPEN} WHERE relation = ? AND reason <> ?");
+    transaction.execute(&sql, &[relation, undecided])?;
+    let sql = format!("UPDATE {OPEN} SET local_seen = ?, remote_seen = ? WHERE relation = ?");
+    transaction.execute(&sql, &[Cell::Bytes(&local), Cell::Bytes(&remote), relation])?;
     Ok(())
 }
 
@@ -400,6 +405,20 @@ pub fn count_open(look: &mut dyn Look, relation: i64) -> Outcome<u64> {
     let sql = format!("SELECT COUNT(*) FROM {OPEN} WHERE relation = ?");
     look.query(&sql, &[Cell::Int(relation)], &mut |cells| {
         count = whole(cells.first())?.unsigned_abs();
+        Ok(())
+    })?;
+    Ok(count)
+}
+
+/// How many keys are open and recorded so: not those that were undecided at another time.
+pub fn count_recorded(look: &mut dyn Look, relation: i64) -> Outcome<u64> {
+    let Open { kind, local, .. } = Open::ONCE_UNDECIDED;
+    let local = pack_seen(local);
+    let mut count = count_open(look, relation)?;
+    let sql = format!("SELECT COUNT(*) FROM {OPEN} WHERE relation = ? AND reason = ? AND local_seen = ?");
+    let cells = [Cell::Int(relation), Cell::Int(number_of(kind).into()), Cell::Bytes(&local)];
+    look.query(&sql, &cells, &mut |cells| {
+        count -= whole(cells.first())?.unsigned_abs();
         Ok(())
     })?;
     Ok(count)

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use plimsoll_client::two_way::{LocalTables, MadeOf};
 use plimsoll_core::reconcile::Side;
 use plimsoll_core::store::{
-    Base, BaseInfo, Conclusion, LocalSide, Made, MemoryEntry, MemoryKey, Open, OpenKind, Pending, Seen,
-    Settle,
+    Base, BaseInfo, Conclusion, LocalSide, Made, MemoryEntry, MemoryKey, Open, OpenKind, Pending,
+    PositionRange, Seen, Settle,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -63,6 +63,34 @@ fn a_base_says_of_which_keys_and_columns_it_is() {
         open(1, 3).complete_base(0).expect("completed");
         assert_eq!(made(1, 3), Made::AsBefore);
     }
+}
+
+#[test]
+fn what_was_undecided_is_known_to_have_been_so_once_all_that_was_open_is_forgotten() {
+    let (_folder, path) = file();
+    let mut local = open_at(path, MadeOf::default());
+    local.begin_base(0, BaseInfo::default()).expect("begun");
+    let kinds =
+        [OpenKind::Undecided, OpenKind::Conflict, OpenKind::Undecided, OpenKind::Rejected(Side::Remote)];
+    let settled = (1..).zip(kinds).map(|(position, kind)| {
+        let open = Open { kind, local: Seen::Absent, remote: Seen::Row([2; 16]) };
+        let key = MemoryKey { position, tail: [0; 8] };
+        Settle { entry: MemoryEntry { key, base: None, open: Some(open) }, closes: false }
+    });
+    let conclusion = Conclusion { serial: 1, settled: settled.collect(), ..Conclusion::default() };
+    local.conclude(0, &conclusion).expect("remembered");
+    assert_eq!(local.recall(0).expect("what is remembered").open, 4);
+    local.forget_open(0, 7).expect("forgotten");
+    let recalled = local.recall(0).expect("what is remembered");
+    assert_eq!((recalled.open, recalled.base.map(|base| base.last)), (0, Some(7)));
+    let mut entries = local.states(0, &[PositionRange::ALL]).expect("states").entries;
+    entries.sort_by_key(|entry| entry.key);
+    let once = |position| MemoryEntry {
+        key: MemoryKey { position, tail: [0; 8] },
+        base: None,
+        open: Some(Open::ONCE_UNDECIDED),
+    };
+    assert_eq!(entries, [once(1), once(3)]);
 }
 
 #[test]

@@ -93,6 +93,13 @@ pub struct Open {
     pub remote: Seen,
 }
 
+impl Open {
+    /// A key that was undecided at another time: no more is known of it than that. No key is undecided of which a side has
+    /// what cannot be read, so both sides are looked at.
+    pub const ONCE_UNDECIDED: Open =
+        Open { kind: OpenKind::Undecided, local: Seen::Unreadable, remote: Seen::Unreadable };
+}
+
 /// What is remembered of a key. Without a base and not open: nothing is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemoryEntry {
@@ -211,6 +218,20 @@ pub struct Reason {
     pub message: String,
 }
 
+impl Reason {
+    /// Characters of a message at most: what a trigger raises may have a whole row in it.
+    pub const MOST_CHARACTERS: usize = 2_000;
+
+    /// The same with the beginning of its message, where that is long.
+    pub fn shortened(mut self) -> Self {
+        if let Some((end, _)) = self.message.char_indices().nth(Self::MOST_CHARACTERS) {
+            self.message.truncate(end);
+            self.message.push('…');
+        }
+        self
+    }
+}
+
 /// The rows and the memory of ranges, in one snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LocalStates {
@@ -304,7 +325,7 @@ pub struct Recollection {
     pub concluded: u64,
     /// How many keys have an entry, about.
     pub entries: u64,
-    /// How many of them are open.
+    /// How many of them are open, but for those [`Open::ONCE_UNDECIDED`].
     pub open: u64,
     /// The batch of which it is not known whether the remote side did it.
     pub pending: Option<Pending>,
@@ -465,8 +486,9 @@ pub trait LocalSide {
     /// All keys were looked at: the base is being rebuilt no more, and is of rows as they are made now.
     fn complete_base(&mut self, table: TableId) -> Outcome<()>;
 
-    /// Forgets which keys were left open and whose records are to be closed; what both sides last agreed on stays. `last`
-    /// is the number of the last batch of the base from now on.
+    /// Forgets which keys were left open and whose records are to be closed; what both sides last agreed on stays. Of those
+    /// that are undecided it forgets no more than what both sides had ([`Open::ONCE_UNDECIDED`]): without a base they would be new
+    /// otherwise. `last` is the number of the last batch of the base from now on.
     fn forget_open(&mut self, table: TableId, last: u64) -> Outcome<()>;
 
     /// What these ranges hold and what is remembered of them, which ascend and may meet, one answer each. Keeps no rows.

@@ -9,8 +9,8 @@ use crate::manifest::Item;
 use crate::reconcile::Side;
 use crate::short::ShortItem;
 use crate::store::{
-    Applied, Base, Change, Choice, ColumnDigests, Conclusion, LocalContent, MemoryEntry, MemoryKey, OpenKind,
-    RemoteAct, Seen, Settle, SourceKey, SourceRow,
+    Applied, Base, Change, Choice, ColumnDigests, Conclusion, LocalContent, MemoryEntry, MemoryKey, Open,
+    OpenKind, RemoteAct, Seen, Settle, SourceKey, SourceRow,
 };
 
 /// An act on the remote side.
@@ -44,8 +44,9 @@ pub(super) struct Batch {
     /// How many keys more are open than before, and how many less.
     pub opened_new: u64,
     pub closed_old: u64,
-    /// Records that were refused.
+    /// Records that were refused, and whether one of them was of a key that is undecided.
     pub unrecorded: u64,
+    pub leaves_undecided: bool,
     /// The origins of the local changes of [`Batch::conclusion`].
     concluding: Vec<Origin>,
 }
@@ -59,6 +60,8 @@ pub(super) struct Judge<'a> {
     /// Whether what is remembered may be of other columns.
     pub altered: bool,
     pub choices: &'a [Choice],
+    /// Whether the run closed all records, those of choices too.
+    pub records_closed: bool,
     /// Whether the guard of a side is spent, local first: nothing more is deleted there.
     pub held: [bool; 2],
 }
@@ -96,7 +99,10 @@ impl Batch {
     /// `None` where a row that is needed is not at hand: it changed meanwhile.
     fn judge(&mut self, ready: Ready, judge: &Judge<'_>, report: &mut Report) -> Option<()> {
         let (local, remote) = (ready.known.local_seen(), ready.theirs.seen());
-        let open = ready.known.entry.as_ref().and_then(|entry| entry.open);
+        let remembered = ready.known.entry.as_ref().and_then(|entry| entry.open);
+        let was_unknown = remembered.is_some_and(|open| open.kind == OpenKind::Undecided);
+        let was_once = remembered == Some(Open::ONCE_UNDECIDED);
+        let open = remembered.filter(|_| !was_once);
         if !ready.known.forced && open.is_some_and(|open| (open.local, open.remote) == (local, remote)) {
             // It was left as it is, and came here with another key of its position.
             return Some(());
@@ -120,16 +126,16 @@ impl Batch {
         let choice = judge.choices.iter().filter(|_| ready.known.forced).find(|choice| choice.key == key);
         let chosen =
             choice.map(|choice| ((choice.local, choice.remote) == (local, remote)).then_some(choice.side));
-        let was_unknown = open.is_some_and(|open| open.kind == OpenKind::Undecided);
         let asks = judge.rules.policy == Policy::Ask;
         let has_both = local != Seen::Absent && remote != Seen::Absent;
         let case = Case {
             local: state(local, ready.revision()),
             remote: state(remote, ready.theirs.row().map_or(0, |row| row.revision)),
             base: base_digest,
-            // What was undecided still is where the columns changed alone, a row came to the other one, or a person is
-            // to decide. Else a row that somebody still works with is no deleted one.
-            lost: judge.lost || (was_unknown && (judge.altered || has_both || asks)),
+            // What was undecided still is where the columns changed alone, a row came to the other one, a person is to
+            // decide, or nobody knows what both sides had then. Else a row that somebody still works with is no deleted
+            // one.
+            lost: judge.lost || (was_unknown && (judge.altered || has_both || asks || was_once)),
             altered: judge.altered,
             merges: merged.is_some(),
             chosen: chosen.flatten(),
@@ -156,7 +162,7 @@ impl Batch {
             remote,
             base,
             open,
-            chosen: chosen.map(|side| side.is_some()),
+            chosen: chosen.map(|side| side.is_some() && !judge.records_closed),
             decision,
         };
         match decision.verdict {
@@ -348,8 +354,9 @@ impl Batch {
                 false
             }
             // Nothing says more of it than the record would have: it is decided upon again by the next run.
-            Applied::Refused { .. } if matches!(act, RemoteAct::Record(_)) => {
+            Applied::Refused { .. } if let RemoteAct::Record(record) = act => {
                 self.unrecorded += 1;
+                self.leaves_undecided |= record.kind == OpenKind::Undecided;
                 false
             }
             Applied::Refused { waits: true, .. } if origin.chosen == Some(true) => {

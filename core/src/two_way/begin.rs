@@ -7,8 +7,8 @@ use super::report::Memory;
 use super::sweep::Sweep;
 use super::table::{Machine, State};
 use crate::store::{
-    BaseInfo, Conclusion, LocalHeld, LocalStates, Made, MemoryEntry, MemoryKey, Pending, PositionRange,
-    Recollection, Settled,
+    BaseInfo, Conclusion, LocalHeld, LocalStates, Made, MemoryEntry, MemoryKey, Open, OpenKind, Pending,
+    PositionRange, Recollection, Settled,
 };
 
 /// Batches of a run are numbered below its own number.
@@ -43,7 +43,10 @@ impl Foretold {
         let inside = |key: &MemoryKey| ranges.iter().any(|range| range.contains(key.position));
         states.entries.extend(self.settled.values().filter(|entry| inside(&entry.key)).cloned());
         if self.nothing_open {
-            states.entries.iter_mut().for_each(|entry| entry.open = None);
+            let is_undecided = |open: &Open| open.kind == OpenKind::Undecided;
+            for entry in &mut states.entries {
+                entry.open = entry.open.filter(is_undecided).map(|_| Open::ONCE_UNDECIDED);
+            }
         }
         states.entries.retain(|entry| !entry.is_empty());
     }
@@ -109,7 +112,8 @@ impl Machine<'_> {
     }
 
     pub(super) fn close(&mut self) {
-        if !self.marked {
+        // Of a backup of before the keys were settled the remote side has to know that it is one.
+        if !self.marked || self.closes_unmarked {
             return self.prepare(Batch::default());
         }
         // What was chosen of them is done.

@@ -17,7 +17,7 @@ pub(super) struct Origin {
     pub base: Option<Base>,
     pub open: Option<Open>,
     /// Whether a person decided of it: then the remote side has a record, whatever is remembered here. `Some(true)`: of
-    /// what both sides have now.
+    /// what both sides have now, and the record is open still.
     pub chosen: Option<bool>,
     pub decision: Decision,
 }
@@ -59,7 +59,7 @@ impl Origin {
             remote: self.remote,
             local_row,
             base: base.as_ref().map(|base| base.digest),
-            reason,
+            reason: reason.map(Reason::shortened),
         };
         let entry = MemoryEntry { key: self.key, base, open: Some(open) };
         Some((record, Settle { entry, closes: false }))

@@ -100,12 +100,18 @@ pub(super) struct Machine<'a> {
     /// Whether the remote side knows a number of this run: without it, a remote side that was set back to before the run
     /// would not be noticed by the next one.
     pub(super) marked: bool,
+    /// Whether records are to be closed, and the remote side knows no number of after their keys were settled.
+    pub(super) closes_unmarked: bool,
+    /// Whether this run closed all records.
+    pub(super) records_closed: bool,
     /// How many rows each side is to delete yet, about, local first.
     pub(super) planned: [u64; 2],
     /// Whether keys were decided upon.
     pub(super) worked: bool,
     /// Whether part of the work was left.
     pub(super) left: bool,
+    /// Whether the remote side did not take a record.
+    pub(super) unrecorded: bool,
     pub(super) stop: bool,
 }
 
@@ -138,9 +144,12 @@ impl<'a> Machine<'a> {
             ahead: 0,
             begun: false,
             marked: false,
+            closes_unmarked: false,
+            records_closed: false,
             planned: [0; 2],
             worked: false,
             left: false,
+            unrecorded: false,
             stop: false,
         }
     }
@@ -230,9 +239,18 @@ impl<'a> Machine<'a> {
             (State::Void(then), Answer::Done) => self.state = *then,
             (State::Mark(then), Answer::Applied(applied)) if applied.is_empty() => self.state = *then,
             (State::Begin(_), Answer::Done) if !self.remote.begun => self.state = State::Begun(None),
-            (State::Begun(Some(info)), Answer::Done) => self.state = State::Begin(info),
-            (State::CloseAll, Answer::Done) => self.state = State::ForgetOpen,
-            (State::Begin(_) | State::Begun(None) | State::ForgetOpen, Answer::Done) => self.sweep(),
+            (State::Begun(then), Answer::Done) => {
+                self.records_closed = true;
+                match then {
+                    Some(info) => self.state = State::Begin(info),
+                    None => self.sweep(),
+                }
+            }
+            (State::CloseAll, Answer::Done) => {
+                self.records_closed = true;
+                self.state = State::ForgetOpen;
+            }
+            (State::Begin(_) | State::ForgetOpen, Answer::Done) => self.sweep(),
             (State::Sweep(mut sweep), mut answer) => {
                 if let Answer::Held(held) = &mut answer {
                     self.foretold.change_sums(held);
@@ -391,6 +409,7 @@ impl Machine<'_> {
             lost: self.report.memory_lost,
             altered: self.altered(),
             choices: &self.remote.choices,
+            records_closed: self.records_closed,
             held: [self.report.held_here > 0, self.report.held_there > 0],
         };
         let mut batch = Batch::default();
@@ -421,7 +440,7 @@ impl Machine<'_> {
 
     pub(super) fn prepare(&mut self, batch: Batch) {
         self.number += 1;
-        self.marked = true;
+        (self.marked, self.closes_unmarked) = (true, false);
         let pending = Pending { number: self.number, settles: batch.settles.clone() };
         self.state = State::Prepare(Box::new(batch), pending);
     }
@@ -441,6 +460,7 @@ impl Machine<'_> {
         }
         let is_done = |key: &MemoryKey| batch.closing.contains(key) || batch.opened.contains(key);
         self.remote.choices.retain(|choice| !is_done(&choice.key));
+        self.closes_unmarked |= !batch.closing.is_empty();
         self.closing.extend(batch.closing);
         self.forced.extend(&batch.waiting);
         let again = batch.moved.into_iter().chain(batch.waiting);
@@ -453,7 +473,9 @@ impl Machine<'_> {
         }
         self.records.extend(batch.records);
         self.report.rejected += batch.unrecorded;
-        self.left |= batch.unrecorded > 0;
+        self.unrecorded |= batch.unrecorded > 0;
+        // What is undecided would be new once all are said to be seen.
+        self.left |= batch.leaves_undecided;
         self.report.open = (self.report.open + batch.opened_new).saturating_sub(batch.closed_old);
     }
 
@@ -461,6 +483,7 @@ impl Machine<'_> {
     pub(super) fn finish(&mut self) {
         self.state = State::Done;
         self.report.moved = self.again.len() as u64;
+        self.left |= self.unrecorded;
         self.report.concluded = !self.left;
         let report = &mut self.report;
         // A dry run mends nothing of what it finds.

@@ -2,6 +2,7 @@
 
 mod histories;
 mod model;
+mod restored;
 mod rules;
 
 use plimsoll_core::store::LocalSide;

@@ -11,7 +11,7 @@ use crate::model::{Local, Row, VERSION, World, digester, memory_key};
 const EPOCH: i64 = 946_684_800_000_000;
 const SECOND: i64 = 1_000_000;
 
-fn put(world: &World, side: Side, key: u64, revision: i64, edit: usize) {
+pub fn put(world: &World, side: Side, key: u64, revision: i64, edit: usize) {
     put_both_columns(world, side, key, Row { revision, edit, second: 0 });
 }
 
@@ -22,12 +22,12 @@ fn put_both_columns(world: &World, side: Side, key: u64, row: Row) {
     });
 }
 
-fn row(world: &World, side: Side, key: u64) -> Option<(i64, usize)> {
+pub fn row(world: &World, side: Side, key: u64) -> Option<(i64, usize)> {
     world.with(|state| state.rows(side).rows.get(&key).map(|row| (row.revision, row.edit)))
 }
 
 /// A person decides of what was recorded of a key.
-fn choose(world: &World, key: u64, side: Side) {
+pub fn choose(world: &World, key: u64, side: Side) {
     world.with(|state| {
         let record = &state.remote.records[&memory_key(key)];
         let choice = Choice { key: record.key, side, local: record.local, remote: record.remote };
@@ -36,18 +36,18 @@ fn choose(world: &World, key: u64, side: Side) {
     });
 }
 
-fn both(world: &World, key: u64) -> [Option<(i64, usize)>; 2] {
+pub fn both(world: &World, key: u64) -> [Option<(i64, usize)>; 2] {
     [row(world, Side::Local, key), row(world, Side::Remote, key)]
 }
 
-fn sync(world: &World, table: &Table, memory: &mut Memory) -> Report {
+pub fn sync(world: &World, table: &Table, memory: &mut Memory) -> Report {
     let report = world.run(table, &Settings::default(), memory);
     assert_eq!((report.concluded, &report.failure), (true, &None), "{report:#?}");
     report
 }
 
 /// Rows `keys` on both sides, agreed on.
-fn level(keys: std::ops::Range<u64>) -> (World, Memory) {
+pub fn level(keys: std::ops::Range<u64>) -> (World, Memory) {
     let (world, mut memory) = (World::new(1), Memory::default());
     world.with(|state| {
         for key in keys {
@@ -560,12 +560,12 @@ fn what_the_remote_side_cannot_record_is_counted_and_decided_upon_again() {
     put(&world, Side::Local, 3, 7, 30);
     put(&world, Side::Remote, 3, 6, 31);
     put(&world, Side::Local, 4, 7, 40);
-    world.with(|state| state.refuses_records = true);
+    world.with(|state| state.refuses_records = |_| true);
     let table = Table { policy: Policy::Ask, ..Table::default() };
     let report = world.run(&table, &Settings::default(), &mut memory);
     assert_eq!((report.sent, report.rejected, report.open), (1, 1, 0), "{report:#?}");
     assert_eq!((report.status, report.concluded, report.failure), (Status::Different, false, None));
-    world.with(|state| state.refuses_records = false);
+    world.with(|state| state.refuses_records = |_| false);
     let report = sync(&world, &table, &mut memory);
     assert_eq!((report.recorded, report.open, report.changed()), (1, 1, 0), "{report:#?}");
 }

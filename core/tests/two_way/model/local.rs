@@ -3,7 +3,7 @@
 use plimsoll_core::reconcile::Side;
 use plimsoll_core::store::{
     Applied, BaseInfo, Conclusion, LocalContent, LocalHeld, LocalRow, LocalSide, LocalStates, Made,
-    MemoryKey, OpenKind, Outcome, Pending, PositionRange, RangeHeld, Recollection, SeenSum, SourceKey,
+    MemoryKey, Open, OpenKind, Outcome, Pending, PositionRange, RangeHeld, Recollection, SeenSum, SourceKey,
     SourceRecord, TableId,
 };
 
@@ -31,7 +31,7 @@ impl LocalSide for World {
             },
             concluded: local.concluded.0,
             entries: local.entries.len() as u64,
-            open: open().count() as u64,
+            open: open().filter(|(_, open)| *open != Open::ONCE_UNDECIDED).count() as u64,
             pending: local.pending.clone(),
             closing: local.closing.iter().copied().collect(),
             waiting: open().filter(|(_, open)| waits(open.kind)).map(|(key, _)| key).collect(),
@@ -58,7 +58,10 @@ impl LocalSide for World {
         let mut state = self.0.borrow_mut();
         state.before("forget_open")?;
         let local = &mut state.local;
-        local.entries.values_mut().for_each(|entry| entry.open = None);
+        let is_undecided = |open: &Open| open.kind == OpenKind::Undecided;
+        for entry in local.entries.values_mut() {
+            entry.open = entry.open.filter(is_undecided).map(|_| Open::ONCE_UNDECIDED);
+        }
         local.entries.retain(|_, entry| !entry.is_empty());
         local.closing.clear();
         local.base.as_mut().unwrap().last = last;

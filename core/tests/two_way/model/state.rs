@@ -84,8 +84,8 @@ pub struct State {
     pub(super) late: Option<(u64, Vec<RemoteAct>)>,
     /// What a side refuses, and whether for the time being.
     pub refuses: fn(Side, Edit) -> Option<bool>,
-    /// Whether the remote side records nothing.
-    pub refuses_records: bool,
+    /// What the remote side does not record.
+    pub refuses_records: fn(&Record) -> bool,
     pub quiet: bool,
     /// Rows that a side's guard lets a run delete.
     pub guard: u64,
@@ -127,7 +127,7 @@ impl State {
             hook: None,
             late: None,
             refuses: |_, _| None,
-            refuses_records: false,
+            refuses_records: |_| false,
             quiet: false,
             guard: u64::MAX,
             merging: None,
@@ -322,7 +322,8 @@ impl State {
         match to {
             Some(row) => {
                 if let Some(waits) = (self.refuses)(side, row.edit).filter(|waits| !waits || !self.quiet) {
-                    let reason = Reason { message: format!("refused by {side:?}"), ..Reason::default() };
+                    let message = format!("refused by {side:?}: {}", "è".repeat(3_000));
+                    let reason = Reason { message, ..Reason::default() };
                     return Applied::Refused { waits, reason: Box::new(reason) };
                 }
                 self.rows(side).rows.insert(key, row);
@@ -361,7 +362,7 @@ impl State {
     }
 
     pub(super) fn record(&mut self, record: &Record) -> Applied {
-        if self.refuses_records {
+        if (self.refuses_records)(record) {
             return Applied::Refused { waits: false, reason: Box::default() };
         }
         let key = self.key(record.key);
