@@ -140,10 +140,15 @@ fn suits(plan: &TablePlan) -> Outcome<Revisions> {
         ))
         .advise("add the column, or say what it holds in all rows: constants = { .. }"));
     }
-    Ok(match schema.version().map(|column| &column.column_type) {
-        Some(ColumnType::Timestamp(_) | ColumnType::Timestamptz(_)) => Revisions::Stamps,
+    Ok(revisions(schema.version().map(|column| &column.column_type)))
+}
+
+/// What revisions of this type are. A stamp without a time zone may be of any: nobody knows whether it is of the future.
+fn revisions(column_type: Option<&ColumnType>) -> Revisions {
+    match column_type {
+        Some(ColumnType::Timestamptz(_)) => Revisions::Stamps,
         _ => Revisions::Numbers,
-    })
+    }
 }
 
 fn settings(running: &Running<'_>) -> Settings {
@@ -291,5 +296,18 @@ impl Done {
             ..TableReport::default()
         };
         table.result(own, moved)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps_without_a_time_zone_are_measured_by_no_clock() {
+        assert_eq!(revisions(Some(&ColumnType::Timestamptz(6))), Revisions::Stamps);
+        for column_type in [ColumnType::Timestamp(6), ColumnType::Int8] {
+            assert_eq!(revisions(Some(&column_type)), Revisions::Numbers, "{column_type}");
+        }
     }
 }

@@ -50,7 +50,7 @@ const SECOND: u64 = 1_000_000;
 /// What revisions are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Revisions {
-    /// Numbers: clocks do not matter.
+    /// Numbers, or stamps of no known time zone: clocks do not matter, the higher one is the later.
     #[default]
     Numbers,
     /// Stamps, in microseconds since 2000-01-01 UTC.
