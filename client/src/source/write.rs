@@ -183,7 +183,7 @@ pub enum RowChange<'c> {
 }
 
 /// What a change expects to find.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Expected {
     /// Whatever there is.
     Anything,

@@ -76,6 +76,69 @@ fn rows_of_a_pulled_table_count_toward_it(kind: Kind) {
     assert_eq!(pull.rows(&LINE).0.len(), 2_000);
 }
 
+/// A table without a key on the server, and with one here that is not sent.
+const ENTRY: Table = Table {
+    name: "entry",
+    managed: "text text",
+    manage: ", key_columns => '{}'",
+    local: "id INTEGER PRIMARY KEY, text TEXT",
+    text: "text",
+};
+
+/// Keys that are spelled otherwise here.
+const TAG: Table = Table {
+    name: "tag",
+    managed: "id uuid NOT NULL, name text, PRIMARY KEY (client_id, database_id, id)",
+    manage: "",
+    local: "id TEXT PRIMARY KEY, name TEXT",
+    text: "lower(id::text) || ',' || name",
+};
+
+#[test]
+fn rows_that_refer_to_a_table_without_a_key_count() {
+    let mut pull = Pull::of(&[&ENTRY]);
+    let left_out = std::fs::read_to_string(pull.agent.home.path("plimsoll.toml")).expect("a configuration");
+    pull.agent.home.write("plimsoll.toml", &format!("{left_out}leave_out = [\"id\"]\n"));
+    pull.here("CREATE TABLE own (item INTEGER REFERENCES entry (id) ON DELETE CASCADE)");
+    pull.there("INSERT INTO entry SELECT $T, 'entry ' || i FROM generate_series(1, 100) i");
+    pull.here("CREATE INDEX own_item ON own (item)");
+    pull.sync();
+    let seven = "SELECT id FROM entry WHERE text = 'entry 7'";
+    pull.here(&format!(
+        "INSERT INTO own WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 900)
+             SELECT ({seven}) FROM n"
+    ));
+    let own = |pull: &Pull| pull.local.connect().rows("SELECT 1 FROM own").len();
+    // An altered row is one that comes and one that goes, with all that refers to it.
+    pull.there("UPDATE entry SET text = 'other' WHERE text = 'entry 7'");
+    pull.agent.sync().expect_code(1);
+    assert_eq!((pull.rows(&ENTRY).0.len(), own(&pull)), (101, 900));
+    pull.agent.home.run(["sync", "--allow-mass-delete", "--quiet"]).expect_code(0);
+    pull.assert_same("a person agreed");
+    assert_eq!(own(&pull), 0);
+}
+
+#[test]
+fn rows_that_refer_to_each_of_two_rows_of_a_key_count() {
+    let mut pull = Pull::of(&[&TAG]);
+    pull.there("INSERT INTO tag SELECT $T, md5(i::text)::uuid, 'n' || i FROM generate_series(1, 100) i");
+    pull.here("CREATE TABLE own (item TEXT REFERENCES tag (id) ON DELETE CASCADE)");
+    pull.sync();
+    // Both are one on the server, where it is deleted; most rows refer to the one that the other stands before.
+    pull.here(
+        "INSERT INTO tag SELECT upper(id), 'other' FROM tag WHERE name = 'n1';
+         INSERT INTO own WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30)
+             SELECT tag.id FROM n, tag WHERE name IN ('n1', 'other')",
+    );
+    pull.there("DELETE FROM tag WHERE name = 'n1'");
+    pull.agent.sync().expect_code(1);
+    assert_eq!(pull.local.connect().rows("SELECT 1 FROM own").len(), 60);
+    let reason = holds(&pull)[0][2].clone().unwrap_or_default();
+    assert!(reason.contains("with about 60 rows of \"own\""), "{reason}");
+    pull.agent.home.run(["sync", "--allow-mass-delete", "--quiet"]).expect_code(0);
+    assert_eq!(pull.local.connect().rows("SELECT 1 FROM own").len(), 0);
+}
+
 /// Many more rows to delete than go with one delete, and a row of this table with each.
 fn one_approval_is_enough(tables: &[&'static Table], child: &str, direction: &str) {
     let mut pull = Pull::of(tables);

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use plimsoll_core::store::{Outcome, TableId};
 
-use super::{Apply, Engine, Job};
+use super::{Apply, Doomed, Engine, Job, Wanted};
 use crate::source::write::{Place, RowChange, TakenAlong, WriteKind};
 
 impl<K: WriteKind> Engine<K> {
@@ -16,34 +16,62 @@ impl<K: WriteKind> Engine<K> {
     ) -> Outcome<TakenAlong> {
         let (plan, mut apply) = self.ready(table)?;
         let deletes = |change: &RowChange<'_>| !matches!(change, RowChange::Upsert { .. });
-        if plan.schema.is_keyless() || !changes.iter().any(deletes) {
+        let mut is_needed = || apply.reader.kind.takes_along(apply.reader.table, apply.write);
+        if !changes.iter().any(deletes) || !is_needed().map_err(|failure| plan.explained(failure))? {
             return Ok(TakenAlong::default());
         }
-        apply.taken_along(changes).map_err(|failure| plan.explained(failure))
+        let doomed = match plan.schema.is_keyless() {
+            true => apply.doomed_by_content(changes),
+            false => apply.doomed(changes),
+        };
+        let along = doomed.and_then(|doomed| apply.taken_along(&doomed));
+        along.map_err(|failure| plan.explained(failure))
     }
 }
 
 impl<K: WriteKind> Apply<'_, K> {
-    fn taken_along(&mut self, changes: &[RowChange<'_>]) -> Outcome<TakenAlong> {
-        let mut along = TakenAlong::default();
-        if !self.reader.kind.takes_along(self.reader.table, self.write)? {
-            return Ok(along);
-        }
+    /// The rows that deletes of a list would delete, by their places in it: those of one key one after the other, as
+    /// [`keyed`](Self::keyed) deletes them.
+    fn doomed(&mut self, changes: &[RowChange<'_>]) -> Outcome<Doomed> {
+        let mut doomed = Vec::with_capacity(changes.len());
+        let mut jobs: Vec<Job<'_>> = Vec::with_capacity(changes.len());
         let mut keys: HashSet<&[u8]> = HashSet::new();
-        let deletes =
-            changes.iter().enumerate().filter(|(_, change)| !matches!(change, RowChange::Upsert { .. }));
-        // Those that are refused are not deleted.
-        let mut jobs: Vec<Job<'_>> = deletes
-            .filter_map(|(number, change)| self.job(number, change).ok())
-            .filter(|job| job.key.is_empty() || keys.insert(job.key))
-            .collect();
-        self.locate(&mut jobs, true)?;
-        let doomed: Vec<(usize, &Place)> = jobs
-            .iter()
-            .filter(|job| job.verdict() == Some(false))
-            .filter_map(|job| Some((job.number, &job.found.as_ref()?.at)))
-            .collect();
-        let places: Vec<&Place> = doomed.iter().map(|(_, place)| *place).collect();
+        let mut named: HashSet<(&[u8], Wanted)> = HashSet::new();
+        for (number, change) in changes.iter().enumerate() {
+            if matches!(change, RowChange::Upsert { .. }) {
+                continue;
+            }
+            // Those that are refused are not deleted.
+            let Ok(job) = self.job(number, change) else { continue };
+            if !job.key.is_empty() {
+                if !named.insert((job.key, job.expected)) {
+                    continue;
+                }
+                if !keys.insert(job.key) {
+                    self.find_doomed(&mut jobs, &mut doomed)?;
+                    keys.clear();
+                    keys.insert(job.key);
+                }
+            }
+            jobs.push(job);
+        }
+        self.find_doomed(&mut jobs, &mut doomed)?;
+        Ok(doomed)
+    }
+
+    /// The rows of changes whose keys are all different, which are done with then.
+    fn find_doomed(&mut self, jobs: &mut Vec<Job<'_>>, doomed: &mut Doomed) -> Outcome<()> {
+        self.locate(jobs, true)?;
+        self.locate_content(jobs)?;
+        for job in jobs.drain(..).filter(|job| job.verdict() == Some(false) && !job.is_unnamed()) {
+            doomed.extend(job.found.map(|found| (job.number, found.at)));
+        }
+        Ok(())
+    }
+
+    fn taken_along(&mut self, doomed: &[(usize, Place)]) -> Outcome<TakenAlong> {
+        let mut along = TakenAlong::default();
+        let places: Vec<&Place> = doomed.iter().map(|(_, place)| place).collect();
         // Rows of the list, by those of it that refer to them.
         let mut parents: HashMap<usize, Vec<(usize, String)>> = HashMap::new();
         let mut extended: HashMap<usize, BTreeSet<String>> = HashMap::new();

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use plimsoll_core::digest::RowDigest;
 use plimsoll_core::store::{Applied, Outcome, SourceRow};
 
-use super::{Apply, other_row, refusal, values_of};
+use super::{Apply, Doomed, other_row, refusal, values_of};
 use crate::source::engine::change::other_column;
 use crate::source::engine::encode::Encoder;
 use crate::source::engine::find::stretches;
@@ -37,19 +37,31 @@ impl<K: WriteKind> Apply<'_, K> {
         changes: &[RowChange<'_>],
         answers: &mut [Option<Applied>],
     ) -> Outcome<()> {
-        let mut gone: HashMap<Content, Vec<usize>> = HashMap::new();
-        let (mut positions, mut everywhere) = (Vec::new(), false);
         let mut additions = Vec::new();
         for (number, change) in changes.iter().enumerate() {
-            match *change {
-                RowChange::Upsert { row, .. } => {
-                    match values_of(&*self.reader.kind, self.reader.table, self.write, row) {
-                        Ok(values) => additions.push(Addition { number, row, values }),
-                        Err(error) => {
-                            answers[number] = Some(refusal(&self.write.plan, &row.key, error));
-                        }
-                    }
+            if let RowChange::Upsert { row, .. } = *change {
+                match values_of(&*self.reader.kind, self.reader.table, self.write, row) {
+                    Ok(values) => additions.push(Addition { number, row, values }),
+                    Err(error) => answers[number] = Some(refusal(&self.write.plan, &row.key, error)),
                 }
+            }
+        }
+        self.remove(changes, answers)?;
+        self.add(&additions, answers)
+    }
+
+    /// Finds and locks the rows that deletes would delete, by the places of these in the list.
+    pub(super) fn doomed_by_content(&mut self, changes: &[RowChange<'_>]) -> Outcome<Doomed> {
+        self.find_doomed_rows(changes).map(|(places, _)| places)
+    }
+
+    /// The same, and the deletes whose rows are not there.
+    fn find_doomed_rows(&mut self, changes: &[RowChange<'_>]) -> Outcome<(Doomed, Vec<usize>)> {
+        let mut gone: HashMap<Content, Vec<usize>> = HashMap::new();
+        let (mut positions, mut everywhere) = (Vec::new(), false);
+        for (number, change) in changes.iter().enumerate() {
+            match *change {
+                RowChange::Upsert { .. } => {}
                 RowChange::Delete { position, key, .. } => {
                     positions.push(position);
                     gone.entry(Content::Row(key.to_vec())).or_default().push(number);
@@ -60,34 +72,27 @@ impl<K: WriteKind> Apply<'_, K> {
                 }
             }
         }
-        self.remove(gone, positions, everywhere, changes, answers)?;
-        self.add(&additions, answers)
-    }
-
-    /// Deletes one row for each of these.
-    fn remove(
-        &mut self,
-        mut gone: HashMap<Content, Vec<usize>>,
-        mut positions: Vec<i64>,
-        everywhere: bool,
-        changes: &[RowChange<'_>],
-        answers: &mut [Option<Applied>],
-    ) -> Outcome<()> {
+        let (mut places, plan) = (Vec::new(), &self.write.plan);
         if gone.is_empty() {
-            return Ok(());
+            return Ok((places, Vec::new()));
         }
         positions.sort_unstable();
         positions.dedup();
         let found = self.candidates(&gone, &positions, everywhere);
         let keys = found.map_err(|trouble| self.told_of(trouble))?;
-        let (mut places, plan) = (Vec::new(), &self.write.plan);
         self.each_of(&keys, true, |encoder, row| {
             if let Some(number) = gone.get_mut(&content_of(encoder, plan, row)).and_then(Vec::pop) {
                 places.push((number, place_of(plan, row)));
             }
         })?;
+        Ok((places, gone.into_values().flatten().collect()))
+    }
+
+    /// Deletes one row for each delete.
+    fn remove(&mut self, changes: &[RowChange<'_>], answers: &mut [Option<Applied>]) -> Outcome<()> {
+        let (places, absent) = self.find_doomed_rows(changes)?;
         // Those that are not there are gone already.
-        for number in gone.into_values().flatten() {
+        for number in absent {
             self.tally.unchanged += 1;
             answers[number] = Some(Applied::Done);
         }

@@ -46,8 +46,11 @@ struct Job<'c> {
     found: Option<Current>,
 }
 
+/// Rows that deletes would delete, each with the place of its delete in the list.
+type Doomed = Vec<(usize, Place)>;
+
 /// What a change expects to find.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Wanted {
     Expected(Expected),
     /// A row that no encoding holds.
@@ -97,6 +100,11 @@ impl Job<'_> {
     /// Whether its row is known by its content alone.
     fn is_of_content(&self) -> bool {
         self.key.is_empty() && self.own.is_none()
+    }
+
+    /// Whether no statement can name its row alone.
+    fn is_unnamed(&self) -> bool {
+        self.is_of_content() && self.found.as_ref().is_some_and(|found| found.at.id.is_none())
     }
 
     fn op(&self) -> Op {
@@ -232,7 +240,7 @@ impl<K: WriteKind> Apply<'_, K> {
         let mut todo = Vec::with_capacity(jobs.len());
         for (at, job) in jobs.iter().enumerate() {
             match job.verdict() {
-                _ if job.is_of_content() && job.found.as_ref().is_some_and(|found| found.at.id.is_none()) => {
+                _ if job.is_unnamed() => {
                     let message = "its key is NULL, by which no statement finds it alone: delete it by hand";
                     let error =
                         RowError { sqlstate: "22004".to_owned(), column: None, message: message.to_owned() };
