@@ -11,10 +11,12 @@ use tokio_postgres::types::Type;
 
 use super::error::Place;
 use super::session::Server;
-use crate::failure::run as no_run;
+use crate::failure::{passing, run as no_run};
 
 /// The local side is written only where the lease was renewed within this part of its time.
 const GOOD_FOR: u32 = 3;
+/// A transaction that is open is committed where it was renewed within this part: the thread renews it meanwhile.
+const STANDS_FOR: u32 = 2;
 /// The thread renews it after this part, and looks so often within that whether it is time.
 const RENEWED_AFTER: u32 = 4;
 /// It looks no more often than that.
@@ -125,7 +127,7 @@ impl Lease {
     }
 
     /// Makes sure that no other run of this database has begun, and that none will for a while: to be called before a local
-    /// transaction, and again before it is committed. It asks the server only where that is long ago.
+    /// transaction. It asks the server only where that is long ago.
     ///
     /// # Errors
     /// `Run` where another run followed: nothing may be written. `Passing` where the server cannot be asked.
@@ -133,6 +135,22 @@ impl Lease {
         match &self.0 {
             Some(kept) => kept.renew(kept.lasts / GOOD_FOR),
             None => Ok(()),
+        }
+    }
+
+    /// Makes sure of the same, without asking the server: to be called before a local transaction is committed, whose locks
+    /// others may be waiting for.
+    ///
+    /// # Errors
+    /// `Run` where another run is known to have followed. `Passing` where nobody could ask the server for too long: what was
+    /// done is to be rolled back, and tried again.
+    pub fn stands(&self) -> Outcome<()> {
+        let Some(kept) = &self.0 else { return Ok(()) };
+        let renewed = *locked(&kept.renewed);
+        match renewed {
+            Some(renewed) if renewed.age() < kept.lasts / STANDS_FOR => Ok(()),
+            Some(_) => Err(passing("the lease could not be renewed for a while: nothing is committed here")),
+            None => Err(no_run("the run is over: another one of this database followed, or it was ended")),
         }
     }
 }

@@ -159,7 +159,7 @@ impl LocalTarget<'_> {
                 known.replacing.add(transaction, &known.name, uploaded.inserted)?;
             }
             fault_point("in-upload");
-            lease.hold_on()
+            lease.stands()
         });
         let known = self.table_mut(table)?;
         if !is_passing(&outcome) {
@@ -224,7 +224,7 @@ impl LocalTarget<'_> {
             leave.count(transaction, known, deleted.deleted)?;
             guard::give_back(transaction, &known.name, deleted.blocked.len() as u64, leave.verdict)?;
             fault_point("in-delete");
-            lease.hold_on()
+            lease.stands()
         })?;
         fault_point("after-delete");
         let known = self.table_mut(table)?;

@@ -227,7 +227,7 @@ impl LocalTables {
         lease.hold_on()?;
         self.store.transact(&mut |transaction| {
             answer = work(transaction)?;
-            lease.hold_on()
+            lease.stands()
         })?;
         Ok(answer)
     }

@@ -106,3 +106,27 @@ fn a_run_that_does_not_speak_with_the_server_for_long_keeps_its_lease() {
     assert_eq!(amount(&pull), 1);
     second.run(["sync", "--quiet"]).expect_code(0);
 }
+
+#[test]
+fn nobody_here_waits_for_a_server_that_does_not_answer() {
+    let (mut pull, _) = two_agents(&SALE, "direction = \"pull\"");
+    let (mut run, blocker) = about_to_write(&mut pull, 2);
+    // From now on the lease is not renewed, and soon too old to commit under.
+    let mut other = pull.site.superuser();
+    let mut held = other.transaction().expect("a transaction");
+    let id = &pull.agent.registered.id;
+    let lock = format!("SELECT 1 FROM plimsoll.lease_record WHERE database_id = '{id}' FOR UPDATE");
+    held.batch_execute(&lock).expect("a lock");
+    std::thread::sleep(LEASE * 6 / 10);
+    drop(blocker);
+    std::thread::sleep(Duration::from_millis(500));
+    let local = pull.agent.local();
+    local.busy_timeout(Duration::from_millis(500)).expect("a short patience");
+    local.execute("UPDATE sale SET amount = 9 WHERE id = 2", []).expect("the right to write");
+    assert!(run.is_running(), "{}", run.stderr());
+    assert_eq!(amount(&pull), 0, "nothing is written without the lease");
+    drop(held);
+    let done = run.wait(Duration::from_secs(60));
+    assert!(done.code.is_some_and(|code| code < 2), "{}", done.stderr);
+    assert_eq!(amount(&pull), 1, "{}", done.stderr);
+}
