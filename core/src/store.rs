@@ -186,6 +186,15 @@ pub struct Deleted {
     pub why: Option<String>,
 }
 
+/// A row of the target that is one too many: another one of its key is there, as the source has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Surplus {
+    /// The row.
+    pub row: KeyedItem,
+    /// The whole digest of the other one.
+    pub stored: RowDigest,
+}
+
 /// A row that was not stored in an earlier run, as the target remembers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
@@ -272,6 +281,17 @@ pub trait Target: Summaries {
     /// are deleted as are listed. `planned`: about how many
     /// rows this run deletes from here on, these among them; what the guard against destruction weighs.
     fn delete(&mut self, table: TableId, rows: &[KeyedItem], planned: u64) -> Outcome<Deleted>;
+
+    /// Deletes these rows, each only where the other one of its key is there with the digest that is given: it may else be the
+    /// only copy of what the source has. Asked of targets alone that may hold several rows of one key
+    /// ([`Settings::keys_repeat`](crate::sync::Settings::keys_repeat)); others have no such rows.
+    ///
+    /// # Errors
+    /// As [`delete`](Self::delete).
+    fn delete_surplus(&mut self, table: TableId, rows: &[Surplus], planned: u64) -> Outcome<Deleted> {
+        let _ = (table, rows, planned);
+        Ok(Deleted::default())
+    }
 
     /// The rows rejected or waiting from earlier runs.
     fn rejected(&mut self, table: TableId) -> Outcome<Vec<Rejected>>;

@@ -180,6 +180,15 @@ pub enum RowChange<'c> {
         /// Its digest, as [`BadRow::source_digest`].
         expected: RowDigest,
     },
+    /// Deletes one of several rows that are one in the managed table, only where another one of them is there.
+    DeleteSurplus {
+        /// The encoded key.
+        key: &'c [u8],
+        /// What the row is; `None`: whatever no encoding holds.
+        surplus: Option<ShortDigest>,
+        /// What the other one is.
+        stored: RowDigest,
+    },
 }
 
 /// What a change expects to find.

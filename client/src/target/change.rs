@@ -1,5 +1,6 @@
 //! Rows stored in the local database, and deleted from it: each call is one transaction, with what the guard counts.
 
+use plimsoll_core::digest::RowDigest;
 use plimsoll_core::manifest::KeyedItem;
 use plimsoll_core::row::Fields;
 use plimsoll_core::schema::{TableSchema, position_of};
@@ -173,8 +174,15 @@ impl LocalTarget<'_> {
         Ok(uploaded)
     }
 
-    /// Deletes the rows that are there as named.
-    pub(super) fn remove(&mut self, table: TableId, rows: &[KeyedItem], planned: u64) -> Outcome<Deleted> {
+    /// Deletes the rows that are there as named; where `stored` has digests, each only beside another row of its key with that
+    /// one.
+    pub(super) fn remove(
+        &mut self,
+        table: TableId,
+        rows: &[KeyedItem],
+        stored: &[RowDigest],
+        planned: u64,
+    ) -> Outcome<Deleted> {
         self.kept = None;
         self.lease.hold_on()?;
         let tables = &self.tables[..];
@@ -184,10 +192,14 @@ impl LocalTarget<'_> {
         let lease = &self.lease;
         self.store.transact(&mut |transaction| {
             deleted = Deleted::default();
-            let bad = bad_rows(transaction, table, rows)?;
+            let bad = if stored.is_empty() { bad_rows(transaction, table, rows)? } else { Vec::new() };
             let mut changes: Vec<(usize, RowChange<'_>)> = Vec::with_capacity(rows.len());
             for (at, row) in rows.iter().enumerate() {
-                if row.item.digest.0 != [0; 32] {
+                let is_bad = row.item.digest.0 == [0; 32];
+                if let Some(stored) = stored.get(at).copied() {
+                    let surplus = (!is_bad).then(|| ShortItem::from(&row.item).digest);
+                    changes.push((at, RowChange::DeleteSurplus { key: &row.key, surplus, stored }));
+                } else if !is_bad {
                     let expected = Expected::Row(ShortItem::from(&row.item).digest);
                     let (position, key) = (row.item.position, row.key.as_slice());
                     changes.push((at, RowChange::Delete { position, key, expected }));
@@ -340,7 +352,7 @@ fn bad_rows(
     look: &mut dyn Look,
     table: TableId,
     rows: &[KeyedItem],
-) -> Outcome<Vec<(usize, SourceKey, plimsoll_core::digest::RowDigest)>> {
+) -> Outcome<Vec<(usize, SourceKey, RowDigest)>> {
     let places: Vec<usize> = (0..rows.len()).filter(|at| rows[*at].item.digest.0 == [0; 32]).collect();
     if places.is_empty() {
         return Ok(Vec::new());

@@ -33,8 +33,8 @@ use plimsoll_core::manifest::KeyedItem;
 use plimsoll_core::schema::TableSchema;
 use plimsoll_core::short::ShortItem;
 use plimsoll_core::store::{
-    BatchRecord, Deleted, KeyId, Outcome, PositionRange, Rejected, Rejection, SourceRow, TableId, TableShape,
-    TableVersion, Target, Uploaded,
+    BatchRecord, Deleted, KeyId, Outcome, PositionRange, Rejected, Rejection, SourceRow, Surplus, TableId,
+    TableShape, TableVersion, Target, Uploaded,
 };
 
 use crate::failure::table as refused;
@@ -259,7 +259,12 @@ impl Target for LocalTarget<'_> {
     }
 
     fn delete(&mut self, table: TableId, rows: &[KeyedItem], planned: u64) -> Outcome<Deleted> {
-        self.remove(table, rows, planned)
+        self.remove(table, rows, &[], planned)
+    }
+
+    fn delete_surplus(&mut self, table: TableId, rows: &[Surplus], planned: u64) -> Outcome<Deleted> {
+        let (rows, stored): (Vec<_>, Vec<_>) = rows.iter().map(|row| (row.row.clone(), row.stored)).unzip();
+        self.remove(table, &rows, &stored, planned)
     }
 
     fn rejected(&mut self, table: TableId) -> Outcome<Vec<Rejected>> {

@@ -1,11 +1,12 @@
 //! Rows that only the target has: their keys are asked of the target and looked up on the source right
-//! before the delete. A key that the source has is sent instead of deleted.
+//! before the delete. A key that the source has is sent instead of deleted. A row that is there as before when the source's
+//! was sent, and is still the source's, may be one of several of its key: it is deleted where the other one is found.
 //!
 //! A keyless table's rows have nothing to be looked up by. There both sides are asked once more what they have at
 //! those positions, the source right before the deletes, and only copies beyond the source's count are deleted. The source
 //! may read all its rows for that, so the rows of several deletes are judged together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::Event;
 use super::ledger::Ledger;
@@ -16,7 +17,8 @@ use crate::manifest::KeyedItem;
 use crate::reconcile::{Question, Reply};
 use crate::short::ShortItem;
 use crate::store::{
-    BatchKind, BatchRecord, Failure, PositionRange, SourceKey, SourceRecord, SourceWindow, TableShape,
+    BatchKind, BatchRecord, Failure, PositionRange, SourceKey, SourceRecord, SourceWindow, Surplus,
+    TableShape,
 };
 
 /// So many deletes' rows of a keyless table are judged together: a delete is soon after it was judged, and a pass over a
@@ -46,6 +48,7 @@ enum State {
         remote: Vec<ShortItem>,
     },
     Delete(Vec<KeyedItem>),
+    Surplus(Vec<Surplus>),
     Send(Box<Send>),
     Done,
 }
@@ -58,6 +61,8 @@ pub(super) struct Excess {
     /// Rows of a keyless table that are judged together, or were, and are to be deleted.
     keyed: Vec<KeyedItem>,
     send: Vec<SourceRecord>,
+    /// Rows beside each of which there should be another one of its key.
+    surplus: Vec<Surplus>,
     /// Rows looked up so far, and how many of them the source did not have.
     looked_up: (u64, u64),
     state: State,
@@ -70,6 +75,7 @@ impl Excess {
             chunk: Vec::new(),
             keyed: Vec::new(),
             send: Vec::new(),
+            surplus: Vec::new(),
             looked_up: (0, 0),
             state: State::Done,
         };
@@ -86,6 +92,7 @@ impl Excess {
             }
             State::Local { places, .. } => Some(Step::ReadWindows { ranges: places, rows: u64::MAX }),
             State::Delete(rows) => Some(Step::Delete { rows, planned: self.planned(rows.len()) }),
+            State::Surplus(rows) => Some(Step::DeleteSurplus { rows, planned: self.planned(rows.len()) }),
             State::Send(send) => send.step(),
             State::Done => None,
         }
@@ -101,12 +108,14 @@ impl Excess {
     fn planned(&self, now: usize) -> u64 {
         let (looked_up, gone) = self.looked_up;
         let rest = u128::from(gone) * self.rest.len() as u128 / u128::from(looked_up.max(1));
-        u64::try_from(rest).unwrap_or(u64::MAX).saturating_add((now + self.keyed.len()) as u64)
+        u64::try_from(rest)
+            .unwrap_or(u64::MAX)
+            .saturating_add((now + self.keyed.len() + self.surplus.len()) as u64)
     }
 
     /// Rows not yet dealt with.
     pub fn left(&self) -> usize {
-        self.rest.len() + self.chunk.len() + self.keyed.len()
+        self.rest.len() + self.chunk.len() + self.keyed.len() + self.surplus.len()
     }
 
     /// Before a step is tried again: what was looked up a while ago says nothing of a delete now.
@@ -165,7 +174,7 @@ impl Excess {
                     return Ok(true);
                 }
             }
-            (State::Delete(_), Answer::Deleted(deleted)) => {
+            (State::Delete(_) | State::Surplus(_), Answer::Deleted(deleted)) => {
                 ledger.report.deleted += deleted.deleted;
                 ledger.report.held += deleted.held;
                 ledger.report.blocked += deleted.blocked.len() as u64;
@@ -181,6 +190,7 @@ impl Excess {
                 if deleted.held > 0 {
                     self.rest.clear();
                     self.keyed.clear();
+                    self.surplus.clear();
                 }
             }
             (State::Send(mut send), answer) => {
@@ -203,7 +213,8 @@ impl Excess {
         found: Vec<Option<SourceRecord>>,
         ledger: &mut Ledger,
     ) -> Vec<KeyedItem> {
-        let mut gone = Vec::new();
+        let (mut gone, mut sent) = (Vec::new(), HashSet::new());
+        let (mut answered, mut surplus) = (Vec::new(), Vec::new());
         self.looked_up.0 += keyed.len() as u64;
         for (row, found) in keyed.into_iter().zip(found) {
             let Some(record) = found else {
@@ -212,9 +223,21 @@ impl Excess {
             };
             let bad = matches!(record, SourceRecord::Bad(_));
             let stays = bad || ledger.unchanged(&record).is_some();
-            if !stays && ledger.is_surplus(row.item) {
-                gone.push(row);
-                continue;
+            if let SourceRecord::Row(local) = &record
+                && ledger.settings.keys_repeat
+                && !stays
+            {
+                let (id, digest) = (SourceKey::Encoded(row.key.clone()).id(), local.item.digest);
+                if ledger.is_answered(id, row.item, digest) {
+                    surplus.push((id, row.item));
+                    self.surplus.push(Surplus { row, stored: digest });
+                    continue;
+                }
+                answered.push((id, row.item, digest));
+                // Of several of one key each is made the source's in its turn.
+                if local.item != row.item && !sent.insert(id) {
+                    continue;
+                }
             }
             let as_is = matches!(&record, SourceRecord::Row(local) if local.item == row.item);
             if as_is {
@@ -227,7 +250,9 @@ impl Excess {
             }
             self.send.push(record);
         }
-        self.looked_up.1 += gone.len() as u64;
+        self.looked_up.1 += (gone.len() + surplus.len()) as u64;
+        surplus.iter().for_each(|(id, item)| ledger.forget_answer(*id, *item));
+        answered.into_iter().for_each(|(id, item, digest)| ledger.answer(id, item, digest));
         gone
     }
 
@@ -275,7 +300,9 @@ impl Excess {
             }
         }
         let rows = ledger.settings.delete_rows.max(1);
-        self.state = if !self.keyed.is_empty() {
+        self.state = if !self.surplus.is_empty() {
+            State::Surplus(take_front(&mut self.surplus, rows))
+        } else if !self.keyed.is_empty() {
             State::Delete(take_front(&mut self.keyed, rows))
         } else if !self.rest.is_empty() {
             self.chunk = take_front(&mut self.rest, rows);
@@ -296,4 +323,89 @@ fn next_places(places: &[PositionRange], known: usize) -> &[PositionRange] {
 fn looking_up(keyed: Vec<KeyedItem>) -> State {
     let keys = keyed.iter().map(|row| SourceKey::Encoded(row.key.clone())).collect();
     State::Lookup { keyed, keys }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::RowDigest;
+    use crate::manifest::Item;
+    use crate::store::{Deleted, SourceRow, Uploaded};
+    use crate::sync::Settings;
+
+    /// Rows of the target as they are seen: all the same where no encoding holds them.
+    fn unreadable(key: u8) -> KeyedItem {
+        KeyedItem { item: Item { position: 7, digest: RowDigest([0; 32]) }, key: vec![key] }
+    }
+
+    fn found(key: u8, content: u8) -> Option<SourceRecord> {
+        let item = Item { position: i64::from(content), digest: RowDigest([content; 32]) };
+        Some(SourceRecord::Row(SourceRow { item, key: vec![key], row: vec![key, content] }))
+    }
+
+    fn ledger() -> Ledger {
+        Ledger::new(Settings { keys_repeat: true, ..Settings::default() }, TableShape::default())
+    }
+
+    fn tell(excess: &mut Excess, ledger: &mut Ledger, answer: Answer) {
+        assert!(excess.tell(answer, 1, ledger).expect("no failure"), "{excess:?}");
+    }
+
+    /// These rows are looked up; what is done about them then.
+    fn looked_up(rows: &[KeyedItem], found: Vec<Option<SourceRecord>>, ledger: &mut Ledger) -> Excess {
+        let items = rows.iter().map(|row| ShortItem::from(&row.item)).collect();
+        let mut excess = Excess::new(items, ledger);
+        tell(&mut excess, ledger, Answer::Keys(rows.to_vec()));
+        tell(&mut excess, ledger, Answer::Found(found));
+        excess
+    }
+
+    fn sent(excess: &Excess) -> Vec<u8> {
+        match excess.step() {
+            Some(Step::Upload(rows)) => rows.iter().map(|row| row.key[0]).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn rows_that_look_alike_are_each_made_the_sources() {
+        let (rows, mut ledger) = ([1, 2, 3].map(unreadable), ledger());
+        let mut excess = looked_up(&rows, vec![found(1, 10), found(2, 20), found(3, 30)], &mut ledger);
+        assert_eq!(sent(&excess), [1, 2, 3]);
+        tell(&mut excess, &mut ledger, Answer::Uploaded(Uploaded { updated: 3, ..Uploaded::default() }));
+        assert_eq!(excess.step(), None);
+    }
+
+    #[test]
+    fn what_is_still_there_when_it_was_sent_goes_beside_the_row_that_was_sent() {
+        let (rows, mut ledger) = ([1, 1, 2].map(unreadable), ledger());
+        // One row for two that are one on the source.
+        let mut excess = looked_up(&rows, vec![found(1, 10), found(1, 10), found(2, 20)], &mut ledger);
+        assert_eq!(sent(&excess), [1, 2]);
+        tell(&mut excess, &mut ledger, Answer::Uploaded(Uploaded { updated: 2, ..Uploaded::default() }));
+        let excess = looked_up(&rows[1..2], vec![found(1, 10)], &mut ledger);
+        let stored = RowDigest([10; 32]);
+        let surplus = [Surplus { row: unreadable(1), stored }];
+        assert_eq!(excess.step(), Some(Step::DeleteSurplus { rows: &surplus, planned: 1 }));
+        // It was not deleted, and stands alone for all that is known.
+        let mut excess = looked_up(&rows[1..2], vec![found(1, 10)], &mut ledger);
+        assert_eq!(sent(&excess), [1]);
+        tell(&mut excess, &mut ledger, Answer::Uploaded(Uploaded { updated: 1, ..Uploaded::default() }));
+        // The source's row is another one by now, which was not sent.
+        let mut excess = looked_up(&rows[1..2], vec![found(1, 11)], &mut ledger);
+        assert_eq!(sent(&excess), [1]);
+        tell(&mut excess, &mut ledger, Answer::Uploaded(Uploaded::default()));
+        let mut excess = looked_up(&rows[1..2], vec![found(1, 11)], &mut ledger);
+        tell(&mut excess, &mut ledger, Answer::Deleted(Deleted { held: 1, ..Deleted::default() }));
+        assert_eq!((excess.step(), ledger.report.held), (None, 1));
+    }
+
+    #[test]
+    fn a_source_whose_keys_do_not_repeat_on_the_target_is_sent_each_time() {
+        let (row, mut ledger) = ([unreadable(1)], ledger());
+        ledger.settings.keys_repeat = false;
+        for _ in 0..3 {
+            assert_eq!(sent(&looked_up(&row, vec![found(1, 10)], &mut ledger)), [1]);
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Event, Settings, TableReport};
 use crate::batch::{BatchAim, FIRST_BATCH_ROWS, next_batch};
+use crate::digest::RowDigest;
 use crate::manifest::Item;
 use crate::store::{
     BadRow, BatchKind, BatchLimit, BatchRecord, KeyId, ROW_ROOM, Rejected, SourceKey, SourceRecord,
@@ -31,8 +32,9 @@ pub(super) struct Ledger {
     bad: HashMap<KeyId, Option<i64>>,
     /// Older versions of such rows, which stay on the target, and whose they are.
     kept: HashMap<Item, KeyId>,
-    /// Rows of the target for which the source's row of that key was sent, where it may hold several of one key.
-    answered: HashSet<Item>,
+    /// Rows of the target for which the source's row of that key was sent, and its digest, where the target may hold several
+    /// of one key. Rows that no encoding holds are told apart by the key alone.
+    answered: HashMap<(KeyId, Item), RowDigest>,
     /// Whether a row was rejected that was not one of those remembered.
     pub newly_rejected: bool,
     /// Rejections since a row was last stored.
@@ -61,7 +63,7 @@ impl Ledger {
             doubles: HashMap::new(),
             bad: HashMap::new(),
             kept: HashMap::new(),
-            answered: HashSet::new(),
+            answered: HashMap::new(),
             newly_rejected: false,
             rejected_in_a_row: 0,
             holder_gone: false,
@@ -219,10 +221,20 @@ impl Ledger {
         }
     }
 
-    /// Takes note that the source's row of this target row's key is there, or is sent. Whether that was so before: then this
-    /// is another row, of which the source has none.
-    pub fn is_surplus(&mut self, item: Item) -> bool {
-        self.settings.keys_repeat && !self.answered.insert(item)
+    /// Takes note that the source's row with this digest was sent for a row of the target.
+    pub fn answer(&mut self, key: KeyId, item: Item, digest: RowDigest) {
+        self.answered.insert((key, item), digest);
+    }
+
+    /// Whether the source's row, as it is, was sent for this row of the target, which is there still: then this may be another
+    /// row of the key.
+    pub fn is_answered(&self, key: KeyId, item: Item, digest: RowDigest) -> bool {
+        self.answered.get(&(key, item)) == Some(&digest)
+    }
+
+    /// From here on it is as if nothing had been sent for the row: where it is not deleted, it is sent again.
+    pub fn forget_answer(&mut self, key: KeyId, item: Item) {
+        self.answered.remove(&(key, item));
     }
 
     /// How many older versions of rows not stored are known.

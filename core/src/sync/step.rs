@@ -8,8 +8,8 @@ use crate::reconcile::{self, Question, Reply};
 use crate::short::ShortItem;
 use crate::store::{
     BatchLimit, BatchRecord, Cursor, Deleted, KeyId, Outcome, PositionRange, RangeHeld, Rejected, Rejection,
-    Source, SourceBatch, SourceKey, SourceRecord, SourceRow, SourceWindow, TableId, TableVersion, Target,
-    Uploaded,
+    Source, SourceBatch, SourceKey, SourceRecord, SourceRow, SourceWindow, Surplus, TableId, TableVersion,
+    Target, Uploaded,
 };
 
 /// What is to be done next. It borrows from the machine that names it, so that naming it again is free:
@@ -83,6 +83,13 @@ pub enum Step<'a> {
         /// About how many are still to be deleted, these among them.
         planned: u64,
     },
+    /// Target: delete rows beside each of which another one of its key is there.
+    DeleteSurplus {
+        /// The rows.
+        rows: &'a [Surplus],
+        /// About how many are still to be deleted, these among them.
+        planned: u64,
+    },
     /// Target: the rows that were not stored in earlier runs.
     Rejected,
     /// Target: remember rows that were not stored.
@@ -140,12 +147,22 @@ pub enum Answer {
     Keys(Vec<KeyedItem>),
     /// To [`Step::Upload`].
     Uploaded(Uploaded),
-    /// To [`Step::Delete`].
+    /// To [`Step::Delete`] and [`Step::DeleteSurplus`].
     Deleted(Deleted),
     /// To [`Step::Rejected`].
     Rejected(Vec<Rejected>),
     /// To [`Step::BatchHistory`].
     History(Vec<BatchRecord>),
+}
+
+impl Step<'_> {
+    /// About how many rows are still to be deleted, where it deletes some.
+    pub fn deletes(&self) -> Option<u64> {
+        match self {
+            Step::Delete { planned, .. } | Step::DeleteSurplus { planned, .. } => Some(*planned),
+            _ => None,
+        }
+    }
 }
 
 /// The two sides and what surrounds the run.
@@ -186,6 +203,9 @@ impl Sides<'_> {
             Step::KeysOf(items) => Answer::Keys(target.keys_of(table, items)?),
             Step::Upload(rows) => Answer::Uploaded(target.upload(table, rows)?),
             Step::Delete { rows, planned } => Answer::Deleted(target.delete(table, rows, planned)?),
+            Step::DeleteSurplus { rows, planned } => {
+                Answer::Deleted(target.delete_surplus(table, rows, planned)?)
+            }
             Step::Rejected => Answer::Rejected(target.rejected(table)?),
             Step::Reject(rows) => done(target.reject(table, rows)?),
             Step::ClearRejected(keys) => done(target.clear_rejected(table, keys)?),

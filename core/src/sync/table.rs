@@ -248,7 +248,8 @@ impl Table {
                 }
             }
             Err(failure) => {
-                self.lost += u64::from(matches!(self.step(), Some(Step::Upload(_) | Step::Delete { .. })));
+                let is_change = |step: Step<'_>| matches!(step, Step::Upload(_)) || step.deletes().is_some();
+                self.lost += u64::from(self.step().is_some_and(is_change));
                 match failure.kind {
                     FailureKind::Run => return Err(failure),
                     FailureKind::Table => self.fail(failure),

@@ -159,6 +159,10 @@ macro_rules! written {
             }
 
             #[test]
+            fn one_of_several_rows_of_a_key_goes_beside_another_alone() {
+                crate::written::one_of_several_rows_of_a_key_goes_beside_another_alone::<$kind>();
+            }
+            #[test]
             fn a_refused_row_undoes_no_other() {
                 written::a_refused_row_undoes_no_other::<$kind>();
             }

@@ -22,6 +22,15 @@ const LABEL: Table = Table {
     text: "lower(CAST(id AS text)) || ',' || name",
 };
 
+/// A table of which the server keeps no manifest: a run compares a part of it.
+const PRICE: Table = Table {
+    name: "price",
+    managed: "id bigint NOT NULL, amount bigint, version bigint NOT NULL, PRIMARY KEY (client_id, database_id, id)",
+    manage: ", version_column => 'version', keep_manifest => false",
+    local: "id INTEGER PRIMARY KEY, amount INTEGER, version INTEGER",
+    text: "id || ',' || amount || ',' || version",
+};
+
 const SNAPSHOT: &str = "direction = \"snapshot\"\nsnapshot_from = \"remote\"";
 
 fn turn(pull: &Pull, direction: &str) {
@@ -55,6 +64,26 @@ fn of_rows_here_that_are_one_there_one_is_left() {
         }
         pull.assert_level(direction);
     }
+}
+
+#[test]
+fn rows_that_no_encoding_holds_are_overwritten_wherever_they_stand() {
+    let mut pull = Pull::with(&[&PRICE], "[sync]\nwindow_rows = 50\nmax_window_rows = 50\ntail_rows = 8");
+    pull.there("INSERT INTO price SELECT $T, i, i, i FROM generate_series(1, 3000) i");
+    pull.sync();
+    pull.assert_level("at first");
+    pull.here(
+        "CREATE TABLE gone (id INTEGER);
+         CREATE TRIGGER tells AFTER DELETE ON price BEGIN INSERT INTO gone VALUES (old.id); END;
+         UPDATE price SET amount = 'n/a', version = 9000 WHERE id BETWEEN 1000 AND 1199;
+         UPDATE price SET amount = 'n/a', version = NULL WHERE id BETWEEN 2000 AND 2199",
+    );
+    for _ in 0..4 {
+        let report = pull.sync();
+        assert_eq!(table_of(&report, "price")["moved"]["deleted_here"], 0, "{report}");
+    }
+    assert_eq!(pull.local.connect().rows("SELECT id FROM gone").len(), 0, "rows were deleted");
+    pull.assert_same("in the end");
 }
 
 #[test]

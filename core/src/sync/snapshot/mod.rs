@@ -22,7 +22,7 @@ mod prove;
 use std::collections::HashMap;
 
 use super::drive::Run;
-use super::step::{Answer, Sides, Step};
+use super::step::{Answer, Sides};
 use super::sweep::Swept;
 use super::table::Table;
 use super::{Event, RunReport, Settings, Status, TableInput, TableMemory, TableReport, World};
@@ -329,7 +329,7 @@ impl Snapshot<'_> {
             if sides.world.stopping() {
                 return Err(Undone::Stopped);
             }
-            let asked = if let Step::Delete { planned, .. } = step { planned } else { 0 };
+            let asked = step.deletes().unwrap_or(0);
             let began = sides.world.now();
             let outcome = sides.carry_out(table, step);
             if let Ok(Answer::Deleted(deleted)) = &outcome

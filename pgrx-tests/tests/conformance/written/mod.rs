@@ -20,6 +20,7 @@ use super::model::{row_of, sort};
 pub use large::{large_values_are_stored, many_rows_are_written};
 pub use rows::{
     a_refused_row_undoes_no_other, constraints_that_are_put_off_undo_no_other_row,
+    one_of_several_rows_of_a_key_goes_beside_another_alone,
     rows_are_stored_as_given_and_changed_where_they_are_expected, rows_without_a_key_are_counted,
     unique_values_that_rows_exchange_arrive, what_a_table_does_not_keep_as_given_is_refused,
 };

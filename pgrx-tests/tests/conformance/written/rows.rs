@@ -1,8 +1,11 @@
 //! Rows that are stored, and those that are refused, each alone.
 
+use std::collections::BTreeMap;
+
 use plimsoll_client::config::TableConfig;
-use plimsoll_client::source::write::{Expected, RowChange, Tally};
-use plimsoll_core::store::{SourceKey, SourceRecord, SourceRow};
+use plimsoll_client::source::write::{Expected, RowChange, RowSeen, Tally};
+use plimsoll_core::short::ShortItem;
+use plimsoll_core::store::{PositionRange, SourceKey, SourceRecord, SourceRow};
 
 use super::{Fixture, apply, cells, delete, digest, rows, simple, store_of, upserts};
 use crate::kind::{Cell, LocalKind, Table, Type};
@@ -70,6 +73,79 @@ pub fn rows_are_stored_as_given_and_changed_where_they_are_expected<K: LocalKind
     let found = store.lookup(0, &keys).expect("found");
     let is = |at: usize, row: &SourceRow| found[at] == Some(SourceRecord::Row(row.clone()));
     assert!(is(0, &first[0]) && found[1].is_none() && is(2, &new), "{found:?}");
+}
+
+/// Keys whose texts differ in a blank are one in the managed table.
+pub fn one_of_several_rows_of_a_key_goes_beside_another_alone<K: LocalKind>() {
+    let columns = [("k", Type::Text), ("n", Type::Number), ("v", Type::Number)];
+    let table = Table::new("spelled", &columns, &["k"], Some("v"));
+    let mut local = K::new();
+    local.allow_writing();
+    local.create(&table);
+    let row = |number: i64, blank: &str, n: i64, v: i64| {
+        vec![Cell::Text(format!("{{\"a\":{blank}{number}}}")), n.into(), v.into()]
+    };
+    // No smallint holds 100,000.
+    local.insert(
+        &table,
+        &[
+            row(1, "", 1, 10),
+            row(1, " ", 7, 15),
+            row(2, "", 1, 20),
+            row(2, " ", 100_000, 25),
+            row(3, "", 7, 35),
+            row(4, "", 100_000, 45),
+            row(5, "", 1, 50),
+            row(5, " ", 1, 50),
+            row(6, "", 1, 60),
+        ],
+    );
+    let schema = table.schema(&[("k", "jsonb"), ("n", "int2")]);
+    let mut store = store_of(&local, &[(&table, schema, TableConfig::default())]);
+    let (mut good, mut bad) = (BTreeMap::new(), BTreeMap::new());
+    let seen = store.look(&mut |look| {
+        look.rows(0, &[PositionRange::ALL], &mut |row| {
+            match row {
+                RowSeen::Row(row) => drop(good.insert(row.item.position, row.clone())),
+                RowSeen::Bad(row) => drop(bad.insert(row.position, row.clone())),
+            }
+            Ok(())
+        })
+    });
+    seen.unwrap_or_else(|failure| panic!("{failure}"));
+    let SourceKey::Encoded(lonely) = bad[&Some(45)].key.clone() else { panic!("{bad:?}") };
+    let short = |v: i64| Some(ShortItem::from(&good[&v].item).digest);
+    let digest = |v: i64| good[&v].item.digest;
+    // The other row is another one, or there is none, or it is the row itself.
+    let gone = |key, surplus, stored| RowChange::DeleteSurplus { key, surplus, stored };
+    let changes = [
+        gone(&good[&10].key[..], short(15), digest(60)),
+        gone(&good[&20].key, None, digest(60)),
+        gone(&good[&35].key, short(35), digest(35)),
+        gone(&lonely, None, digest(60)),
+        gone(&good[&50].key, short(60), digest(50)),
+        gone(&good[&60].key, short(60), digest(60)),
+    ];
+    let (answers, tally) = apply(store.as_mut(), &changes);
+    assert_eq!((answers, tally), (vec!["changed".to_owned(); 6], Tally::default()));
+    let changes = [
+        gone(&good[&10].key[..], short(15), digest(10)),
+        gone(&good[&20].key, None, digest(20)),
+        gone(&good[&50].key, short(50), digest(50)),
+        // It went by then.
+        gone(&good[&50].key, short(50), digest(50)),
+    ];
+    let (answers, tally) = apply(store.as_mut(), &changes);
+    assert_eq!(answers, ["done", "done", "done", "changed"]);
+    assert_eq!(tally.deleted, 3);
+    let mut left: Vec<String> = local
+        .texts(&Table::new("spelled", &[("v", Type::Number)], &[], None))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .collect();
+    left.sort();
+    assert_eq!(left, ["10", "20", "35", "45", "50", "60"]);
 }
 
 pub fn a_refused_row_undoes_no_other<K: LocalKind>() {

@@ -66,6 +66,8 @@ impl<K: WriteKind> Apply<'_, K> {
                     positions.push(position);
                     gone.entry(Content::Row(key.to_vec())).or_default().push(number);
                 }
+                // Rows without a key are counted: none is one too many of its key.
+                RowChange::DeleteSurplus { .. } => answers[number] = Some(Applied::Changed),
                 RowChange::DeleteBad { expected, .. } => {
                     everywhere = true;
                     gone.entry(Content::Bad(expected)).or_default().push(number);
@@ -255,7 +257,7 @@ const MOST_ROWS: usize = 2_000;
 fn key_of<'c>(change: &RowChange<'c>) -> &'c [u8] {
     match *change {
         RowChange::Upsert { row, .. } => &row.key,
-        RowChange::Delete { key, .. } => key,
+        RowChange::Delete { key, .. } | RowChange::DeleteSurplus { key, .. } => key,
         RowChange::DeleteBad { .. } => &[],
     }
 }

@@ -101,7 +101,12 @@ impl<K: WriteKind> Apply<'_, K> {
             }
         }
         self.take_up(jobs, &keys, lock)?;
-        let unfound: Vec<usize> = unsure.into_iter().filter(|at| jobs[*at].found.is_none()).collect();
+        // A row that goes beside another one needs both to be found.
+        let is_unfound = |job: &Job<'_>| match job.expected {
+            Wanted::Surplus { .. } => job.verdict().is_none(),
+            Wanted::Expected(_) | Wanted::Bad(_) => job.found.is_none(),
+        };
+        let unfound: Vec<usize> = unsure.into_iter().filter(|at| is_unfound(&jobs[*at])).collect();
         if unfound.is_empty() {
             return Ok(());
         }
@@ -168,9 +173,25 @@ impl<K: WriteKind> Apply<'_, K> {
                 let is_named = wanted.names(row.content);
                 (is_named, row.content.is_err(), row.position, std::cmp::Reverse(raw_of(&row.at.order)))
             };
-            if job.found.as_ref().is_none_or(|other| rank(other) < rank(&current)) {
-                job.found = Some(current);
-            }
+            let other = match job.found.take() {
+                Some(other) if is_same(&other.at, &current.at) => {
+                    job.found = Some(other);
+                    continue;
+                }
+                Some(other) if rank(&other) < rank(&current) => {
+                    job.found = Some(current);
+                    Some(other)
+                }
+                Some(other) => {
+                    job.found = Some(other);
+                    Some(current)
+                }
+                None => {
+                    job.found = Some(current);
+                    None
+                }
+            };
+            job.is_doubled |= other.is_some_and(|other| wanted.stays(other.content));
         }
         Ok(())
     }
@@ -249,6 +270,14 @@ impl<K: WriteKind> Apply<'_, K> {
 
 /// Keys of a table that are looked at together.
 const MOST_KEYS: usize = 1_000_000;
+
+/// Whether two places are one row's, as far as can be told.
+fn is_same(one: &Place, other: &Place) -> bool {
+    match (&one.id, &other.id) {
+        (Some(one), Some(other)) => one == other,
+        _ => one.order == other.order,
+    }
+}
 
 fn raw_of(values: &[RawValue]) -> Vec<u8> {
     let mut raw = Vec::new();

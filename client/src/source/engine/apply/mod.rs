@@ -44,6 +44,8 @@ struct Job<'c> {
     expected: Wanted,
     /// The row that there is.
     found: Option<Current>,
+    /// Whether another one of the key is there, beside which this one may go.
+    is_doubled: bool,
 }
 
 /// Rows that deletes would delete, each with the place of its delete in the list.
@@ -55,6 +57,11 @@ enum Wanted {
     Expected(Expected),
     /// A row that no encoding holds.
     Bad(RowDigest),
+    /// One row (`None`: that no encoding holds) beside another one of its key.
+    Surplus {
+        surplus: Option<ShortDigest>,
+        stored: RowDigest,
+    },
 }
 
 impl Wanted {
@@ -63,8 +70,15 @@ impl Wanted {
         match (self, content) {
             (Wanted::Expected(Expected::Row(digest)), Ok(found)) => short(&found) == digest,
             (Wanted::Bad(digest), Err(found)) => found == digest,
+            (Wanted::Surplus { surplus: Some(digest), .. }, Ok(found)) => short(&found) == digest,
+            (Wanted::Surplus { surplus: None, .. }, Err(_)) => true,
             _ => false,
         }
+    }
+
+    /// Whether a row with this content is the other one, beside which a row may go.
+    fn stays(self, content: Result<RowDigest, RowDigest>) -> bool {
+        matches!(self, Wanted::Surplus { stored, .. } if content == Ok(stored))
     }
 }
 
@@ -80,6 +94,10 @@ impl Job<'_> {
     /// Whether it is done already; `None` where it is not to be done at all.
     fn verdict(&self) -> Option<bool> {
         let found = self.found.as_ref();
+        if let Wanted::Surplus { .. } = self.expected {
+            let is_named = found.is_some_and(|found| self.expected.names(found.content));
+            return (is_named && self.is_doubled).then_some(false);
+        }
         let is_there = match (&self.row, found) {
             (Some((row, _)), Some(found)) => found.content == Ok(row.item.digest),
             (None, None) => true,
@@ -208,7 +226,8 @@ impl<K: WriteKind> Apply<'_, K> {
 
     fn job<'c>(&self, number: usize, change: &RowChange<'c>) -> Result<Job<'c>, (&'c [u8], RowError)> {
         let (kind, table, write) = (&*self.reader.kind, self.reader.table, self.write);
-        let job = |key, own, row, expected| Job { number, key, own, row, expected, found: None };
+        let job =
+            |key, own, row, expected| Job { number, key, own, row, expected, found: None, is_doubled: false };
         let own_of = |key| order_of_key(kind, table, &write.plan, key);
         Ok(match *change {
             RowChange::Upsert { row, expected } => {
@@ -219,6 +238,9 @@ impl<K: WriteKind> Apply<'_, K> {
             }
             RowChange::Delete { key, expected, .. } => {
                 job(key, own_of(key), None, Wanted::Expected(expected))
+            }
+            RowChange::DeleteSurplus { key, surplus, stored } => {
+                job(key, own_of(key), None, Wanted::Surplus { surplus, stored })
             }
             RowChange::DeleteBad { key: SourceKey::Encoded(key), expected } => {
                 job(key, own_of(key), None, Wanted::Bad(expected))
