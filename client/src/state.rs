@@ -39,9 +39,9 @@ struct Memory {
     /// What the local tables were known to hold that are written to.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     roots: BTreeMap<String, Root>,
-    /// The last run at whose end a pulled table without a key was level.
+    /// When a pulled table without a key was last level: a mark that does not come again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    level_runs: BTreeMap<String, i64>,
+    level_marks: BTreeMap<String, i64>,
 }
 
 /// What is remembered of a two-way table: without it all is compared again.
@@ -87,7 +87,7 @@ impl State {
                 sent: BTreeMap::new(),
                 directions: BTreeMap::new(),
                 roots: BTreeMap::new(),
-                level_runs: BTreeMap::new(),
+                level_marks: BTreeMap::new(),
             }
         });
         let mut state = State { path: path.to_owned(), memory, _lock: lock };
@@ -98,7 +98,7 @@ impl State {
             state.memory.sent.clear();
             state.memory.directions.clear();
             state.memory.roots.clear();
-            state.memory.level_runs.clear();
+            state.memory.level_marks.clear();
         }
         state.save()?;
         Ok(state)
@@ -170,7 +170,7 @@ impl State {
             self.memory.two_way.remove(relation);
             self.memory.sent.remove(relation);
             self.memory.roots.remove(relation);
-            self.memory.level_runs.remove(relation);
+            self.memory.level_marks.remove(relation);
         }
         if !dry_run {
             self.save()?;
@@ -178,23 +178,25 @@ impl State {
         Ok(before)
     }
 
-    /// The last run at whose end a pulled table without a key was level.
-    pub fn level_run(&self, relation: &str) -> Option<i64> {
-        self.memory.level_runs.get(relation).copied()
+    /// The mark of when a pulled table without a key was last level.
+    pub fn level_mark(&self, relation: &str) -> Option<i64> {
+        self.memory.level_marks.get(relation).copied()
     }
 
-    /// Remembers that tables are level at the end of this run, durably.
+    /// Remembers that tables are level now (microseconds), durably.
     ///
     /// # Errors
     /// `Passing` where the file cannot be written.
     pub fn remember_level<'r>(
         &mut self,
-        run: i64,
+        now: i64,
         relations: impl Iterator<Item = &'r String>,
     ) -> Outcome<()> {
         let mut changed = false;
         for relation in relations {
-            changed |= self.memory.level_runs.insert(relation.clone(), run) != Some(run);
+            let mark = self.memory.level_marks.entry(relation.clone()).or_default();
+            *mark = now.max(mark.saturating_add(1));
+            changed = true;
         }
         if changed { self.save() } else { Ok(()) }
     }

@@ -8,7 +8,7 @@ use super::patience::Patience;
 use super::prepare::PreparedTable;
 use super::push::Algorithm;
 use super::sides::{Pulled, Purpose, Sides, Unopened};
-use super::world::RunWorld;
+use super::world::{RunWorld, now};
 use super::{GroupResult, Moved, Running};
 use crate::progress::Way;
 use crate::source::plan::TablePlan;
@@ -80,7 +80,7 @@ pub fn run_by(
         }
     };
     let relations: Vec<String> = tables.iter().map(|table| table.input.name.clone()).collect();
-    sides.target.follow(*run_id, relations.iter().map(|relation| state.level_run(relation)));
+    sides.target.follow(relations.iter().map(|relation| state.level_mark(relation)));
     let inputs = sides.inputs(&tables, &on_hold);
     progress.begin(tables.iter().map(|table| table.config.name.clone()).collect(), Way::Received);
     let settings =
@@ -99,7 +99,7 @@ pub fn run_by(
         let is_level = |((table, report), _): &((&&PreparedTable, &TableReport), &String)| {
             table.input.shape.keyless && report.status.is_level()
         };
-        state.remember_level(*run_id, ended.filter(is_level).map(|(_, relation)| relation))?;
+        state.remember_level(now(), ended.filter(is_level).map(|(_, relation)| relation))?;
     }
     let mut done = results(&tables, report, dry_run);
     done.tables.extend(failed);

@@ -154,10 +154,10 @@ impl<'t> LocalTarget<'t> {
         Ok(())
     }
 
-    /// Takes note of the run's number, and of the last run at whose end each table was level.
-    pub fn follow(&mut self, run: i64, level: impl IntoIterator<Item = Option<i64>>) {
+    /// Takes note of the mark of when each table was last level.
+    pub fn follow(&mut self, level: impl IntoIterator<Item = Option<i64>>) {
         for (table, level) in self.tables.iter_mut().zip(level).filter(|(table, _)| table.shape.keyless) {
-            table.replacing = Replacing::new(run, level);
+            table.replacing = Replacing::new(level);
         }
     }
 

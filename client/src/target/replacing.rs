@@ -1,7 +1,8 @@
 //! Rows added to a table without a key since it was last level: as many deletes are those of their older versions, because
 //! there an altered row is one that comes and one that goes. They are noted in the local database, in the transaction that
 //! adds them, so that a run that goes on where another one ended knows of them. Not before the table was level once, until
-//! when nothing in it is an older version of what comes.
+//! when nothing in it is an older version of what comes. A note says since when it counts by the agent's own mark of when the
+//! table was last level: the numbers of runs come again from a server that was restored.
 
 use plimsoll_core::store::Outcome;
 
@@ -15,35 +16,33 @@ const NAME: u32 = 250;
 /// What notes of a table are good for.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Replacing {
-    /// The number of the run under way.
-    run: i64,
-    /// The last run at whose end the table was level: what was noted until then is over. `None`: none was.
+    /// The mark of when the table was last level: what was noted before is over. `None`: it never was.
     level: Option<i64>,
 }
 
 impl Replacing {
-    /// For a run, and a table without a key that was level at the end of that other one, if ever.
-    pub fn new(run: i64, level: Option<i64>) -> Self {
-        Replacing { run, level }
+    /// For a table without a key with this mark of when it was level, if ever.
+    pub fn new(level: Option<i64>) -> Self {
+        Replacing { level }
     }
 
-    /// The note that still counts: since which run, and how many rows.
+    /// The note that still counts: its mark, and how many rows.
     fn noted(self, look: &mut dyn Look, table: &str) -> Outcome<Option<(i64, i64)>> {
         let Some(level) = self.level else { return Ok(None) };
         let mut noted = None;
-        let sql = format!("SELECT run, added FROM {TABLE} WHERE relation = ?");
+        let sql = format!("SELECT since, added FROM {TABLE} WHERE relation = ?");
         look.query(&sql, &[Cell::Text(table)], &mut |row| {
-            if let [Cell::Int(run), Cell::Int(added)] = row {
-                noted = Some((*run, *added)).filter(|(run, _)| *run > level);
+            if let [Cell::Int(since), Cell::Int(added)] = row {
+                noted = Some((*since, *added)).filter(|(since, _)| *since == level);
             }
             Ok(())
         })?;
         Ok(noted)
     }
 
-    fn note(self, transaction: &mut dyn Transaction, table: &str, run: i64, added: i64) -> Outcome<()> {
-        let row = vec![Cell::Text(table), Cell::Int(run), Cell::Int(added)];
-        transaction.notes().put(transaction, TABLE, &["relation"], &["run", "added"], &[row])
+    fn note(self, transaction: &mut dyn Transaction, table: &str, since: i64, added: i64) -> Outcome<()> {
+        let row = vec![Cell::Text(table), Cell::Int(since), Cell::Int(added)];
+        transaction.notes().put(transaction, TABLE, &["relation"], &["since", "added"], &[row])
     }
 
     /// How many rows were added.
@@ -60,12 +59,10 @@ impl Replacing {
     /// # Errors
     /// What the database says.
     pub fn add(self, transaction: &mut dyn Transaction, table: &str, rows: u64) -> Outcome<()> {
-        if rows == 0 || self.level.is_none() {
-            return Ok(());
-        }
+        let Some(level) = self.level.filter(|_| rows > 0) else { return Ok(()) };
         let rows = i64::try_from(rows).unwrap_or(i64::MAX);
-        let (run, before) = self.noted(transaction, table)?.unwrap_or((self.run, 0));
-        self.note(transaction, table, run, before.saturating_add(rows))
+        let (since, before) = self.noted(transaction, table)?.unwrap_or((level, 0));
+        self.note(transaction, table, since, before.saturating_add(rows))
     }
 
     /// Uses up added rows for those that are deleted in this transaction, and answers how many of these are lost.
@@ -73,10 +70,10 @@ impl Replacing {
     /// # Errors
     /// What the database says.
     pub fn lost(self, transaction: &mut dyn Transaction, table: &str, deleted: u64) -> Outcome<u64> {
-        let Some((run, added)) = self.noted(transaction, table)? else { return Ok(deleted) };
+        let Some((since, added)) = self.noted(transaction, table)? else { return Ok(deleted) };
         let used = added.min(i64::try_from(deleted).unwrap_or(i64::MAX));
         if used > 0 {
-            self.note(transaction, table, run, added - used)?;
+            self.note(transaction, table, since, added - used)?;
         }
         Ok(deleted.saturating_sub(u64::try_from(used).unwrap_or(0)))
     }
@@ -89,7 +86,7 @@ impl Replacing {
 pub fn define(store: &mut dyn LocalStore) -> Outcome<()> {
     let columns = [
         ("relation", NoteType::Text(NAME), false),
-        ("run", NoteType::Int, false),
+        ("since", NoteType::Int, false),
         ("added", NoteType::Int, false),
     ];
     let statement = store.notes().create(TABLE, &columns, &["relation"]);

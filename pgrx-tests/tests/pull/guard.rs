@@ -102,6 +102,27 @@ fn a_run_that_ended_between_newer_and_older_rows_is_gone_on_with(kind: Kind) {
     assert_eq!(pull.rows(&NOTE).0.len(), 1_000);
 }
 
+// Numbers of runs come again from a server that was put back.
+#[test]
+fn what_was_replaced_before_a_server_was_restored_makes_room_for_nothing() {
+    let mut pull = Pull::of(&[&NOTE]);
+    pull.there("INSERT INTO note SELECT $T, 'note', i FROM generate_series(1, 300) i");
+    pull.sync();
+    pull.there(
+        "SELECT setval('plimsoll.run_number', 100);
+         INSERT INTO note SELECT $T, 'more', i FROM generate_series(1, 1000) i",
+    );
+    pull.sync();
+    pull.there(
+        "SELECT setval('plimsoll.run_number', 60); DELETE FROM note WHERE text = 'note' AND amount = 1",
+    );
+    pull.sync();
+    pull.assert_level("restored");
+    pull.there("DELETE FROM note WHERE text = 'more'");
+    pull.agent.sync().expect_code(1);
+    assert_eq!(pull.rows(&NOTE).0.len(), 1_299, "rows were deleted as if others had come for them");
+}
+
 fn rows_without_a_key_that_were_here_before_the_first_pull_are_not_replaced(kind: Kind) {
     let mut pull = Pull::beside(LocalDatabase::new(kind), &[&NOTE], "");
     pull.there("INSERT INTO note SELECT $T, 'note', i FROM generate_series(1, 500) i");
