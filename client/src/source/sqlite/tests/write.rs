@@ -421,3 +421,51 @@ fn a_row_that_a_trigger_refuses_is_not_there_however_it_is_refused() {
         );
     }
 }
+
+#[test]
+fn a_row_that_cannot_be_deleted_is_there_whatever_a_trigger_had_done() {
+    for (said, refuses, sqlstate, most) in [
+        ("OR FAIL", "one INTEGER UNIQUE", "23505", 2),
+        ("", "one INTEGER UNIQUE ON CONFLICT FAIL", "23505", 2),
+        ("OR FAIL", "one INTEGER CHECK (one = 2)", "23514", 1),
+    ] {
+        let fixture = Fixture::new(&format!(
+            "CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT);
+             CREATE TABLE told (id INTEGER);
+             CREATE TABLE seen ({refuses});
+             INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'c'), (4, 'd');
+             CREATE TRIGGER tells AFTER DELETE ON t BEGIN
+                 INSERT INTO told VALUES (old.id);
+                 INSERT {said} INTO seen SELECT 1 WHERE old.id > 1; END"
+        ));
+        let (mut store, schema) = store(&fixture, &[("id", "int8*"), ("a", "text")], TableConfig::default());
+        let of = |(id, text)| row(&schema, wire(&[Value::Int(id), Value::Text(text)]));
+        let rows: Vec<SourceRow> = [(1, "a"), (2, "b"), (3, "c"), (4, "d")].map(of).to_vec();
+        let changes: Vec<RowChange<'_>> = rows
+            .iter()
+            .map(|row| RowChange::Delete {
+                position: row.item.position,
+                key: &row.key,
+                expected: Expected::Anything,
+            })
+            .collect();
+        let mut answers = Vec::new();
+        store
+            .transact(&mut |transaction| {
+                answers = transaction.apply(0, &changes)?;
+                Ok(())
+            })
+            .expect("a transaction");
+        let gone = states(&answers).iter().filter(|state| *state == "done").count();
+        assert_eq!(gone, most, "{said} {refuses}: {answers:?}");
+        assert!(
+            states(&answers).iter().all(|state| state == "done" || state.starts_with(sqlstate)),
+            "{answers:?}"
+        );
+        drop(store);
+        let local = rusqlite::Connection::open(fixture.path()).expect("opened");
+        let count = |sql: &str| -> usize { local.query_row(sql, [], |row| row.get(0)).expect("a count") };
+        assert_eq!(count("SELECT count(*) FROM t"), 4 - gone, "{said} {refuses}: {answers:?}");
+        assert_eq!(count("SELECT count(*) FROM told"), gone, "{said} {refuses}");
+    }
+}

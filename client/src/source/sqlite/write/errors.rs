@@ -9,19 +9,22 @@ use crate::source::write::{RowError, Stopped};
 
 /// What a trigger says.
 const RAISED: &str = "P0001";
+/// A foreign key does not hold: whatever the statement did is undone.
+pub const FOREIGN_KEY: &str = "23503";
 /// What SQLite says of a foreign key.
 const RESTRICTED: &str = "FOREIGN KEY constraint failed";
 
-/// What an error means for the row at this place of the list. `is_over`: the transaction has ended.
+/// What an error means for the row at this place of the list. `is_over`: the transaction has ended. A statement that says
+/// OR ABORT undoes the row that it stops at; a DELETE cannot say so.
 pub fn stopped(row: usize, error: &Error, is_over: bool) -> Stopped {
     let Error::SqliteFailure(cause, message) = error else { return Stopped::Failed(failure(error)) };
     let code = match cause.extended_code {
         ffi::SQLITE_CONSTRAINT_UNIQUE | ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_ROWID => {
             "23505"
         }
-        ffi::SQLITE_CONSTRAINT_FOREIGNKEY => "23503",
+        ffi::SQLITE_CONSTRAINT_FOREIGNKEY => FOREIGN_KEY,
         // ON DELETE RESTRICT is a trigger of SQLite's own.
-        ffi::SQLITE_CONSTRAINT_TRIGGER if message.as_deref() == Some(RESTRICTED) => "23503",
+        ffi::SQLITE_CONSTRAINT_TRIGGER if message.as_deref() == Some(RESTRICTED) => FOREIGN_KEY,
         ffi::SQLITE_CONSTRAINT_NOTNULL => "23502",
         ffi::SQLITE_CONSTRAINT_CHECK => "23514",
         ffi::SQLITE_CONSTRAINT_TRIGGER => RAISED,

@@ -34,7 +34,7 @@ use crate::source::statement::Dialect;
 use crate::source::write::{
     Aside, Done, Mode, Place, Referring, RowError, Savepoint, Stopped, WriteKind, WritePlan, Written,
 };
-use errors::stopped;
+use errors::{FOREIGN_KEY, stopped};
 pub use late::{ForeignKey, LateKeys};
 
 /// A value of the database's own, to be bound as it is.
@@ -268,7 +268,13 @@ impl WriteKind for Sqlite {
     fn delete(&mut self, table: TableId, write: &WritePlan, rows: &[&Place]) -> Result<(), Stopped> {
         let plan = &write.plan;
         let sql = format!("DELETE FROM main.{} WHERE {}", plan.relation, self.named(table, plan, 1)?);
-        self.run_each(&sql, rows.len(), |row| name_of(plan, rows[row]), || ())
+        let deleted = self.run_each(&sql, rows.len(), |row| name_of(plan, rows[row]), || ());
+        deleted.map_err(|stopped| match stopped {
+            // A constraint that says ON CONFLICT FAIL, of a table that a trigger writes to, leaves all done that was done
+            // before it, and a DELETE cannot say otherwise: it is undone.
+            Stopped::At(_, error) if error.sqlstate != FOREIGN_KEY => Stopped::Somewhere(error),
+            other => other,
+        })
     }
 
     fn check(
