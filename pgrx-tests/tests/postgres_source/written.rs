@@ -128,3 +128,27 @@ fn a_missing_right_is_named_and_nothing_is_refused_for_it() {
     let hint = failure.hint.expect("a hint");
     assert!(hint.starts_with("GRANT SELECT, INSERT, UPDATE, DELETE ON \"public\".\"t\" TO"), "{hint}");
 }
+
+#[test]
+fn a_row_is_not_taken_out_for_a_moment_where_a_partition_or_a_rule_acts_on_deletes() {
+    let whole = "CREATE TABLE public.t (id int8 PRIMARY KEY, code text UNIQUE)";
+    let parts = "CREATE TABLE public.t (id int8 PRIMARY KEY, code text) PARTITION BY RANGE (id);
+         CREATE TABLE public.low PARTITION OF public.t FOR VALUES FROM (0) TO (100);
+         CREATE UNIQUE INDEX ON public.low (code)";
+    let trigger = "CREATE FUNCTION public.tells() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             DELETE FROM public.child WHERE t = OLD.id; RETURN NULL; END $$;
+         CREATE TRIGGER tells AFTER DELETE ON public.low FOR EACH ROW EXECUTE FUNCTION public.tells()";
+    let rule = "CREATE RULE tells AS ON DELETE TO public.t DO ALSO DELETE FROM public.child WHERE t = OLD.id";
+    for (table, acts) in [(parts, trigger), (whole, rule)] {
+        let mut local = Local::new(&format!(
+            "{table}; CREATE TABLE public.child (t int8); GRANT ALL ON public.child TO PUBLIC; {acts};
+             INSERT INTO public.t VALUES (1, 'a'), (2, 'b'); INSERT INTO public.child VALUES (1), (2)"
+        ));
+        let (mut store, schema) = local.store("t", &["id int8*", "code text"]);
+        let of = |id: i64, code: &str| row(&schema, &[Some(Value::Int(id)), Some(Value::Text(code))]);
+        let answers = apply(store.as_mut(), &upserts(&[of(1, "b"), of(2, "a")]));
+        assert_eq!(answers, ["23505 true"; 2], "{acts}");
+        let left = local.writer.query("SELECT t FROM public.child", &[]).expect("rows");
+        assert_eq!(left.len(), 2, "{acts}");
+    }
+}

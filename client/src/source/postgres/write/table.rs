@@ -42,7 +42,8 @@ pub struct WriteTable {
     pub puts_off: bool,
     /// The foreign keys that act on other rows when rows are deleted.
     pub acting: Arc<[ActingKey]>,
-    /// Whether a row can be taken out and put in again without anything noticing: no other row, and no trigger.
+    /// Whether a row can be taken out and put in again without anything noticing: no other row, no trigger, also of a
+    /// partition, and no rule.
     pub is_exchangeable: bool,
 }
 
@@ -86,11 +87,16 @@ const COLUMNS: &str = "SELECT a.attname::text, a.attidentity = 'a', a.attgenerat
      WHERE a.attrelid = $1::pg_catalog.regclass AND a.attnum > 0 AND NOT a.attisdropped
      ORDER BY a.attnum";
 
-const CONSTRAINTS: &str = "SELECT
+const CONSTRAINTS: &str = "WITH RECURSIVE tree(oid) AS (
+         SELECT $1::pg_catalog.regclass::oid
+         UNION SELECT i.inhrelid FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid)
+     SELECT
          EXISTS (SELECT FROM pg_catalog.pg_constraint k
              WHERE k.condeferrable AND $1::pg_catalog.regclass IN (k.conrelid, k.confrelid)),
-         EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = $1::pg_catalog.regclass
-             AND NOT g.tgisinternal AND g.tgtype & 8 <> 0)";
+         EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid IN (SELECT oid FROM tree)
+             AND NOT g.tgisinternal AND g.tgtype & 8 <> 0)
+         OR EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class IN (SELECT oid FROM tree)
+             AND r.ev_type = '4')";
 
 const ACTING: &str = "WITH RECURSIVE tree(oid) AS (
          SELECT $1::pg_catalog.regclass::oid
