@@ -67,7 +67,7 @@ impl<K: WriteKind> Apply<'_, K> {
                     gone.entry(Content::Row(key.to_vec())).or_default().push(number);
                 }
                 // Rows without a key are counted: none is one too many of its key.
-                RowChange::DeleteSurplus { .. } => answers[number] = Some(Applied::Changed),
+                RowChange::DeleteSurplus { .. } => {}
                 RowChange::DeleteBad { expected, .. } => {
                     everywhere = true;
                     gone.entry(Content::Bad(expected)).or_default().push(number);
