@@ -179,16 +179,16 @@ pub fn extended(
     let mut parents: HashMap<usize, Vec<(usize, String)>> = HashMap::new();
     for reference in identity::as_extension(|| references(table))? {
         let Some(child) = hold(reference.child) else { continue };
-        let statement = Search::new(table, &reference, &child)?;
+        let statement = Search::new(table, &reference, &child);
         let placeholders = Placeholders::for_tenant(table, database)?;
         let mut take = |row: &Row<'_>| {
             let ordinal = |place| row.int8(place).and_then(|ordinal| usize::try_from(ordinal).ok());
             let Some(parent) = ordinal(0) else { return Ok(()) };
             match ordinal(1) {
                 Some(own) if own == parent => {}
-                Some(own) => parents.entry(own).or_default().push((parent, child.shown())),
+                Some(own) => parents.entry(own).or_default().push((parent, statement.told.clone())),
                 None => {
-                    extended.entry(parent).or_default().insert(child.shown());
+                    extended.entry(parent).or_default().insert(statement.told.clone());
                 }
             }
             Ok::<_, Problem>(())
@@ -215,10 +215,13 @@ struct Search {
     sql: String,
     /// With whose rights.
     role: Oid,
+    /// The referring table as people are told of it.
+    told: String,
 }
 
 impl Search {
-    fn new(table: &ManagedTable, reference: &Reference, child: &Held) -> Answer<Self> {
+    fn new(table: &ManagedTable, reference: &Reference, child: &Held) -> Self {
+        let told = child.shown();
         let (from, role) = match reference.join(table) {
             Some(join) => (format!("incoming i JOIN {} c ON {join}", child.shown()), child.owner),
             None => {
@@ -226,7 +229,14 @@ impl Search {
                 let place = table.locked_predicate_of("p", "i");
                 let from =
                     format!("incoming i JOIN {} p ON {place} JOIN {} c ON {join}", table.name, child.shown());
-                (from, Self::reader_of_both(table, child)?)
+                let Some(role) = reader_of_both(table, child) else {
+                    // Nobody can tell whether any do.
+                    let told = format!("{told} (which nobody may read who may read {})", table.name);
+                    let sql =
+                        "SELECT i.\"plimsoll ordinal\", NULL::pg_catalog.int8 FROM incoming i".to_owned();
+                    return Search { sql, role: table.owner, told };
+                };
+                (from, role)
             }
         };
         let sql = if reference.ancestors.contains(&table.oid) {
@@ -237,20 +247,12 @@ impl Search {
         } else {
             format!("SELECT DISTINCT i.\"plimsoll ordinal\", NULL::pg_catalog.int8 FROM {from}")
         };
-        Ok(Search { sql, role })
+        Search { sql, role, told }
     }
+}
 
-    /// Whose rights let both tables be read.
-    fn reader_of_both(table: &ManagedTable, child: &Held) -> Answer<Oid> {
-        if identity::may_act_as(child.owner, table.owner) {
-            return Ok(child.owner);
-        }
-        if identity::may_act_as(table.owner, child.owner) {
-            return Ok(table.owner);
-        }
-        let message = format!("nobody who may read {} may read {}", table.name, child.shown());
-        Err(Problem::new(state::NOT_IN_STATE, message)
-            .detail("A foreign key to columns that are not the key would delete or change rows there.")
-            .hint("Give both tables one owner, or let the foreign key do nothing (NO ACTION)."))
-    }
+/// Whose rights let both tables be read.
+fn reader_of_both(table: &ManagedTable, child: &Held) -> Option<Oid> {
+    let may = |one: Oid, other: Oid| identity::may_act_as(one, other).then_some(one);
+    may(child.owner, table.owner).or_else(|| may(table.owner, child.owner))
 }

@@ -85,30 +85,46 @@ pub fn run(
     };
     let mut done: Vec<Option<Done>> = going.iter().map(|_| None).collect();
     let mut failure: Option<Failure> = None;
-    // A second round, children first: what waited for rows of other tables may fit by now.
-    let rounds = (0..going.len()).chain((0..going.len()).rev());
-    for (turn, id) in rounds.enumerate() {
-        let (table, plan, revisions) = &going[id];
-        let again = turn >= going.len();
-        let waits = done[id].as_ref().is_some_and(|done| done.report.waiting > 0);
-        if failure.is_some() || running.stop.asked() || (again && (going.len() == 1 || !waits)) {
-            continue;
+    // After the first round others, children first, as long as fewer keys are left open: what waited for rows of other tables
+    // may fit by now, and no more than some of what waits is tried at a time.
+    let mut ids: Vec<usize> = (0..going.len()).collect();
+    let (mut again, mut goes_on) = (false, true);
+    while goes_on && !(again && now() >= group.ends) {
+        goes_on = !again && going.len() > 1 && !running.options.dry_run;
+        for (turn, id) in ids.iter().copied().enumerate() {
+            let (table, plan, revisions) = &going[id];
+            let waits =
+                |Done { report, .. }: &Done| report.open > 0 && report.waiting + report.tried_again > 0;
+            if failure.is_some() || running.stop.asked() || (again && !done[id].as_ref().is_some_and(waits)) {
+                continue;
+            }
+            let told = Table {
+                id,
+                policy: table.config.policy(),
+                revisions: *revisions,
+                merging: merging(table, plan),
+            };
+            let left = if again { 1 } else { going.len() - turn };
+            let mut remembered = running.state.two_way(&table.input.name, plan.stamp());
+            let one = group.run(&told, &mut remembered, left);
+            if let Some(found) =
+                one.report.failure.as_ref().filter(|failure| failure.kind == FailureKind::Run)
+            {
+                failure = Some(found.clone());
+            }
+            if !running.options.dry_run {
+                running.state.remember_two_way(&table.input.name, &remembered)?;
+            }
+            let open = done[id].as_ref().map_or(0, |done| done.report.open);
+            goes_on |= again && one.report.open < open;
+            done[id] = Some(match done[id].take() {
+                Some(before) => before.and(one),
+                None => one,
+            });
         }
-        let told =
-            Table { id, policy: table.config.policy(), revisions: *revisions, merging: merging(table, plan) };
-        let left = if again { 1 } else { going.len() - id };
-        let mut remembered = running.state.two_way(&table.input.name, plan.stamp());
-        let one = group.run(&told, &mut remembered, left);
-        if let Some(found) = one.report.failure.as_ref().filter(|failure| failure.kind == FailureKind::Run) {
-            failure = Some(found.clone());
+        if !std::mem::replace(&mut again, true) {
+            ids.reverse();
         }
-        if !running.options.dry_run {
-            running.state.remember_two_way(&table.input.name, &remembered)?;
-        }
-        done[id] = Some(match done[id].take() {
-            Some(before) => before.and(one),
-            None => one,
-        });
     }
     let skew = group.remote.borrow().skew();
     running.progress.end();

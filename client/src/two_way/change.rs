@@ -28,6 +28,15 @@ fn is_delete(change: &Change) -> bool {
     matches!(change, Change::Delete { .. })
 }
 
+/// What the guard held back since the table's run began. A hold is about all of it, however many batches it came in.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HeldBack {
+    /// About how many deletes.
+    deletes: u64,
+    /// Rows that were to be set back.
+    lower: u64,
+}
+
 /// How a table is changed.
 pub struct Changing<'l> {
     pub table: TableId,
@@ -36,12 +45,18 @@ pub struct Changing<'l> {
     pub row_count: Option<u64>,
     /// About how many rows the run deletes from here on.
     pub planned: u64,
+    /// What the guard holds back is added to it.
+    pub held_back: HeldBack,
 }
 
 impl Changing<'_> {
     /// Makes changes; what became of each. A delete that a foreign key would extend to rows that stay waits: what it would
     /// delete or change with it may have changed on either side, and is decided upon by itself.
-    pub fn make(&self, transaction: &mut dyn Transaction, changes: Vec<&Change>) -> Outcome<Vec<Applied>> {
+    pub fn make(
+        &mut self,
+        transaction: &mut dyn Transaction,
+        changes: Vec<&Change>,
+    ) -> Outcome<Vec<Applied>> {
         let mut applied: Vec<Option<Applied>> = vec![None; changes.len()];
         let all: Vec<usize> = (0..changes.len()).collect();
         let extended = self.alone(transaction, &changes, all, &mut applied)?;
@@ -56,7 +71,7 @@ impl Changing<'_> {
 
     /// Makes those of the changes at these places that take nothing along, and answers the places of the others.
     fn alone(
-        &self,
+        &mut self,
         transaction: &mut dyn Transaction,
         changes: &[&Change],
         places: Vec<usize>,
@@ -75,9 +90,9 @@ impl Changing<'_> {
                 None => alone.push(at),
             }
         }
-        let verdicts = Verdicts::ask(transaction, self, changes, &alone)?;
+        let weighed = Weighed::ask(transaction, self, changes, &alone)?;
         let (held, free): (Vec<usize>, Vec<usize>) =
-            alone.into_iter().partition(|at| verdicts.holds(*at, changes[*at]));
+            alone.into_iter().partition(|at| weighed.holds(*at, changes[*at]));
         held.into_iter().for_each(|at| applied[at] = Some(Applied::Held));
         let mut deleted = 0;
         if !free.is_empty() {
@@ -86,7 +101,8 @@ impl Changing<'_> {
             free.into_iter().zip(answers).for_each(|(at, answer)| applied[at] = Some(answer));
             deleted = transaction.tally().deleted;
         }
-        verdicts.count(transaction, self, deleted, applied)?;
+        self.planned = self.planned.saturating_sub(deleted);
+        weighed.count(transaction, self, deleted, applied)?;
         Ok(extended)
     }
 
@@ -109,47 +125,48 @@ impl Changing<'_> {
     }
 }
 
-/// What the guard says of rows that are deleted, and of those that are set back.
-struct Verdicts {
-    deletes: Verdict,
-    lowering: Verdict,
+/// What the guard says of rows that are deleted or set back.
+struct Weighed {
+    verdict: Verdict,
+    /// How many of both.
+    rows: u64,
     /// The places of the rows that are set back, in ascending order.
     lower: Vec<usize>,
 }
 
-impl Verdicts {
+impl Weighed {
     fn ask(
         transaction: &mut dyn Transaction,
-        changing: &Changing<'_>,
+        changing: &mut Changing<'_>,
         changes: &[&Change],
         places: &[usize],
     ) -> Outcome<Self> {
-        let allowed = Verdict::Allowed;
-        let mut verdicts = Verdicts { deletes: allowed, lowering: allowed, lower: Vec::new() };
-        let Some(row_count) = changing.row_count else { return Ok(verdicts) };
-        let name = &changing.local.local;
+        let Some(row_count) = changing.row_count else {
+            return Ok(Weighed { verdict: Verdict::Allowed, rows: 0, lower: Vec::new() });
+        };
         let of = |at: &usize| match changes[*at] {
             Change::Upsert { row, expected: Some(_) } => Some((*at, row)),
             Change::Upsert { expected: None, .. } | Change::Delete { .. } => None,
         };
         let replacing: Vec<(usize, &SourceRow)> = places.iter().filter_map(of).collect();
-        verdicts.lower = set_back(transaction, changing.table, &changing.local.schema, &replacing)?;
-        let deletes = places.iter().filter(|at| is_delete(changes[**at])).count();
-        let plan =
-            |rows: usize, planned| Plan { rows: rows as u64, planned, along: 0, row_count, replacing: 0 };
-        verdicts.deletes = guard::ask(transaction, name, plan(deletes, changing.planned))?;
-        verdicts.lowering = guard::ask(transaction, name, plan(verdicts.lower.len(), 0))?;
-        Ok(verdicts)
+        let lower = set_back(transaction, changing.table, &changing.local.schema, &replacing)?;
+        let deletes = places.iter().filter(|at| is_delete(changes[**at])).count() as u64;
+        let all = HeldBack {
+            deletes: changing.held_back.deletes.max(changing.planned).max(deletes),
+            lower: changing.held_back.lower + lower.len() as u64,
+        };
+        let rows = deletes + lower.len() as u64;
+        let plan = Plan { rows, planned: all.deletes + all.lower, along: 0, row_count, replacing: 0 };
+        let verdict = guard::ask(transaction, &changing.local.local, plan)?;
+        if verdict == Verdict::Held {
+            changing.held_back = all;
+        }
+        Ok(Weighed { verdict, rows, lower })
     }
 
     /// Whether a change is not to be made.
     fn holds(&self, at: usize, change: &Change) -> bool {
-        let verdict = match is_delete(change) {
-            true => self.deletes,
-            false if self.lower.binary_search(&at).is_ok() => self.lowering,
-            false => Verdict::Allowed,
-        };
-        verdict == Verdict::Held
+        self.verdict == Verdict::Held && (is_delete(change) || self.lower.binary_search(&at).is_ok())
     }
 
     /// Counts what was done with it.
@@ -161,10 +178,10 @@ impl Verdicts {
         applied: &[Option<Applied>],
     ) -> Outcome<()> {
         let Some(row_count) = changing.row_count else { return Ok(()) };
-        let name = &changing.local.local;
         let is_done = |at: &&usize| applied[**at] == Some(Applied::Done);
-        let lower = self.lower.iter().filter(is_done).count() as u64;
-        guard::count(transaction, name, deleted, row_count, self.deletes)?;
-        guard::count(transaction, name, lower, row_count, self.lowering)
+        let name = &changing.local.local;
+        let touched = deleted + self.lower.iter().filter(is_done).count() as u64;
+        guard::give_back(transaction, name, self.rows.saturating_sub(touched), self.verdict)?;
+        guard::count(transaction, name, touched, row_count, self.verdict)
     }
 }

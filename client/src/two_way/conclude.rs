@@ -9,7 +9,7 @@ use plimsoll_core::store::{
 };
 use plimsoll_core::two_way::wire::{pack_applied, pack_columns, read_applied};
 
-use super::change::Changing;
+use super::change::{Changing, HeldBack};
 use super::notes::{KeptRow, Opened, damaged};
 use super::{Guarding, LocalTable, LocalTables, base, begun, notes};
 use crate::failure::{Advise, table as refused};
@@ -24,9 +24,16 @@ impl LocalTables {
         let keys = std::mem::take(&mut self.keys);
         let rows = self.rows.get(&table).copied();
         let guarded = (self.guarding == Guarding::On).then_some(rows);
-        let applied =
-            self.transact(|transaction| conclude(transaction, table, &local, guarded, &keys, conclusion));
+        let before = self.held_back.get(&table).copied().unwrap_or_default();
+        let mut held_back = before;
+        let applied = self.transact(|transaction| {
+            held_back = before;
+            conclude(transaction, table, &local, (guarded, &mut held_back), &keys, conclusion)
+        });
         self.keys = keys;
+        if applied.is_ok() {
+            self.held_back.insert(table, held_back);
+        }
         applied
     }
 }
@@ -35,7 +42,7 @@ fn conclude(
     transaction: &mut dyn Transaction,
     table: TableId,
     local: &LocalTable,
-    guarded: Option<Option<u64>>,
+    (guarded, held_back): (Option<Option<u64>>, &mut HeldBack),
     keys: &HashMap<MemoryKey, Vec<u8>>,
     conclusion: &Conclusion,
 ) -> Outcome<Vec<Applied>> {
@@ -51,8 +58,11 @@ fn conclude(
         .advise("was the file replaced, or does another agent work with it? run again"));
     }
     let row_count = guarded.map(|rows| rows.unwrap_or(info.known.unsigned_abs()));
-    let applied = Changing { table, local, row_count, planned: conclusion.planned }
-        .make(transaction, conclusion.changes.iter().map(|(change, _)| change).collect())?;
+    let mut changing =
+        Changing { table, local, row_count, planned: conclusion.planned, held_back: *held_back };
+    let applied =
+        changing.make(transaction, conclusion.changes.iter().map(|(change, _)| change).collect())?;
+    *held_back = changing.held_back;
     fault_point("two-way-concluding");
     let done = conclusion.changes.iter().zip(&applied).filter(|(_, applied)| **applied == Applied::Done);
     let mut rows: HashMap<MemoryKey, &SourceRow> = HashMap::new();

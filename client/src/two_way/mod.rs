@@ -34,6 +34,7 @@ use crate::fault::fault_point;
 use crate::server::Lease;
 use crate::source::write::{LocalStore, Look, Transaction};
 use crate::target::guard;
+use change::HeldBack;
 pub use notes::MadeOf;
 use notes::{Found, Info, KeptRow, damaged};
 
@@ -85,6 +86,8 @@ pub struct LocalTables {
     tried: HashMap<TableId, i64>,
     /// How many rows each table had when all were last counted.
     rows: HashMap<TableId, u64>,
+    /// What the guard held back of each table since its run began.
+    held_back: HashMap<TableId, HeldBack>,
     /// The keys of the rows that were last told of with their states, where rows are kept.
     keys: HashMap<MemoryKey, Vec<u8>>,
 }
@@ -100,6 +103,7 @@ impl LocalTables {
             found: None,
             tried: HashMap::new(),
             rows: HashMap::new(),
+            held_back: HashMap::new(),
             keys: HashMap::new(),
         }
     }
@@ -266,6 +270,7 @@ impl LocalSide for LocalTables {
 
     fn recall(&mut self, table: TableId) -> Outcome<Recollection> {
         let local = self.table(table)?;
+        self.held_back.remove(&table);
         let (relation, found) = (local.relation(), self.found()?);
         if found == Found::Nothing {
             return Ok(Recollection::default());

@@ -30,6 +30,8 @@ pub struct Report {
     pub rejected: u64,
     /// Rows that a side cannot take yet, found by this run.
     pub waiting: u64,
+    /// Rows that waited from earlier runs, and were tried again.
+    pub tried_again: u64,
     /// Conflicts in which a stamp of the future took part: a clock is wrong.
     pub future_stamps: u64,
     /// Changes of the local side that its guard against destruction held back.

@@ -323,6 +323,7 @@ impl Machine<'_> {
         let [gone_here, gone_there] = swept.gone;
         self.planned = [gone_there, gone_here];
         let waiting = std::mem::take(&mut self.recalled.waiting);
+        self.report.tried_again = waiting.len() as u64;
         let chosen = self.remote.choices.iter().map(|choice: &Choice| choice.key);
         self.forced = waiting.into_iter().chain(chosen).collect();
         let differing = &swept.differing;

@@ -300,6 +300,27 @@ fn with(kind: Kind, [here, there]: [&str; 2]) {
     }
 }
 
+/// More rows wait for others than are tried at a time: all of them go in one run, on either side.
+#[test]
+fn many_rows_go_with_those_that_refer_to_them_in_one_run() {
+    let (site, local) = (site("CASCADE"), LocalDatabase::new(Kind::Sqlite));
+    let mut pair = Pair::new(&site, &local);
+    pair.here.run(&tables("", "CASCADE"));
+    pair.here.run(
+        "INSERT INTO orders WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50000)
+             SELECT i, 'order', 1 FROM n;
+         INSERT INTO item SELECT id, id, 'item', 1 FROM orders;
+         CREATE INDEX item_orders ON item (orders); CREATE INDEX memo_orders ON memo (orders)",
+    );
+    pair.there("CREATE INDEX ON item (client_id, database_id, orders)");
+    pair.sync();
+    pair.there("ANALYZE");
+    pair.here.run("DELETE FROM item WHERE id <= 5000; DELETE FROM orders WHERE id <= 5000");
+    pair.there("DELETE FROM item WHERE id > 45500; DELETE FROM orders WHERE id > 45500");
+    pair.sync();
+    assert_eq!([pair.same("orders"), pair.same("item")], [40_500, 40_500]);
+}
+
 #[test]
 fn tables_that_cascade_go_both_ways() {
     Kind::ALL.into_iter().for_each(|kind| with(kind, ["CASCADE", "CASCADE"]));

@@ -13,6 +13,30 @@ fn level<'s>(site: &'s plimsoll_tests::Site<'static>, client_id: &str, more: &st
     pair
 }
 
+#[test]
+fn what_is_held_back_in_several_batches_is_agreed_to_at_once() {
+    let site = site();
+    let mut pair = Pair::new(&site, "many", "");
+    pair.here(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
+         INSERT INTO people SELECT i, 'somebody', '1', NULL, '2024-01-01 12:00:00' FROM n",
+    );
+    pair.sync();
+    let mine = format!("database_id = '{}'", pair.agent.registered.id);
+    pair.there(&format!(
+        "UPDATE people SET phone = NULL, changed_at = '2020-01-01 00:00:00+00' WHERE {mine} AND id > 100;
+         DELETE FROM people WHERE {mine} AND id > 7000"
+    ));
+    pair.run().expect_code(1);
+    let held = pair.local.query_row("SELECT planned FROM plimsoll_hold", [], |row| row.get::<_, i64>(0));
+    let left = pair.people_here().iter().filter(|person| person.2.is_some()).count();
+    assert!(left > 8_000, "{left} are as they were");
+    // All that was to be deleted, and all that was to be set back and was not.
+    assert!(held.as_ref().is_ok_and(|held| *held as usize >= left - 100), "{held:?} of {left}");
+    pair.agent.home.run(["sync", "--quiet", "--allow-mass-delete"]).expect_code(0);
+    assert_eq!(pair.both().len(), 7_000);
+}
+
 /// The open records: key, kind with side, and reason.
 fn records(pair: &Pair<'_>) -> Vec<(i64, String, String)> {
     let sql = "SELECT (key->>'id')::int8, concat_ws(' ', kind, side), reason::text FROM plimsoll.conflicts

@@ -70,6 +70,29 @@ fn a_row_goes_alone_or_with_what_goes_anyway() {
 }
 
 #[test]
+fn a_row_that_rows_nobody_may_see_could_refer_to_waits_and_stops_no_other() {
+    let mut till = Till::with("UNIQUE (client_id, database_id, phone)");
+    put(&mut till, &[is(1), is(2)]);
+    let other = till.shop.server.create_owner();
+    till.shop
+        .superuser
+        .batch_execute(&format!(
+            "CREATE SCHEMA crm AUTHORIZATION {other};
+             CREATE TABLE crm.card (client_id text, database_id uuid, phone text, FOREIGN KEY (client_id, database_id, phone)
+                 REFERENCES shop.contact (client_id, database_id, phone) ON DELETE CASCADE);
+             ALTER TABLE crm.card OWNER TO {other}"
+        ))
+        .expect("a table of another owner");
+    let acts = [till.delete(&is(1)), till.upsert(&contact(2, "changed", 6), Some(&is(2)))];
+    let applied = till.apply(&acts);
+    assert_eq!((refusal(&applied[0]), &applied[1]), (WAITS, &Applied::Done));
+    let Applied::Refused { reason, .. } = &applied[0] else { panic!("{applied:?}") };
+    assert!(reason.message.contains("crm.card") && reason.message.contains("nobody may read"), "{reason:?}");
+    till.edit("DROP TABLE crm.card");
+    assert_eq!(till.apply(&acts[..1]), [Applied::Done]);
+}
+
+#[test]
 fn rows_of_other_databases_that_refer_are_neither_deleted_nor_an_error() {
     let mut till = Till::with("UNIQUE (id)");
     till.edit(
