@@ -3,6 +3,7 @@
 //!
 //! | file | what lives there |
 //! |---|---|
+//! | `open` | opening the file |
 //! | `schema` | tables, columns, keys and indexes as the database tells |
 //! | `types` | which Postgres types are proposed for them |
 //! | `axis` | the version column as an axis of positions |
@@ -17,6 +18,7 @@ mod change;
 mod collation;
 mod convert;
 mod error;
+mod open;
 mod row;
 mod schema;
 mod types;
@@ -26,13 +28,11 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::time::Duration;
 
 use plimsoll_core::digest::FingerprintKey;
 use plimsoll_core::store::{Outcome, Source, TableId};
 use plimsoll_core::value::Value;
-use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, Row, params_from_iter};
+use rusqlite::{Connection, Row, params_from_iter};
 
 use super::engine::Engine;
 use super::kind::Kind;
@@ -48,11 +48,6 @@ use error::failure;
 use row::{Bound, spellings_of, tells_apart};
 use schema::quoted;
 use write::{ForeignKey, LateKeys};
-
-/// How long a statement waits for a writer.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How many prepared statements are kept.
-const STATEMENTS: usize = 512;
 
 /// An open database.
 #[derive(Debug)]
@@ -103,25 +98,7 @@ impl Sqlite {
         let unreadable =
             |error: std::io::Error| no_run(format!("{} cannot be read: {error}", path.display()));
         let files = ChangeFiles::open(path).map_err(unreadable)?;
-        let access = match read_only {
-            true => OpenFlags::SQLITE_OPEN_READ_ONLY,
-            false => OpenFlags::SQLITE_OPEN_READ_WRITE,
-        };
-        let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(|error| failure(&error))?;
-        let set_up = || {
-            connection.busy_timeout(BUSY_TIMEOUT)?;
-            connection.pragma_update(None, "query_only", read_only)?;
-            // Whatever SQLite was built with.
-            connection.pragma_update(None, "foreign_keys", !read_only)?;
-            // Else a name in quotes that no column has any more would be a text, the same in all rows.
-            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
-            connection.set_prepared_statement_cache_capacity(STATEMENTS);
-            axis::add_functions(&connection)?;
-            // The first statement that reads shows whether this is a database at all.
-            connection.query_row("SELECT count(*) FROM main.sqlite_schema", [], |_| Ok(()))
-        };
-        set_up().map_err(|error| failure(&error))?;
+        let connection = open::connect(path, read_only)?;
         if !read_only && connection.is_readonly(rusqlite::MAIN_DB).unwrap_or(false) {
             return Err(no_run(format!("{} may not be written to", path.display()))
                 .advise("give the user that runs plimsoll the right to write the file and its folder"));

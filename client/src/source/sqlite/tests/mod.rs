@@ -3,6 +3,7 @@
 mod convert;
 mod find;
 pub(in crate::source) mod golden;
+mod open;
 mod plan;
 mod read;
 mod write;
