@@ -37,16 +37,17 @@ pub fn side_id(config: &Config, dry_run: bool) -> Outcome<Option<Uuid>> {
     }
     let columns = [("number", NoteType::Int, false), ("side_id", NoteType::Text(36), false)];
     let create = store.notes().create(TABLE, &columns, &["number"]);
-    store.define(&create)?;
+    // Two that make a table at once get in each other's way in Postgres, IF NOT EXISTS or not: the note itself tells.
+    let defined = store.define(&create);
     let new = Uuid::new_v4().to_string();
     let insert = format!("INSERT INTO {TABLE} (number, side_id) VALUES (1, ?)");
     let written =
         store.transact(&mut |transaction| transaction.execute(&insert, &[Cell::Text(&new)]).map(drop));
     // Another agent may have been faster.
-    match (read(store.as_mut())?, written) {
-        (Some(known), _) => Ok(Some(known)),
-        (None, Err(failure)) => Err(failure),
-        (None, Ok(())) => Err(no_run(format!("the note {TABLE} of the local database is not kept"))),
+    match (read(store.as_mut()), defined.and(written)) {
+        (Ok(Some(known)), _) => Ok(Some(known)),
+        (_, Err(failure)) | (Err(failure), Ok(())) => Err(failure),
+        (Ok(None), Ok(())) => Err(no_run(format!("the note {TABLE} of the local database is not kept"))),
     }
 }
 
