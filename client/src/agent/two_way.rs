@@ -91,10 +91,13 @@ pub fn run(
     let (mut again, mut goes_on) = (false, true);
     while goes_on && !(again && now() >= group.ends) {
         goes_on = !again && going.len() > 1 && !running.options.dry_run;
+        // What waits from earlier runs waits on where nothing went in this one.
+        let moved = done.iter().flatten().any(|done| done.report.has_moved());
         for (turn, id) in ids.iter().copied().enumerate() {
             let (table, plan, revisions) = &going[id];
-            let waits =
-                |Done { report, .. }: &Done| report.open > 0 && report.waiting + report.tried_again > 0;
+            let waits = |Done { report, .. }: &Done| {
+                report.open > 0 && (report.waiting > 0 || (report.tried_again > 0 && moved))
+            };
             if failure.is_some() || running.stop.asked() || (again && !done[id].as_ref().is_some_and(waits)) {
                 continue;
             }

@@ -234,7 +234,8 @@ impl LocalTarget<'_> {
             }
             deleted.deleted = transaction.tally().deleted;
             leave.count(transaction, known, deleted.deleted)?;
-            guard::give_back(transaction, &known.name, deleted.blocked.len() as u64, leave.verdict)?;
+            let not_used = named_rows.saturating_sub(deleted.deleted);
+            guard::give_back(transaction, &known.name, not_used, leave.verdict)?;
             fault_point("in-delete");
             lease.stands()
         })?;
@@ -318,7 +319,13 @@ impl<'t> Leave<'t> {
                     worst = worst.max(guard::weigh(transaction, &child.name, plan)?);
                     leave.children.push((child, along));
                 }
-                None => leave.more += along,
+                None => {
+                    leave.more += along;
+                    // It may be dealt with by another run of this database.
+                    if guard::hold_of(transaction, &name)?.is_some() {
+                        worst = Weighed::OnHold;
+                    }
+                }
             }
         }
         plan.along = leave.more;

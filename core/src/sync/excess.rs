@@ -223,6 +223,10 @@ impl Excess {
             };
             let bad = matches!(record, SourceRecord::Bad(_));
             let stays = bad || ledger.unchanged(&record).is_some();
+            // What the guard held back was offered once; offered again it would be counted again.
+            if ledger.settings.keys_repeat && ledger.report.held > 0 && !stays {
+                continue;
+            }
             if let SourceRecord::Row(local) = &record
                 && ledger.settings.keys_repeat
                 && !stays

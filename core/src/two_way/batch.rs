@@ -155,6 +155,16 @@ impl Batch {
             _ => None,
         };
         let ours = local.digest().map(|digest| Base { digest, columns: our_columns() });
+        // A base of other columns says nothing once the columns are known again: of a key that is left open then, the side
+        // that lost has what both had.
+        let is_known = [local, remote].iter().any(|seen| seen.digest() == base_digest);
+        let base = match decision.verdict {
+            Verdict::Copy(from) if judge.altered && base.is_some() && !is_known => match from {
+                Side::Local => remote.digest().map(|digest| Base { digest, columns: ColumnDigests::new() }),
+                Side::Remote => ours.clone(),
+            },
+            _ => base,
+        };
         let origin = Origin {
             key,
             encoded_key,

@@ -58,6 +58,11 @@ pub struct Report {
 }
 
 impl Report {
+    /// Whether a row was stored or deleted on either side.
+    pub fn has_moved(&self) -> bool {
+        self.sent + self.received + self.deleted_here + self.deleted_there + self.merged > 0
+    }
+
     /// Rows that the run changed on either side.
     pub fn changed(&self) -> u64 {
         self.sent + self.received + self.deleted_here + self.deleted_there

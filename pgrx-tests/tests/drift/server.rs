@@ -195,7 +195,7 @@ fn a_generated_column_is_the_servers() {
 
 /// Starts a run of many small batches, alters the table while they come, and answers what the run told.
 fn altered_meanwhile(shop: &Shop, change: &str) -> String {
-    shop.agent.configure(&["items", "others"], "[sync]\nmax_batch_rows = 20\n");
+    shop.agent.configure(&["items", "others"], "[sync]\nmax_batch_rows = 4\n");
     shop.locally("UPDATE items SET row_version = row_version + 1000, qty = qty + 1");
     let run = shop.agent.home.start(["sync", "--json", "--quiet"]);
     let begun = Instant::now();

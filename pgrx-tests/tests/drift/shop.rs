@@ -4,7 +4,7 @@ use plimsoll_tests::{Agent, Comparison, Site, assert_equal, table_of};
 use serde_json::Value as Json;
 
 /// Rows of each table.
-pub const ROWS: i64 = 1200;
+pub const ROWS: i64 = 300;
 
 const LOCAL: &str = "
     CREATE TABLE items (id INTEGER PRIMARY KEY, name VARCHAR(10), qty INTEGER, price NUMERIC, made TEXT,

@@ -1,7 +1,7 @@
 //! The client, a connection or a server dies in the middle; the next runs bring both sides together, with nothing lost and
 //! nothing doubled.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plimsoll_tests::{Kind, LocalDatabase, Running, end_connections, faulty_client};
 
@@ -55,13 +55,20 @@ fn a_client_that_dies_at_named_points_doubles_and_loses_nothing(kind: Kind) {
     std::fs::remove_file(client).expect("the copy goes");
 }
 
-/// Rounds of changes, each with a run in which `kill` has somebody die; then both sides must be level.
-fn somebody_dies(pull: &mut Pull, rounds: usize, mut kill: impl FnMut(&Pull, Running) -> bool) {
-    let mut deaths = 0;
-    for round in 0..rounds {
+/// Rounds of changes, each with a run in which `kill` has somebody die after the time that it is given; then both sides must be
+/// level. There are more of them where all runs were over before.
+fn somebody_dies(pull: &mut Pull, rounds: usize, mut kill: impl FnMut(&Pull, Running, Duration) -> bool) {
+    change(pull, 0);
+    let begun = Instant::now();
+    pull.sync();
+    let (whole, mut deaths) = (begun.elapsed(), 0);
+    for round in 1..=rounds * 6 {
+        if round > rounds && deaths > 0 {
+            break;
+        }
         change(pull, round);
         let run = pull.agent.home.start(["sync", "--json", "--quiet"]);
-        deaths += u32::from(kill(pull, run));
+        deaths += u32::from(kill(pull, run, whole.mul_f64(fastrand::f64())));
         pull.agent.level_within(4);
         pull.assert_same(&format!("round {round}"));
     }
@@ -70,8 +77,8 @@ fn somebody_dies(pull: &mut Pull, rounds: usize, mut kill: impl FnMut(&Pull, Run
 
 fn a_client_that_dies_at_any_moment_doubles_and_loses_nothing(kind: Kind) {
     let mut pull = Pull::beside(LocalDatabase::new(kind), &[&SALE, &ITEM, &NOTE], SMALL_STEPS);
-    somebody_dies(&mut pull, 4, |_, mut run| {
-        std::thread::sleep(Duration::from_millis(fastrand::u64(30..300)));
+    somebody_dies(&mut pull, 4, |_, mut run, after| {
+        std::thread::sleep(after);
         let dies = run.is_running();
         drop(run.kill());
         dies
@@ -100,8 +107,8 @@ fn a_server_that_ends_sessions_costs_time_alone(kind: Kind) {
 
 fn a_local_server_that_crashes_doubles_and_loses_nothing(kind: Kind) {
     let mut pull = Pull::beside(LocalDatabase::with_own_server(kind), &[&SALE, &ITEM, &NOTE], SMALL_STEPS);
-    somebody_dies(&mut pull, 3, |pull, mut run| {
-        std::thread::sleep(Duration::from_millis(fastrand::u64(50..300)));
+    somebody_dies(&mut pull, 3, |pull, mut run, after| {
+        std::thread::sleep(after);
         let runs = run.is_running();
         let crashed = pull.local.crash();
         let finished = run.wait(Duration::from_secs(120));

@@ -144,8 +144,14 @@ fn one_approval_is_enough_for_rows_that_are_set_back_in_several_uploads() {
     pull.sync();
     pull.there("UPDATE sale SET version = id WHERE id <= 25000");
     pull.agent.sync().expect_code(1);
+    let mut here = pull.local.connect();
+    let held = here.rows("SELECT planned FROM plimsoll_hold WHERE relation = 'sale'");
+    let left = here.rows("SELECT count(*) FROM sale WHERE id <= 25000 AND version > 100000");
+    assert_eq!(held, left, "each row counts once");
     pull.agent.home.run(["sync", "--allow-mass-delete", "--quiet"]).expect_code(0);
     pull.assert_level("a person agreed");
+    let released = here.rows("SELECT count(*) FROM plimsoll_hold WHERE released > 0");
+    assert_eq!(released, [[Some("0".to_owned())]], "nothing is left of it");
 }
 
 fn a_server_restored_from_an_old_backup_sets_nothing_back_here(kind: Kind) {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use plimsoll_core::store::Outcome;
+use plimsoll_core::store::{FailureKind, Outcome};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Error, OpenFlags, ffi};
 
@@ -24,12 +24,13 @@ pub fn connect(path: &Path, read_only: bool) -> Outcome<Connection> {
     match set_up(path, read_only) {
         Err(error) if read_only && is_left_half_way(&error) => {
             // Only who may write can undo it.
-            set_up(path, false).map_err(|error| {
-                no_run(format!(
+            set_up(path, false).map_err(|error| match failure(&error) {
+                locked if locked.kind == FailureKind::Passing => locked,
+                _ => no_run(format!(
                     "a program that died left a transaction half-way in {}, which could not be undone: {error}",
                     path.display()
                 ))
-                .advise("open it once with a program that may write to it, such as the one that died")
+                .advise("open it once with a program that may write to it, such as the one that died"),
             })?;
             set_up(path, true).map_err(|error| failure(&error))
         }
