@@ -248,6 +248,24 @@ fn columns_that_are_set_back_after_a_run_that_was_cut_off_lose_no_change() {
 }
 
 #[test]
+fn a_change_that_waited_while_columns_were_altered_is_no_conflict_later() {
+    for (policy, changed) in [(Policy::Remote, Side::Local), (Policy::Local, Side::Remote)] {
+        let (world, mut memory) = level(0..20);
+        let table = Table { policy, ..Table::default() };
+        put(&world, changed, 6, 9, 50);
+        world.with(|state| {
+            state.alter(1);
+            state.refuses = |_, edit| (edit == 50).then_some(true);
+        });
+        let report = sync(&world, &table, &mut memory);
+        assert_eq!((report.made, report.waiting), (Made::OfOtherColumns, 1), "{report:#?}");
+        world.with(|state| state.refuses = |_, _| None);
+        let report = sync(&world, &table, &mut memory);
+        assert_eq!((report.made, both(&world, 6)), (Made::AsBefore, [Some((9, 50)); 2]), "{report:#?}");
+    }
+}
+
+#[test]
 fn what_is_remembered_of_other_keys_is_forgotten() {
     let (world, mut memory) = level(0..10);
     world.with(|state| {
