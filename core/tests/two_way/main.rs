@@ -1,5 +1,7 @@
 //! Two-way sync over a model of both sides: rules one by one, and random histories.
 
+mod altered;
+mod clocks;
 mod histories;
 mod model;
 mod restored;

@@ -1,15 +1,15 @@
 //! The rules, one by one.
 
 use plimsoll_core::reconcile::Side;
-use plimsoll_core::store::{BaseInfo, Choice, Made, OpenKind, Seen};
+use plimsoll_core::store::{BaseInfo, Choice, OpenKind, Seen};
 use plimsoll_core::sync::Status;
 use plimsoll_core::two_way::{Memory, Merging, Policy, Report, Revisions, Settings, Table};
 
 use crate::model::{Local, Row, VERSION, World, digester, memory_key};
 
 /// 2000-01-01 in microseconds since the Unix epoch: where stamps begin.
-const EPOCH: i64 = 946_684_800_000_000;
-const SECOND: i64 = 1_000_000;
+pub const EPOCH: i64 = 946_684_800_000_000;
+pub const SECOND: i64 = 1_000_000;
 
 pub fn put(world: &World, side: Side, key: u64, revision: i64, edit: usize) {
     put_both_columns(world, side, key, Row { revision, edit, second: 0 });
@@ -84,203 +84,6 @@ fn john_and_jane_doe_have_the_newer_number_on_both_systems() {
     }
     let report = sync(&world, &table, &mut memory);
     assert_eq!((report.changed(), report.conflicts, report.status), (0, 0, Status::Level));
-}
-
-#[test]
-fn a_stamp_of_the_future_wins_no_conflict_against_one_that_is_not_and_is_told_of() {
-    let (world, mut memory) = level(0..4);
-    let now = 1_700_000_000 * SECOND - EPOCH;
-    let far = now + 3_600 * SECOND;
-    put(&world, Side::Local, 1, far, 50);
-    put(&world, Side::Remote, 1, now - SECOND, 51);
-    put(&world, Side::Local, 2, far, 52);
-    put(&world, Side::Remote, 2, far + 1, 53);
-    // Alone, it is copied as any other.
-    put(&world, Side::Remote, 3, far, 54);
-    let table = Table { revisions: Revisions::Stamps, ..Table::default() };
-    let report = sync(&world, &table, &mut memory);
-    assert_eq!((report.future_stamps, report.conflicts), (2, 2), "{report:#?}");
-    assert_eq!(both(&world, 1), [Some((now - SECOND, 51)); 2]);
-    assert_eq!(both(&world, 2), [Some((far + 1, 53)); 2]);
-    assert_eq!(both(&world, 3), [Some((far, 54)); 2]);
-    // With numbers no clock matters.
-    put(&world, Side::Local, 1, far, 60);
-    put(&world, Side::Remote, 1, now, 61);
-    let report = sync(&world, &Table::default(), &mut memory);
-    assert_eq!((report.future_stamps, report.conflicts), (0, 1), "{report:#?}");
-    assert_eq!(both(&world, 1), [Some((far, 60)); 2]);
-}
-
-#[test]
-fn stamps_are_measured_by_the_remote_clock_whatever_the_local_one_says() {
-    let table = Table { revisions: Revisions::Stamps, ..Table::default() };
-    let hour = 3_600 * SECOND;
-    // The local clock is two hours slow: so are the stamps that it makes. Right ones are of no future.
-    let (world, mut memory) = level(0..4);
-    let now = 1_700_000_000 * SECOND - EPOCH;
-    world.with(|state| state.ahead = -2 * hour);
-    put(&world, Side::Local, 1, now - hour, 50);
-    put(&world, Side::Remote, 1, now + 2 * hour - 300 * SECOND, 51);
-    let report = sync(&world, &table, &mut memory);
-    assert_eq!((report.future_stamps, report.conflicts), (0, 1), "{report:#?}");
-    assert_eq!(both(&world, 1), [Some((now + 2 * hour - 300 * SECOND, 51)); 2]);
-    // It is two hours fast: a stamp that it makes wins no conflict until its time has come, and that is told.
-    let (world, mut memory) = level(0..4);
-    world.with(|state| state.ahead = 2 * hour);
-    put(&world, Side::Local, 1, now - 10 * SECOND, 60);
-    put(&world, Side::Remote, 1, now - 2 * hour - 300 * SECOND, 61);
-    let report = sync(&world, &table, &mut memory);
-    assert_eq!((report.future_stamps, report.conflicts), (1, 1), "{report:#?}");
-    assert_eq!(both(&world, 1), [Some((now - 2 * hour - 300 * SECOND, 61)); 2]);
-    put(&world, Side::Local, 2, now - 10 * SECOND, 62);
-    put(&world, Side::Remote, 2, now - 2 * hour - 200 * SECOND, 63);
-    world.with(|state| state.clock += 3 * hour);
-    let report = sync(&world, &table, &mut memory);
-    assert_eq!((report.future_stamps, report.conflicts), (0, 1), "{report:#?}");
-    assert_eq!(both(&world, 2), [Some((now - 10 * SECOND, 62)); 2]);
-}
-
-#[test]
-fn a_stamp_of_the_present_is_none_of_the_future_however_long_a_run_takes() {
-    let (world, mut memory) = level(0..4);
-    let now = 1_700_000_000 * SECOND - EPOCH;
-    let later = now + 600 * SECOND;
-    put(&world, Side::Local, 1, now - 5 * SECOND, 50);
-    let mut calls = 0;
-    world.with(|state| {
-        state.write(Side::Remote, 1, 1);
-        state.hook = Some(Box::new(move |state| {
-            calls += 1;
-            if calls == 4 {
-                // Ten minutes went by.
-                state.clock += 600 * SECOND;
-                state.write(Side::Remote, 1, 1);
-                state.remote.rows.rows.insert(1, Row { revision: later - SECOND, edit: 51, second: 0 });
-            }
-        }));
-    });
-    let table = Table { revisions: Revisions::Stamps, ..Table::default() };
-    let settings = Settings { budget: 3_600 * SECOND as u64, ..Settings::default() };
-    let report = world.run(&table, &settings, &mut memory);
-    assert_eq!((report.future_stamps, report.conflicts), (0, 1), "{report:#?}");
-    assert_eq!(both(&world, 1), [Some((later - SECOND, 51)); 2]);
-}
-
-#[test]
-fn altered_columns_bring_no_deleted_row_back_and_overwrite_no_change() {
-    for (policy, undecided) in
-        [(Policy::Remote, 2), (Policy::Local, 2), (Policy::Newest, 2), (Policy::Ask, 4)]
-    {
-        let (world, mut memory) = level(0..20);
-        let table = Table { policy, ..Table::default() };
-        world.with(|state| {
-            state.delete(Side::Local, 5);
-            state.delete(Side::Remote, 6);
-            state.write(Side::Local, 7, 1);
-            state.write(Side::Remote, 8, 1);
-            state.write(Side::Local, 30, 1);
-            state.write(Side::Remote, 31, 1);
-            state.alter(1);
-        });
-        let edits = [7, 8].map(|key| {
-            world.with(|state| state.local.rows.made_by[&key].max(state.remote.rows.made_by[&key]))
-        });
-        let report = sync(&world, &table, &mut memory);
-        assert_eq!((report.made, report.memory_lost), (Made::OfOtherColumns, false));
-        assert_eq!(report.undecided, undecided, "{policy:?}: {report:#?}");
-        assert_eq!((report.deleted_here, report.deleted_there), (0, 0));
-        // What is gone does not come back, and what is there stays.
-        for (key, gone_from) in [(5, Side::Local), (6, Side::Remote)] {
-            assert_eq!(row(&world, gone_from, key), None, "{policy:?}");
-            assert!(row(&world, gone_from.other(), key).is_some(), "{policy:?}");
-        }
-        // New rows are new, whatever the columns are.
-        for key in [30, 31] {
-            assert!(row(&world, Side::Local, key).is_some() && both(&world, key)[0] == both(&world, key)[1]);
-        }
-        if policy != Policy::Ask {
-            let now = [7, 8].map(|key| both(&world, key).map(|row| row.expect("a row").1));
-            assert_eq!(now, edits.map(|edit| [edit; 2]), "{policy:?}");
-        }
-        // It is remembered anew: a delete is one, a change is one.
-        world.with(|state| {
-            state.delete(Side::Remote, 9);
-            state.write(Side::Local, 10, 1);
-        });
-        let report = sync(&world, &table, &mut memory);
-        assert_eq!((report.made, report.deleted_here, report.sent), (Made::AsBefore, 1, 1), "{report:#?}");
-    }
-}
-
-#[test]
-fn columns_that_are_set_back_after_a_run_that_was_cut_off_lose_no_change() {
-    // All calls of a run over other columns, until it comes to its end.
-    for kill_at in 1.. {
-        let (world, mut memory) = level(0..20);
-        let table = Table { policy: Policy::Remote, ..Table::default() };
-        let settings = Settings { range_rows: 4, group_rows: 8, batch_rows: 5, ..Settings::default() };
-        world.with(|state| {
-            state.alter(1);
-            state.kill_at = Some(kill_at);
-        });
-        let report = world.run(&table, &settings, &mut memory);
-        assert_eq!((report.changed(), report.conflicts), (0, 0), "{report:#?}");
-        world.with(|state| {
-            state.kill_at = None;
-            state.alter(0);
-            for key in 0..10 {
-                state.write(Side::Local, key, 1);
-            }
-            (10..15).for_each(|key| state.delete(Side::Local, key));
-        });
-        let rows = world.with(|state| state.local.rows.rows.clone());
-        let later = world.run(&table, &settings, &mut memory);
-        let now = world.with(|state| state.local.rows.rows.clone());
-        assert_eq!(now, rows, "cut off at {kill_at}: {later:#?}");
-        for key in 0..10 {
-            let [here, there] = both(&world, key);
-            assert_eq!(here, there, "cut off at {kill_at}: {later:#?}");
-        }
-        if report.concluded {
-            return;
-        }
-    }
-}
-
-#[test]
-fn a_change_that_waited_while_columns_were_altered_is_no_conflict_later() {
-    for (policy, changed) in [(Policy::Remote, Side::Local), (Policy::Local, Side::Remote)] {
-        let (world, mut memory) = level(0..20);
-        let table = Table { policy, ..Table::default() };
-        put(&world, changed, 6, 9, 50);
-        world.with(|state| {
-            state.alter(1);
-            state.refuses = |_, edit| (edit == 50).then_some(true);
-        });
-        let report = sync(&world, &table, &mut memory);
-        assert_eq!((report.made, report.waiting), (Made::OfOtherColumns, 1), "{report:#?}");
-        world.with(|state| state.refuses = |_, _| None);
-        let report = sync(&world, &table, &mut memory);
-        assert_eq!((report.made, both(&world, 6)), (Made::AsBefore, [Some((9, 50)); 2]), "{report:#?}");
-    }
-}
-
-#[test]
-fn what_is_remembered_of_other_keys_is_forgotten() {
-    let (world, mut memory) = level(0..10);
-    world.with(|state| {
-        state.delete(Side::Local, 1);
-        state.delete(Side::Remote, 2);
-        state.write(Side::Local, 3, 1);
-        state.write(Side::Remote, 20, 1);
-        state.other_keys = true;
-    });
-    let table = Table { policy: Policy::Remote, ..Table::default() };
-    let report = sync(&world, &table, &mut memory);
-    assert_eq!((report.made, report.memory_lost), (Made::OfOtherKeys, true));
-    assert_eq!((report.sent, report.undecided, report.changed()), (1, 3, 1), "{report:#?}");
-    let report = sync(&world, &table, &mut memory);
-    assert_eq!((report.made, report.memory_lost, report.changed()), (Made::AsBefore, false, 0));
 }
 
 #[test]
