@@ -3,6 +3,7 @@
 use plimsoll_core::store::{Outcome, Source, Target};
 use plimsoll_core::sync::{self, RunReport, Settings, TableInput, TableMemory, TableReport, World};
 
+use super::patience::Patience;
 use super::prepare::{PreparedTable, fingerprint_key};
 use super::world::RunWorld;
 use super::{GroupResult, Moved, Running};
@@ -44,7 +45,9 @@ pub fn run_by(
     plans: Vec<TablePlan>,
 ) -> Outcome<GroupResult> {
     let key = fingerprint_key(running.server)?;
-    let mut source = ReadAhead::new(running.source()?.into_source(plans, key))?;
+    let mut patience = Patience::new(&running.settings, running.stop);
+    let source = patience.with(|| running.source()?.into_source(plans.clone(), key.clone()))?;
+    let mut source = ReadAhead::new(source)?;
     let Running { server, state, options, stop, progress, run_id, settings, .. } = running;
     let relations: Vec<String> = tables.iter().map(|table| table.input.name.clone()).collect();
     let inputs: Vec<TableInput> = tables.iter().map(|table| table.input.clone()).collect();

@@ -46,7 +46,7 @@ pub fn scan(config: &Path) -> Outcome<Vec<LocalScan>> {
         .map(|((table, _), schema)| plan(local.as_mut(), table, schema, &[]))
         .collect::<Outcome<Vec<_>>>()?;
     let count = plans.len();
-    let mut source = local.into_source(plans, fingerprint_key(&server)?);
+    let mut source = local.into_source(plans, fingerprint_key(&server)?)?;
     (0..count)
         .map(|table| {
             let begun = Instant::now();

@@ -27,7 +27,7 @@ pub fn side_id(config: &Config, dry_run: bool) -> Outcome<Option<Uuid>> {
     // No row is read by these plans: no digest is made with the key.
     let place = config.source_place()?;
     let opened = if dry_run { open(&place)? } else { open_writable(&place)? };
-    let mut store = opened.into_store(Vec::new(), FingerprintKey::new([0; 32]));
+    let mut store = opened.into_store(Vec::new(), FingerprintKey::new([0; 32]))?;
     match read(store.as_mut()) {
         Ok(Some(known)) => return Ok(Some(known)),
         Err(failure) if failure.kind == FailureKind::Passing => return Err(failure),

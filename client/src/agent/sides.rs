@@ -86,12 +86,14 @@ impl<'s> Sides<'s> {
     ) -> Result<Self, Unopened> {
         let key = fingerprint_key(server)?;
         let place = config.source_place()?;
-        let database = patience.with(|| match &purpose {
-            Purpose::Look => source::open(&place),
-            Purpose::Write(..) => source::open_writable(&place),
-        })?;
         let plans: Vec<TablePlan> = tables.iter().map(|table| table.plan.clone()).collect();
-        let store = database.into_store(plans.clone(), key.clone());
+        let store = patience.with(|| {
+            let database = match &purpose {
+                Purpose::Look => source::open(&place),
+                Purpose::Write(..) => source::open_writable(&place),
+            };
+            database?.into_store(plans.clone(), key.clone())
+        })?;
         let source = |table: &Pulled| SourceTable {
             relation: table.replica.relation.clone(),
             schema: table.plan.schema.clone(),

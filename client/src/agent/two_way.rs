@@ -63,11 +63,11 @@ pub fn run(
     });
     let place = running.config.source_place()?;
     let mut patience = Patience::new(&running.settings, running.stop);
-    let database = patience.with(|| match running.options.dry_run {
-        true => open(&place),
-        false => open_writable(&place),
+    let key = fingerprint_key(running.server)?;
+    let store = patience.with(|| {
+        let database = if running.options.dry_run { open(&place) } else { open_writable(&place) };
+        database?.into_store(plans.clone(), key.clone())
     })?;
-    let store = database.into_store(plans, fingerprint_key(running.server)?);
     let mut local = LocalTables::new(store, local.collect(), Guarding::On).under(running.lease.clone());
     if running.options.allow_mass_delete && !running.options.dry_run {
         patience.with(|| local.release_holds())?;

@@ -120,7 +120,7 @@ pub fn verify(
     let mut watch = Watch { limit, stop, progress, settings: &settings };
     if !from_here.is_empty() {
         let plans = from_here.iter().map(|table| table.pulled.plan.clone()).collect();
-        let opened = fingerprint_key(&server).and_then(|key| ReadAhead::new(local.into_source(plans, key)));
+        let opened = fingerprint_key(&server).and_then(|key| ReadAhead::new(local.into_source(plans, key)?));
         verdicts.extend(match opened {
             Ok(mut source) => {
                 let replicas = from_here.iter().map(|table| table.pulled.replica.clone()).collect();

@@ -195,9 +195,23 @@ pub trait LocalDatabase: Send {
         let _ = database_id;
     }
 
-    /// The source of a run over these tables.
-    fn into_source(self: Box<Self>, tables: Vec<TablePlan>, key: FingerprintKey) -> Box<dyn Source + Send>;
+    /// The source of a run over these tables. Their plans may have been made of what another connection told.
+    ///
+    /// # Errors
+    /// Where the database does not tell what reading them needs to know.
+    fn into_source(
+        self: Box<Self>,
+        tables: Vec<TablePlan>,
+        key: FingerprintKey,
+    ) -> Outcome<Box<dyn Source + Send>>;
 
     /// The same of a database that was opened to be written to.
-    fn into_store(self: Box<Self>, tables: Vec<TablePlan>, key: FingerprintKey) -> Box<dyn LocalStore>;
+    ///
+    /// # Errors
+    /// As [`into_source`](Self::into_source).
+    fn into_store(
+        self: Box<Self>,
+        tables: Vec<TablePlan>,
+        key: FingerprintKey,
+    ) -> Outcome<Box<dyn LocalStore>>;
 }

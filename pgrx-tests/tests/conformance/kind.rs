@@ -262,7 +262,7 @@ pub trait LocalKind: Sized + Send {
             TablePlan::new(&found, schema.clone(), &config, &[]).unwrap_or_else(|failure| panic!("{failure}"))
         };
         let plans = tables.iter().map(plan).collect();
-        local.into_source(plans, FingerprintKey::new(KEY))
+        local.into_source(plans, FingerprintKey::new(KEY)).unwrap_or_else(|failure| panic!("{failure}"))
     }
 }
 

@@ -77,7 +77,7 @@ impl Local {
         let (schema, found) = (schema(columns, None), local.table(table).expect("a table"));
         let config = TableConfig { name: table.to_owned(), ..Default::default() };
         let plan = TablePlan::new(&found, schema.clone(), &config, &[]).expect("they fit");
-        (local.into_store(vec![plan], FingerprintKey::new(KEY)), schema)
+        (local.into_store(vec![plan], FingerprintKey::new(KEY)).expect("a store"), schema)
     }
 }
 
@@ -98,7 +98,7 @@ pub fn source_at(
     }
     let plan =
         TablePlan::new(&found, schema, &TableConfig { name: table.to_owned(), ..Default::default() }, &[])?;
-    Ok(local.into_source(vec![plan], FingerprintKey::new(KEY)))
+    local.into_source(vec![plan], FingerprintKey::new(KEY))
 }
 
 /// A managed table.

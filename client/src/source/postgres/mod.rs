@@ -126,12 +126,15 @@ impl Postgres {
         self.tables.get(name).ok_or_else(|| refused(format!("no table \"{name}\"")))
     }
 
+    /// A table that was looked at, by the name that it was given or its own.
+    fn looked_at(&self, table: &str) -> Option<&Described> {
+        let named = || self.tables.values().find(|described| described.table.name == table);
+        self.tables.get(table).or_else(named)
+    }
+
     /// The type of a column, and how its values look.
     fn column_type(&self, table: &str, column: &str) -> Option<(catalogue::ColumnType, Shape)> {
-        let described = self
-            .tables
-            .get(table)
-            .or_else(|| self.tables.values().find(|described| described.table.name == table))?;
+        let described = self.looked_at(table)?;
         let place = described.table.columns.iter().position(|own| own.name == column)?;
         let own = *described.types.get(place)?;
         Some((own, self.types.shape(own.oid)))
@@ -156,6 +159,20 @@ impl Postgres {
             shapes.push(shape);
         }
         ReadTable::new(shapes, types, operators)
+    }
+
+    /// The same of each. Without the types of its columns no table is read or written: their values would all be taken for
+    /// ones that fit nowhere.
+    fn read_tables(&mut self, plans: &[TablePlan]) -> Outcome<Vec<ReadTable>> {
+        plans
+            .iter()
+            .map(|plan| {
+                if self.looked_at(&plan.table).is_none() {
+                    self.described(&plan.table)?;
+                }
+                Ok(self.read_table(plan))
+            })
+            .collect()
     }
 }
 
@@ -239,23 +256,25 @@ impl LocalDatabase for Postgres {
         self.manifests_of = Some(database_id);
     }
 
-    fn into_source(self: Box<Self>, tables: Vec<TablePlan>, key: FingerprintKey) -> Box<dyn Source + Send> {
-        let read = tables.iter().map(|plan| self.read_table(plan)).collect();
+    fn into_source(
+        mut self: Box<Self>,
+        tables: Vec<TablePlan>,
+        key: FingerprintKey,
+    ) -> Outcome<Box<dyn Source + Send>> {
+        let read = self.read_tables(&tables)?;
         let keeper = self.manifests_of.map(|database_id| Keeper::new(database_id, key.clone()));
         let source = PostgresSource::new(self.session, read, keeper);
-        Box::new(super::engine::Engine::new(source, tables, key))
+        Ok(Box::new(super::engine::Engine::new(source, tables, key)))
     }
 
-    fn into_store(mut self: Box<Self>, tables: Vec<TablePlan>, key: FingerprintKey) -> Box<dyn LocalStore> {
-        // Plans may have been made of another connection's tables. One that is gone shows when it is read.
-        for plan in &tables {
-            if let Err(failure) = self.described(&plan.table) {
-                tracing::debug!("the types of \"{}\": {failure}", plan.table);
-            }
-        }
-        let read = tables.iter().map(|plan| self.read_table(plan)).collect();
+    fn into_store(
+        mut self: Box<Self>,
+        tables: Vec<TablePlan>,
+        key: FingerprintKey,
+    ) -> Outcome<Box<dyn LocalStore>> {
+        let read = self.read_tables(&tables)?;
         // A statement on a manifest may fail, and the transaction with it.
         let source = PostgresSource::new(self.session, read, None);
-        Box::new(super::engine::Engine::new(source, tables, key))
+        Ok(Box::new(super::engine::Engine::new(source, tables, key)))
     }
 }

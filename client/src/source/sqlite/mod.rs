@@ -176,12 +176,20 @@ impl LocalDatabase for Sqlite {
         self.connection.query_row(&sql, [], position).map_err(|error| failure(&error))
     }
 
-    fn into_source(self: Box<Self>, tables: Vec<TablePlan>, key: FingerprintKey) -> Box<dyn Source + Send> {
-        Box::new(Engine::new(*self, tables, key))
+    fn into_source(
+        self: Box<Self>,
+        tables: Vec<TablePlan>,
+        key: FingerprintKey,
+    ) -> Outcome<Box<dyn Source + Send>> {
+        Ok(Box::new(Engine::new(*self, tables, key)))
     }
 
-    fn into_store(self: Box<Self>, tables: Vec<TablePlan>, key: FingerprintKey) -> Box<dyn LocalStore> {
-        Box::new(Engine::new(*self, tables, key))
+    fn into_store(
+        self: Box<Self>,
+        tables: Vec<TablePlan>,
+        key: FingerprintKey,
+    ) -> Outcome<Box<dyn LocalStore>> {
+        Ok(Box::new(Engine::new(*self, tables, key)))
     }
 }
 

@@ -41,7 +41,7 @@ pub fn store_of<K: LocalKind>(
         TablePlan::new(&found, schema.clone(), &config, &[]).unwrap_or_else(|failure| panic!("{failure}"))
     };
     let plans = tables.iter().map(plan).collect();
-    opened.into_store(plans, FingerprintKey::new(KEY))
+    opened.into_store(plans, FingerprintKey::new(KEY)).unwrap_or_else(|failure| panic!("{failure}"))
 }
 
 /// One table that is written to.

@@ -26,7 +26,7 @@ fn store(fixture: &mut Fixture, table: &str, columns: &[(&str, &str)]) -> (Box<d
     let schema = schema(columns, None);
     let config = TableConfig { name: table.to_owned(), ..TableConfig::default() };
     let plan = TablePlan::new(&found, schema.clone(), &config, &[]).expect("they fit");
-    (Box::new(local).into_store(vec![plan], FingerprintKey::new([1; 32])), schema)
+    (Box::new(local).into_store(vec![plan], FingerprintKey::new([1; 32])).expect("a store"), schema)
 }
 
 fn row(schema: &TableSchema, wire: Vec<u8>) -> SourceRow {

@@ -29,7 +29,7 @@ fn store(
     let schema = schema(columns, "");
     let config = TableConfig { name: "t".to_owned(), ..config };
     let plan = TablePlan::new(&found, schema.clone(), &config, &[]).expect("they fit");
-    (Box::new(local).into_store(vec![plan], FingerprintKey::new([1; 32])), schema)
+    (Box::new(local).into_store(vec![plan], FingerprintKey::new([1; 32])).expect("a store"), schema)
 }
 
 fn row(schema: &TableSchema, wire: Vec<u8>) -> SourceRow {
