@@ -2,35 +2,18 @@
 
 use plimsoll_tests::{LOCAL, table_of};
 
-use crate::site::{ITEM, Pull, SALE, Table};
-
-const PERSON: Table = Table {
-    name: "person",
-    managed: "id bigint NOT NULL, name text, version bigint NOT NULL, PRIMARY KEY (client_id, database_id, id)",
-    manage: ", version_column => 'version', version_scope => 'row'",
-    local: "id INTEGER PRIMARY KEY, name TEXT, version INTEGER NOT NULL",
-    text: "id || ',' || name || ',' || version",
-};
+use crate::site::{ITEM, PERSON, Pull, SALE};
 
 const SNAPSHOT: &str = "direction = \"snapshot\"\nsnapshot_from = \"remote\"";
-
-fn configure(pull: &Pull, tables: &[(&Table, &str)]) {
-    let tables: String = tables
-        .iter()
-        .map(|(table, settings)| {
-            format!("[[table]]\nname = \"{0}\"\nremote = \"public.{0}\"\n{settings}\n", table.name)
-        })
-        .collect();
-    pull.agent.write_config(&tables);
-}
 
 #[test]
 fn a_file_that_may_only_be_read_can_be_compared_and_not_written() {
     let mut pull = Pull::of(&[&SALE, &ITEM, &PERSON]);
-    configure(
-        &pull,
-        &[(&SALE, "direction = \"pull\""), (&ITEM, SNAPSHOT), (&PERSON, "direction = \"two-way\"")],
-    );
+    pull.configure_each(&[
+        (&SALE, "direction = \"pull\""),
+        (&ITEM, SNAPSHOT),
+        (&PERSON, "direction = \"two-way\""),
+    ]);
     pull.there(
         "INSERT INTO sale SELECT $T, i, 'c' || i, 0, i FROM generate_series(1, 50) i;
          INSERT INTO item SELECT $T, i, 'item' FROM generate_series(1, 50) i;
@@ -62,7 +45,7 @@ fn a_file_that_may_only_be_read_can_be_compared_and_not_written() {
 /// Local rows of one table that its condition cannot be asked of.
 fn with_one_that_fails(direction: &str) -> Pull {
     let mut pull = Pull::of(&[&SALE, &ITEM]);
-    configure(&pull, &[(&SALE, direction), (&ITEM, &format!("{direction}\nwhere = \"abs(id) > 0\""))]);
+    pull.configure_each(&[(&SALE, direction), (&ITEM, &format!("{direction}\nwhere = \"abs(id) > 0\""))]);
     pull.there(
         "INSERT INTO sale SELECT $T, i, 'c' || i, 0, i FROM generate_series(1, 50) i;
          INSERT INTO item SELECT $T, i, 'item' FROM generate_series(1, 50) i",

@@ -28,6 +28,7 @@ mod keys;
 mod large;
 mod leases;
 mod looks;
+mod mixed;
 mod refused;
 mod restored;
 mod site;

@@ -56,6 +56,15 @@ pub const NOTE: Table = Table {
     text: "coalesce(text, '-') || ',' || coalesce(CAST(amount AS text), '-')",
 };
 
+/// With a version that counts a row's own changes, as two-way needs it.
+pub const PERSON: Table = Table {
+    name: "person",
+    managed: "id bigint NOT NULL, name text, version bigint NOT NULL, PRIMARY KEY (client_id, database_id, id)",
+    manage: ", version_column => 'version', version_scope => 'row'",
+    local: "id INTEGER PRIMARY KEY, name TEXT, version INTEGER NOT NULL",
+    text: "id || ',' || name || ',' || version",
+};
+
 /// A server and one agent that pulls.
 pub struct Pull {
     pub site: Site<'static>,
@@ -117,6 +126,17 @@ impl Pull {
     /// Has the tables go in another direction (TOML).
     pub fn configure(&self, direction: &str) {
         self.agent.write_config(&config(&self.tables, "").replace("direction = \"pull\"", direction));
+    }
+
+    /// Has each table go its own way (TOML).
+    pub fn configure_each(&self, tables: &[(&Table, &str)]) {
+        let tables: String = tables
+            .iter()
+            .map(|(table, settings)| {
+                format!("[[table]]\nname = \"{0}\"\nremote = \"public.{0}\"\n{settings}\n", table.name)
+            })
+            .collect();
+        self.agent.write_config(&tables);
     }
 
     /// Changes the replica behind the extension's back; `$T` stands for the tenant's two columns' values.
