@@ -41,7 +41,7 @@ pub fn open_at(path: PathBuf, made_of: MadeOf) -> LocalTables {
     let config =
         TableConfig { name: "t".to_owned(), leave_out: vec!["part".to_owned()], ..TableConfig::default() };
     let plan = TablePlan::new(&local.table("t").expect("a table"), schema(), &config, &[]).expect("a plan");
-    let store = local.into_store(vec![plan], FingerprintKey::new([7; 32]));
+    let store = local.into_store(vec![plan], FingerprintKey::new([7; 32])).expect("a store");
     let table = LocalTable {
         name: "t".to_owned(),
         local: "t".to_owned(),

@@ -84,7 +84,7 @@ fn a_pass_over_a_level_table_costs_little_more_than_one_of_push() {
         let mut local = open_writable(&Place::Sqlite(path.clone())).expect("a file");
         let config = TableConfig { name: "t".to_owned(), ..TableConfig::default() };
         let plan = TablePlan::new(&local.table("t").expect("a table"), schema(hashed), &config, &[]);
-        local.into_store(vec![plan.expect("a plan")], FingerprintKey::new([7; 32]))
+        local.into_store(vec![plan.expect("a plan")], FingerprintKey::new([7; 32])).expect("a store")
     };
     let table = LocalTable {
         name: "t".to_owned(),
