@@ -76,6 +76,35 @@ fn rows_of_a_pulled_table_count_toward_it(kind: Kind) {
     assert_eq!(pull.rows(&LINE).0.len(), 2_000);
 }
 
+/// Whoever deals with a table: what refers to rows that are gone stays as long as its own table is on hold.
+fn the_hold_of_a_table_that_another_run_deals_with_keeps_its_rows(kind: Kind) {
+    let mut pull = Pull::beside(LocalDatabase::new(kind), &[&ITEM, &LINE], "");
+    pull.there(
+        "INSERT INTO item SELECT $T, i, 'name' FROM generate_series(1, 1000) i;
+         INSERT INTO line SELECT $T, i, i FROM generate_series(1, 1000) i",
+    );
+    pull.sync();
+    pull.there("DELETE FROM line WHERE id > 100 OR id = 7");
+    pull.agent.sync().expect_code(1);
+    pull.there("DELETE FROM item WHERE id = 7");
+    let item = (&ITEM, "direction = \"pull\"");
+    let line = (&LINE, "direction = \"snapshot\"\nsnapshot_from = \"remote\"");
+    for (tables, options) in [
+        (&[item][..], &["sync", "--quiet"][..]),
+        (&[item, line], &["sync", "--quiet"]),
+        // What a person agrees to is about the tables of the run.
+        (&[item], &["sync", "--allow-mass-delete", "--quiet"]),
+    ] {
+        pull.configure_each(tables);
+        pull.agent.home.run(options).expect_code(1);
+        let here = [&ITEM, &LINE].map(|table| pull.rows(table).0.len());
+        assert_eq!(here, [1_000, 1_000], "{} tables, {options:?}", tables.len());
+    }
+    pull.configure("direction = \"pull\"");
+    pull.agent.home.run(["sync", "--allow-mass-delete", "--quiet"]).expect_code(0);
+    pull.assert_level("a person agreed to both");
+}
+
 /// A table without a key on the server, and with one here that is not sent.
 const ENTRY: Table = Table {
     name: "entry",
@@ -186,5 +215,6 @@ fn one_approval_is_enough_for_a_snapshot_with_which_rows_go_along() {
 
 beside_each_kind!(
     rows_of_a_table_that_is_not_pulled_count_toward_the_one_that_takes_them,
-    rows_of_a_pulled_table_count_toward_it
+    rows_of_a_pulled_table_count_toward_it,
+    the_hold_of_a_table_that_another_run_deals_with_keeps_its_rows
 );

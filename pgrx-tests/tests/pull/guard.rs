@@ -2,7 +2,7 @@
 
 use plimsoll_tests::{Kind, LocalDatabase, faulty_client, table_of};
 
-use crate::site::{ITEM, NOTE, Pull, SALE};
+use crate::site::{ITEM, NOTE, Pull, SALE, Table};
 
 fn a_replica_whose_rows_vanished_empties_nothing_here_until_a_person_agrees(kind: Kind) {
     let mut pull = Pull::beside(LocalDatabase::new(kind), &[&ITEM, &NOTE], "");
@@ -194,7 +194,60 @@ fn what_is_left_of_an_approval_lets_no_table_fall() {
     assert_eq!((pull.rows(&SALE).0.len(), pull.rows(&OTHER).0.len()), (1_750, 3_000));
 }
 
-const OTHER: crate::site::Table = crate::site::Table {
+/// What is left of the approval of a table's rows.
+fn released(pull: &Pull, table: &str) -> Vec<Vec<Option<String>>> {
+    pull.local.connect().rows(&format!("SELECT released FROM plimsoll_hold WHERE relation = '{table}'"))
+}
+
+fn an_approval_stays_good_for_rows_that_cannot_go_yet(kind: Kind) {
+    let mut pull = Pull::beside(LocalDatabase::new(kind), &[&ITEM], "");
+    pull.there("INSERT INTO item SELECT $T, i, 'name' FROM generate_series(1, 1000) i");
+    pull.sync();
+    pull.here(
+        "CREATE TABLE own (item INTEGER REFERENCES item (id));
+         INSERT INTO own SELECT id FROM item WHERE id <= 500",
+    );
+    pull.there("DELETE FROM item WHERE id <= 900");
+    pull.agent.sync().expect_code(1);
+    assert_eq!(pull.rows(&ITEM).0.len(), 1_000);
+    pull.agent.home.run(["sync", "--allow-mass-delete", "--quiet"]).expect_code(1);
+    assert_eq!(pull.rows(&ITEM).0.len(), 600, "what nothing refers to is gone");
+    assert_eq!(released(&pull, "item"), [[Some("500".to_owned())]]);
+    pull.here("DELETE FROM own");
+    pull.sync();
+    pull.assert_level("by the same approval");
+    assert_eq!(released(&pull, "item"), [[Some("0".to_owned())]]);
+}
+
+fn an_approval_stays_good_for_rows_that_cannot_be_set_back_yet(kind: Kind) {
+    let local = LocalDatabase::new(kind);
+    local.connect().run("CREATE TABLE own (id INTEGER PRIMARY KEY); INSERT INTO own VALUES (1)");
+    let mut pull = Pull::beside(local, &[&PART], "");
+    pull.there("INSERT INTO part SELECT $T, i, 1, 10000 + i FROM generate_series(1, 1000) i");
+    pull.sync();
+    pull.there("UPDATE part SET version = id, own = CASE WHEN id <= 500 THEN 2 ELSE 1 END WHERE id <= 900");
+    let lower = |pull: &Pull| pull.local.connect().rows("SELECT 1 FROM part WHERE version < 10000").len();
+    pull.agent.sync().expect_code(1);
+    assert_eq!(lower(&pull), 0);
+    pull.agent.home.run(["sync", "--allow-mass-delete", "--quiet"]);
+    assert_eq!(lower(&pull), 400, "those that refer to a row that is here");
+    assert_eq!(released(&pull, "part"), [[Some("500".to_owned())]]);
+    pull.here("INSERT INTO own VALUES (2)");
+    pull.agent.level_within(2);
+    pull.assert_level("by the same approval");
+    assert_eq!(released(&pull, "part"), [[Some("0".to_owned())]]);
+}
+
+/// Refers here to a table that is not pulled.
+const PART: Table = Table {
+    name: "part",
+    managed: "id bigint NOT NULL, own bigint, version bigint NOT NULL, PRIMARY KEY (client_id, database_id, id)",
+    manage: ", version_column => 'version'",
+    local: "id INTEGER PRIMARY KEY, own INTEGER REFERENCES own (id), version INTEGER NOT NULL",
+    text: "id || ',' || own || ',' || version",
+};
+
+const OTHER: Table = Table {
     name: "other",
     managed: "id bigint NOT NULL, version bigint NOT NULL, PRIMARY KEY (client_id, database_id, id)",
     manage: ", version_column => 'version'",
@@ -208,5 +261,7 @@ beside_each_kind!(
     deletes_in_slices_are_counted_together,
     a_run_that_ended_between_newer_and_older_rows_is_gone_on_with,
     rows_without_a_key_that_were_here_before_the_first_pull_are_not_replaced,
-    a_server_restored_from_an_old_backup_sets_nothing_back_here
+    a_server_restored_from_an_old_backup_sets_nothing_back_here,
+    an_approval_stays_good_for_rows_that_cannot_go_yet,
+    an_approval_stays_good_for_rows_that_cannot_be_set_back_yet
 );

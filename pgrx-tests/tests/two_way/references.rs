@@ -321,6 +321,55 @@ fn many_rows_go_with_those_that_refer_to_them_in_one_run() {
     assert_eq!([pair.same("orders"), pair.same("item")], [40_500, 40_500]);
 }
 
+/// What a person agreed to is used for the rows that go, and stays good for those that wait for others.
+#[test]
+fn an_approval_stays_good_for_rows_that_wait_for_others() {
+    let (site, local) = (site("RESTRICT"), LocalDatabase::new(Kind::Sqlite));
+    let mut pair = Pair::new(&site, &local);
+    pair.here.run(&tables("", "RESTRICT"));
+    pair.here.run(
+        "INSERT INTO orders WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)
+             SELECT i, 'order', 1 FROM n",
+    );
+    pair.sync();
+    pair.here.run("INSERT INTO memo SELECT id FROM orders WHERE id <= 500");
+    pair.there("DELETE FROM orders WHERE id <= 900");
+    let released = "SELECT released FROM plimsoll_hold WHERE relation = 'orders'";
+    pair.agent.sync().expect_code(1);
+    assert_eq!(pair.rows("orders")[0].len(), 1_000);
+    pair.agent.home.run(["sync", "--allow-mass-delete", "--quiet"]);
+    assert_eq!((pair.rows("orders")[0].len(), pair.texts_here(released)), (600, vec!["500".to_owned()]));
+    pair.here.run("DELETE FROM memo");
+    pair.sync();
+    assert_eq!((pair.same("orders"), pair.texts_here(released)), (100, vec!["0".to_owned()]));
+}
+
+/// What waits is tried again children first where something went, and in the first round alone where nothing did.
+#[test]
+fn rows_that_wait_are_tried_once_more_only_where_something_moved() {
+    let (site, local) = (site("CASCADE"), LocalDatabase::new(Kind::Sqlite));
+    let mut pair = Pair::new(&site, &local);
+    pair.here.run(&tables("", "CASCADE"));
+    fill(&mut pair);
+    pair.here.run("INSERT INTO memo VALUES (12)");
+    pair.there(&delete(12));
+    // Each round ends with what became of the table.
+    let rounds = |pair: &Pair<'_>| {
+        let run = pair.agent.home.run(["sync"]).expect_code(0);
+        run.stderr.lines().filter(|line| line.starts_with("orders: level")).count()
+    };
+    assert_eq!(rounds(&pair), 2, "it may fit once others are gone");
+    for _ in 0..2 {
+        assert_eq!(rounds(&pair), 1, "nothing moved");
+        assert!(pair.record("orders", 12).is_some());
+    }
+    // An order waits for its items, which are gone there too.
+    pair.there(&delete(13));
+    assert_eq!(rounds(&pair), 3, "until no more of them go");
+    assert_eq!(pair.ids("orders", 12..14), [vec![12], vec![]]);
+    assert_eq!(rounds(&pair), 1, "nothing moved since");
+}
+
 #[test]
 fn tables_that_cascade_go_both_ways() {
     Kind::ALL.into_iter().for_each(|kind| with(kind, ["CASCADE", "CASCADE"]));
