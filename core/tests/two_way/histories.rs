@@ -249,9 +249,9 @@ fn beats(state: &State, left: Edit, lost: Edit, policy: Policy, accidents: Accid
     if known_to_lost.contains(&left) {
         return false;
     }
-    // What the local side made may be what the remote side alone has, where it was restored to before that.
-    let by = |edit: Edit, side: Side| accidents.local_restored || state.journal[edit].side == Some(side);
-    let lost_by = |side: Side| by(lost, side) && !accidents.local_restored;
+    let by = |edit: Edit, side: Side| state.journal[edit].side == Some(side);
+    // What the local side made and was restored to before is what the remote side alone has.
+    let of_remote = |edit: Edit| by(edit, Side::Remote) || state.set_back.contains(&edit);
     let row = |edit: Edit| {
         let revision = state.journal[edit].revision?;
         Some((revision, digest(state.journal[edit].key, &crate::model::Row { revision, edit, second: 0 })))
@@ -263,8 +263,8 @@ fn beats(state: &State, left: Edit, lost: Edit, policy: Policy, accidents: Accid
     state.known_to(left).into_iter().filter(|edit| !known_to_lost.contains(edit)).any(|edit| match policy {
         Policy::Newest | Policy::Local | Policy::Remote if is_newer(edit) => true,
         Policy::Newest => row(edit) > row(lost),
-        Policy::Local => by(edit, Side::Local) && !lost_by(Side::Local),
-        Policy::Remote => by(edit, Side::Remote) && !lost_by(Side::Remote),
+        Policy::Local => by(edit, Side::Local) && of_remote(lost),
+        Policy::Remote => of_remote(edit) && !of_remote(lost),
         Policy::Ask => false,
     })
 }

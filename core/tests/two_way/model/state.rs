@@ -56,6 +56,8 @@ pub struct State {
     pub journal: Vec<Journalled>,
     /// Edits that an accident took, or a person decided against.
     pub forgiven: BTreeSet<Edit>,
+    /// Edits that the local side knew, and did not once it was restored.
+    pub set_back: BTreeSet<Edit>,
     /// What persons ever decided.
     pub decided: Vec<Choice>,
     /// Every conflict that was ever recorded.
@@ -109,6 +111,7 @@ impl State {
             remote: Remote::default(),
             journal: Vec::new(),
             forgiven: BTreeSet::new(),
+            set_back: BTreeSet::new(),
             decided: Vec::new(),
             recorded: Vec::new(),
             restored: false,
@@ -198,6 +201,11 @@ impl State {
         known
     }
 
+    /// All that the local side knows of.
+    fn known_here(&self) -> BTreeSet<Edit> {
+        self.local.rows.made_by.values().flat_map(|edit| self.known_to(*edit)).collect()
+    }
+
     /// An accident: what only the lost state of a side had is nobody's fault.
     pub fn forgive(&mut self) {
         let made: Vec<Edit> =
@@ -210,7 +218,10 @@ impl State {
     /// The local side becomes what it was. A batch may be under way still: it is of what was read before.
     pub fn restore_local(&mut self, backup: Local) {
         let read = std::mem::take(&mut self.local.rows.read);
+        let known = self.known_here();
         self.local = backup;
+        let kept = self.known_here();
+        self.set_back.extend(known.difference(&kept));
         self.local.rows.read = read;
         // What it remembers of conflicts is of another time: they are decided anew, though one side may know of the other
         // by now.
