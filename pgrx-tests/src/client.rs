@@ -261,7 +261,8 @@ impl Finished {
     }
 }
 
-/// A build of the client that ends where `PLIMSOLL_FAULT` says: a copy for the caller, who removes it.
+/// A build of the client that ends where `PLIMSOLL_FAULT` says, and whose clock is wrong by the seconds of `PLIMSOLL_CLOCK_AHEAD`:
+/// a copy for the caller, who removes it.
 pub fn faulty_client() -> PathBuf {
     static BUILT: Mutex<u32> = Mutex::new(0);
     let mut copies = BUILT.lock().unwrap_or_else(PoisonError::into_inner);

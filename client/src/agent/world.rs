@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use plimsoll_core::store::{Outcome, TableId};
 use plimsoll_core::sync::{Event, TableMemory, World};
 
-use crate::fault::fault_point;
+use crate::fault::{clock_ahead, fault_point};
 use crate::progress::Progress;
 use crate::state::State;
 use crate::stop::Stop;
@@ -27,7 +27,7 @@ pub struct RunWorld<'w> {
 /// The time, in microseconds since the Unix epoch.
 pub fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX).saturating_add(clock_ahead())
 }
 
 impl World for RunWorld<'_> {

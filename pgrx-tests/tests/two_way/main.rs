@@ -2,6 +2,7 @@
 
 mod accidents;
 mod applications;
+mod clocks;
 mod example;
 mod histories;
 mod kinds;

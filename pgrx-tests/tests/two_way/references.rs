@@ -5,7 +5,7 @@ use plimsoll_tests::{Agent, Finished, Kind, LocalDatabase, LocalSession, Site, s
 use postgres::Client;
 
 /// Orders with their items, and a tree; `memo` is in no configuration.
-fn tables(tenant: &str, action: &str) -> String {
+pub fn tables(tenant: &str, action: &str) -> String {
     let (declared, own) = match tenant {
         "" => ("", ""),
         _ => ("client_id text NOT NULL, database_id uuid NOT NULL, ", "client_id, database_id, "),
@@ -28,7 +28,7 @@ fn tables(tenant: &str, action: &str) -> String {
 
 const TABLES: [&str; 3] = ["orders", "item", "node"];
 
-fn site(action: &str) -> Site<'static> {
+pub fn site(action: &str) -> Site<'static> {
     let site = Site::new(shared());
     let manage: String = TABLES
         .iter()
@@ -47,15 +47,15 @@ fn site(action: &str) -> Site<'static> {
 }
 
 /// Both sides.
-struct Pair<'s> {
+pub struct Pair<'s> {
     site: &'s Site<'static>,
-    agent: Agent,
-    here: LocalSession,
+    pub agent: Agent,
+    pub here: LocalSession,
     there: Client,
 }
 
 impl<'s> Pair<'s> {
-    fn new(site: &'s Site<'static>, local: &LocalDatabase) -> Self {
+    pub fn new(site: &'s Site<'static>, local: &LocalDatabase) -> Self {
         let agent = site.agent_of("acme", local.setting());
         let tables = TABLES.map(|table| format!("[[table]]\nname = \"{table}\"\ndirection = \"two-way\"\n"));
         agent.write_config(&tables.concat());
@@ -64,7 +64,7 @@ impl<'s> Pair<'s> {
 
     /// Runs statements there; `$T` stands for the tenant.
     #[track_caller]
-    fn there(&mut self, sql: &str) {
+    pub fn there(&mut self, sql: &str) {
         let tenant = format!("'{}', '{}'::uuid", self.agent.client_id, self.agent.registered.id);
         self.there
             .batch_execute(&sql.replace("$T", &tenant))
@@ -72,7 +72,7 @@ impl<'s> Pair<'s> {
     }
 
     #[track_caller]
-    fn sync(&self) -> Finished {
+    pub fn sync(&self) -> Finished {
         self.agent.sync().expect_code(0)
     }
 
@@ -81,7 +81,7 @@ impl<'s> Pair<'s> {
         self.here.rows(sql).into_iter().flatten().map(Option::unwrap_or_default).collect()
     }
 
-    fn rows(&mut self, table: &str) -> [Vec<String>; 2] {
+    pub fn rows(&mut self, table: &str) -> [Vec<String>; 2] {
         let column = match table {
             "item" => "COALESCE(orders, 0)",
             "node" => "COALESCE(up, 0)",
