@@ -11,6 +11,9 @@ use rusqlite::{Connection, params};
 /// The managed table.
 pub const RELATION: &str = "bench.bookings";
 
+/// A managed table with the same columns whose rows both sides may change.
+pub const BOTH_WAYS: &str = "bench.bookings_both_ways";
+
 /// A table with the same columns and indexes and nothing of ours.
 pub const IDENTICAL: &str = "bench.bookings_copied";
 
@@ -19,6 +22,19 @@ pub const SQLITE: &str = "bookings.sqlite";
 
 /// The columns, in their order.
 pub const COLUMNS: &str = "id, account, counterparty, purpose, amount, booked_at, settled, row_version";
+
+/// Makes the table in SQLite.
+pub const SQLITE_TABLE: &str = "
+    CREATE TABLE bookings (
+        id INTEGER PRIMARY KEY,
+        account VARCHAR(12) NOT NULL,
+        counterparty TEXT NOT NULL,
+        purpose TEXT NOT NULL,
+        amount NUMERIC(12,2) NOT NULL,
+        booked_at TIMESTAMP NOT NULL,
+        settled BOOLEAN,
+        row_version INTEGER NOT NULL UNIQUE
+    )";
 
 const PURPOSES: &[&str] = &[
     "Invoice settled by bank transfer, thank you for the order",
@@ -42,17 +58,9 @@ fn create_local(site: &Site, rows: u64) -> Result<()> {
     let mut connection = Connection::open(site.path(SQLITE))?;
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;
-         CREATE TABLE bookings (
-             id INTEGER PRIMARY KEY,
-             account VARCHAR(12) NOT NULL,
-             counterparty TEXT NOT NULL,
-             purpose TEXT NOT NULL,
-             amount NUMERIC(12,2) NOT NULL,
-             booked_at TIMESTAMP NOT NULL,
-             settled BOOLEAN,
-             row_version INTEGER NOT NULL UNIQUE
-         )",
+",
     )?;
+    connection.execute_batch(SQLITE_TABLE)?;
     let transaction = connection.transaction()?;
     {
         let mut insert = transaction.prepare(&format!(
@@ -91,20 +99,32 @@ fn create_remote(site: &Site) -> Result<()> {
          ALTER TABLE {IDENTICAL} ALTER database_id SET DEFAULT '{}';
          CREATE INDEX ON {IDENTICAL} (client_id, database_id, row_version);
          CREATE TABLE {RELATION} ({definitions}) WITH (autovacuum_enabled = off);
-         ALTER TABLE {RELATION} OWNER TO {};
-         SELECT plimsoll.manage_table('{RELATION}', version_column => 'row_version');",
+         ALTER TABLE {RELATION} OWNER TO {owner};
+         SELECT plimsoll.manage_table('{RELATION}', version_column => 'row_version');
+         CREATE TABLE {BOTH_WAYS} ({definitions}) WITH (autovacuum_enabled = off);
+         ALTER TABLE {BOTH_WAYS} OWNER TO {owner};
+         SELECT plimsoll.manage_table('{BOTH_WAYS}', version_column => 'row_version', version_scope => 'row');",
         uuid::Uuid::new_v4(),
-        Site::OWNER
+        owner = Site::OWNER
     ))?;
     Ok(())
 }
 
 /// Registers a new database and points the client at it and at the local database that `source` names, as the
-/// configuration has it; nothing is remembered.
+/// configuration has it; nothing is remembered. The table is pushed.
 ///
 /// # Errors
 /// When the server refuses it.
 pub fn configure(site: &Site, source: &str) -> Result<()> {
+    configure_towards(site, source, RELATION, "push").map(drop)
+}
+
+/// The same for a table that goes another way; `direction` as the configuration has it, without its quotes at the ends.
+/// Answers the database's id.
+///
+/// # Errors
+/// When the server refuses it.
+pub fn configure_towards(site: &Site, source: &str, relation: &str, direction: &str) -> Result<String> {
     let count: i64 = site.superuser()?.query_one("SELECT count(*) FROM plimsoll.databases", &[])?.get(0);
     let (database_id, token) = site.register("bench", &format!("bookings {}", count + 1))?;
     let _ = fs::remove_file(site.path("plimsoll.state.json"));
@@ -113,10 +133,12 @@ pub fn configure(site: &Site, source: &str) -> Result<()> {
         "plimsoll.toml",
         &format!(
             "[server]\nurl = \"{}\"\ndatabase_id = \"{database_id}\"\ntoken_file = \"token\"\n\n\
-             [source]\n{source}\n\n[[table]]\nname = \"bookings\"\nremote = \"{RELATION}\"\n",
+             [source]\n{source}\n\n[sync]\nrun_budget = \"1h\"\n\n[[table]]\nname = \"bookings\"\nremote = \"{relation}\"\n\
+             direction = \"{direction}\"\n",
             site.url()
         ),
-    )
+    )?;
+    Ok(database_id)
 }
 
 /// What psql is told, to read the rows from `from` in this format: options of `COPY`.

@@ -26,6 +26,9 @@ struct Arguments {
     /// How often each contestant is measured
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
+    /// Rows of the tables that are compared and replicated
+    #[arg(long, value_name = "N")]
+    rows: Option<u64>,
     /// List the cases
     #[arg(long)]
     list: bool,
@@ -50,6 +53,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     if let Some(rounds) = arguments.rounds {
         scale.rounds = rounds.max(1);
     }
+    scale.rows = arguments.rows.unwrap_or(scale.rows).max(scale.few_rows);
     let directory = Workspace::find(&Runner::current()?)?.target.join("bench");
     fs::create_dir_all(&directory)?;
     let report = bench::run(scale, &chosen(arguments)?, Progress::new(), &directory)?;

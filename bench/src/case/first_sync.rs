@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use plimsoll_cluster::MariaDb;
 
 use crate::bench::Bench;
-use crate::bookings::{self, IDENTICAL, RELATION};
+use crate::bookings::{self, BOTH_WAYS, IDENTICAL, RELATION};
 use crate::local::{Dump, Local, Maria, Output, Postgres, Sqlite};
 use crate::process::{ClientRun, programs_seconds, run_client, server_seconds};
 use crate::report::{CaseReport, Limit, Line, Unit};
@@ -41,22 +41,22 @@ pub(super) fn mariadb(bench: &Bench<'_>, report: &mut CaseReport) -> Result<()> 
     measure(bench, report, &Maria::start(bench)?, None)
 }
 
-fn make_rows(bench: &Bench<'_>) -> Result<()> {
+pub(super) fn make_rows(bench: &Bench<'_>) -> Result<()> {
     bench.progress.step(&format!("making {} local rows", bench.scale.rows));
     bookings::create(bench.site, bench.scale.rows)
 }
 
 /// What something took.
 #[derive(Debug, Clone, Copy)]
-struct Spent {
+pub(super) struct Spent {
     /// From start to end.
-    seconds: f64,
+    pub(super) seconds: f64,
     /// Processor time of the programs that we ran.
-    programs: f64,
+    pub(super) programs: f64,
     /// Processor time of the shared server, its background processes included.
-    server: f64,
+    pub(super) server: f64,
     /// Processor time of the local server, where there is one.
-    local: Option<f64>,
+    pub(super) local: Option<f64>,
 }
 
 /// One turn: a copy, or a first sync and the verify after it.
@@ -182,7 +182,11 @@ fn idle(bench: &Bench<'_>, report: &mut CaseReport) -> Result<()> {
 }
 
 /// Measures what the work takes, of everybody.
-fn spent<T>(bench: &Bench<'_>, local: &dyn Local, work: impl FnOnce() -> Result<T>) -> Result<(Spent, T)> {
+pub(super) fn spent<T>(
+    bench: &Bench<'_>,
+    local: &dyn Local,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<(Spent, T)> {
     let server = bench.site.cluster().process()?;
     let times = || anyhow::Ok((programs_seconds()?, server_seconds(server)?, local.processor()?));
     let (programs, at_server, at_local) = times()?;
@@ -256,7 +260,7 @@ fn prepare(bench: &Bench<'_>, setting: &str) -> Result<()> {
     bookings::configure(bench.site, setting)
 }
 
-fn run_sync(bench: &Bench<'_>) -> Result<ClientRun> {
+pub(super) fn run_sync(bench: &Bench<'_>) -> Result<ClientRun> {
     run_client(bench.site.client(&["sync", "--json", "--quiet"]), &[0])
 }
 
@@ -270,13 +274,13 @@ fn stored_seconds(bench: &Bench<'_>) -> Result<f64> {
 }
 
 /// Empties the tables and writes everything out, so that nothing of the last measurement is left to do.
-fn reset(bench: &Bench<'_>) -> Result<()> {
+pub(super) fn reset(bench: &Bench<'_>) -> Result<()> {
     let mut server = bench.shared()?;
-    server.batch_execute(&format!("TRUNCATE {RELATION}, {IDENTICAL}"))?;
+    server.batch_execute(&format!("TRUNCATE {RELATION}, {BOTH_WAYS}, {IDENTICAL}"))?;
     bench.settle()
 }
 
-fn expect_rows(bench: &Bench<'_>, table: &str) -> Result<()> {
+pub(super) fn expect_rows(bench: &Bench<'_>, table: &str) -> Result<()> {
     let found: i64 = bench.shared()?.query_one(&format!("SELECT count(*) FROM {table}"), &[])?.get(0);
     ensure!(found.unsigned_abs() == bench.scale.rows, "{found} of {} rows arrived", bench.scale.rows);
     Ok(())

@@ -2,6 +2,7 @@
 
 mod application;
 mod bytes;
+mod directions;
 mod fingerprint;
 mod first_sync;
 mod local_source;
@@ -63,6 +64,7 @@ pub const CASES: &[Case] = &[
     Case { name: "first-sync-sqlite", title: "First sync from SQLite", measure: first_sync::sqlite },
     Case { name: "first-sync-postgres", title: "First sync from Postgres", measure: first_sync::postgres },
     Case { name: "first-sync-mariadb", title: "First sync from MariaDB", measure: first_sync::mariadb },
+    Case { name: "directions", title: "First runs of the other directions", measure: directions::measure },
     Case {
         name: "application",
         title: "Single-row UPDATEs of an application",

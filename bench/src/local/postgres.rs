@@ -9,12 +9,14 @@ use crate::bookings::{self, COLUMNS};
 use crate::process::server_seconds;
 
 const DATABASE: &str = "local";
-const ROLE: &str = "reader";
+const READER: &str = "reader";
+const WRITER: &str = "writer";
 
 /// A private server with the bookings, without the extension.
 #[derive(Debug)]
 pub struct Postgres {
     cluster: Cluster,
+    role: &'static str,
     password: String,
 }
 
@@ -24,11 +26,57 @@ impl Postgres {
     /// # Errors
     /// When the server does not come up.
     pub fn start(bench: &Bench<'_>) -> Result<Self> {
+        let started = Self::with_table(bench, READER, &["pg_read_all_data"])?;
+        let mut server = started.cluster.superuser(DATABASE)?;
+        let copy = format!("COPY bookings ({COLUMNS}) FROM STDIN WITH (FORMAT csv)");
+        let mut writer = csv::Writer::from_writer(server.copy_in(&copy)?);
+        bookings::each_row(bench.site, |fields| {
+            Ok(writer.write_record(fields.map(Option::unwrap_or_default))?)
+        })?;
+        writer.into_inner().map_err(|_| anyhow::anyhow!("the rows were not written"))?.finish()?;
+        server.batch_execute("VACUUM (FREEZE, ANALYZE) bookings")?;
+        server.batch_execute("CHECKPOINT")?;
+        Ok(started)
+    }
+
+    /// Starts a server whose table has no rows and is written to.
+    ///
+    /// # Errors
+    /// When the server does not come up.
+    pub fn start_empty(bench: &Bench<'_>) -> Result<Self> {
+        let started = Self::with_table(bench, WRITER, &[])?;
+        let sql =
+            format!("ALTER TABLE bookings OWNER TO {WRITER}; GRANT CREATE ON SCHEMA public TO {WRITER}");
+        started.cluster.superuser(DATABASE)?.batch_execute(&sql)?;
+        Ok(started)
+    }
+
+    /// How many rows the table has.
+    ///
+    /// # Errors
+    /// When the server does not tell.
+    pub fn rows(&self) -> Result<u64> {
+        let found: i64 =
+            self.cluster.superuser(DATABASE)?.query_one("SELECT count(*) FROM bookings", &[])?.get(0);
+        Ok(found.unsigned_abs())
+    }
+
+    /// Takes all rows away.
+    ///
+    /// # Errors
+    /// When the server refuses it.
+    pub fn empty(&self) -> Result<()> {
+        let mut server = self.cluster.superuser(DATABASE)?;
+        server.batch_execute("TRUNCATE bookings")?;
+        Ok(server.batch_execute("CHECKPOINT")?)
+    }
+
+    fn with_table(bench: &Bench<'_>, role: &'static str, member_of: &[&str]) -> Result<Self> {
         let runner = Runner::current()?;
         let workspace = Workspace::find(&runner)?;
         let cluster = Cluster::start(&workspace, bench.site.cluster().stage(), &runner, &Options::default())?;
         cluster.superuser("postgres")?.batch_execute(&format!("CREATE DATABASE {DATABASE}"))?;
-        let password = cluster.create_login(ROLE, &["pg_read_all_data"])?;
+        let password = cluster.create_login(role, member_of)?;
         let mut server = cluster.superuser(DATABASE)?;
         server.batch_execute(
             "CREATE TABLE bookings (
@@ -42,22 +90,15 @@ impl Postgres {
                  row_version bigint NOT NULL UNIQUE
              )",
         )?;
-        let copy = format!("COPY bookings ({COLUMNS}) FROM STDIN WITH (FORMAT csv)");
-        let mut writer = csv::Writer::from_writer(server.copy_in(&copy)?);
-        bookings::each_row(bench.site, |fields| {
-            Ok(writer.write_record(fields.map(Option::unwrap_or_default))?)
-        })?;
-        writer.into_inner().map_err(|_| anyhow::anyhow!("the rows were not written"))?.finish()?;
-        server.batch_execute("VACUUM (FREEZE, ANALYZE) bookings")?;
-        server.batch_execute("CHECKPOINT")?;
-        Ok(Postgres { cluster, password })
+        drop(server);
+        Ok(Postgres { cluster, role, password })
     }
 }
 
 impl Local for Postgres {
     fn setting(&self) -> String {
-        let (port, password) = (self.cluster.port(), &self.password);
-        format!("postgres = \"postgresql://{ROLE}:{password}@127.0.0.1:{port}/{DATABASE}\"")
+        let (port, role, password) = (self.cluster.port(), self.role, &self.password);
+        format!("postgres = \"postgresql://{role}:{password}@127.0.0.1:{port}/{DATABASE}\"")
     }
 
     fn describe(&self, _: &Bench<'_>) -> Result<String> {
