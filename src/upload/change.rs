@@ -2,7 +2,8 @@
 //! an upload are, and fail as those do.
 //!
 //! ```text
-//! rows -> looked up by key and changed where they are found, without statements; what is not expected is left
+//! rows -> inserted, where all are to be new
+//! rest -> looked up by key and changed where they are found, without statements; what is not expected is left
 //! rest -> locked by a statement, sorted again, written as an upload writes
 //! ```
 
@@ -94,6 +95,41 @@ pub fn change(
     Ok((applied, report.inserted, report.updated))
 }
 
+/// Rows that are all to be new: fewer are looked up one by one.
+const MANY_NEW: usize = 64;
+/// How many of them are looked up to see whether they are.
+const SAMPLE: usize = 16;
+
+/// Inserts rows that are all to be new, as a first run sends them, without looking for any: the unique index tells of one
+/// that is there. `None` where it does, or one is at fault: nothing is stored then.
+fn all_new<'u>(
+    database: &Database,
+    table: &mut ManagedTable,
+    rows: &[IncomingRow<'u>],
+    expected: &Expected,
+) -> Answer<Option<Sorted<'u>>> {
+    if rows.len() < MANY_NEW || rows.iter().any(|row| expected.of(row).is_some()) {
+        return Ok(None);
+    }
+    let owner = table.owner;
+    let sample: Vec<&[u8]> = rows.iter().step_by(rows.len() / SAMPLE).map(|row| row.row).collect();
+    let outcome = within_attempt(|| {
+        if as_owner(owner, || bulk::one_exists(database, table, &sample))? {
+            return Ok(None);
+        }
+        let counting = Counting::begin(table, database);
+        let inserted = as_owner(owner, || bulk::insert(database, table, rows.iter()))?;
+        let sorted = Sorted { new: rows.to_vec(), ..Sorted::default() };
+        let as_sent = counting.is_none_or(|counting| is_as_sent(&counting.end(), &sorted));
+        Ok((inserted && as_sent).then_some(sorted))
+    })?;
+    match outcome {
+        Ok(sorted) => Ok(sorted),
+        Err(caught) if fault_of_row(&caught).is_none() => caught.raise(),
+        Err(_) => Ok(None),
+    }
+}
+
 /// Stores without statements all that is as expected and raises its version; `None` where a row is at fault or the table
 /// does not allow that: nothing is stored then.
 fn at_once<'u>(
@@ -105,6 +141,9 @@ fn at_once<'u>(
     // The same key in a child table violates no index.
     if rows.is_empty() || may_have_children(table.oid) {
         return Ok(None);
+    }
+    if let Some(sorted) = all_new(database, table, rows, expected)? {
+        return Ok(Some(sorted));
     }
     let owner = table.owner;
     let outcome = within_attempt(|| {

@@ -76,6 +76,43 @@ fn a_row_that_somebody_inserts_meanwhile_has_changed() {
 }
 
 #[test]
+fn of_many_new_rows_that_alone_has_changed_which_somebody_else_made_otherwise() {
+    let many = 1..=200;
+    for (row, end, applied) in [
+        ("'edited', NULL, 1", "COMMIT", Applied::Changed),
+        ("'new', NULL, 2", "COMMIT", Applied::Done),
+        ("'edited', NULL, 1", "ROLLBACK", Applied::Done),
+    ] {
+        // Others are there from the beginning, as they are sent and otherwise; or none is.
+        for there in [vec![], vec![contact(30, "new", 2), contact(40, "edited", 1)]] {
+            let mut till = Till::open();
+            there.iter().for_each(|row| till.put(row));
+            let mut application =
+                editor(&till, &format!("INSERT INTO shop.contact VALUES ('acme', $1, 150, {row})"));
+            let acts: Vec<_> = many.clone().map(|id| till.upsert(&contact(id, "new", 2), None)).collect();
+            let number = till.number();
+            let mut remote = till.server_apart();
+            let batch = thread::spawn(move || remote.apply(number, &acts));
+            until_one_waits(&mut till);
+            application.batch_execute(end).expect("the end");
+            let answers = batch.join().expect("a batch");
+            let is_edited = |id: i64| match id {
+                40 => !there.is_empty(),
+                150 => applied == Applied::Changed,
+                _ => false,
+            };
+            for (id, answer) in many.clone().zip(&answers) {
+                let expected = if is_edited(id) { Applied::Changed } else { Applied::Done };
+                assert_eq!(*answer, expected, "{id} of {row}; {end}");
+            }
+            let row = |id| if is_edited(id) { contact(id, "edited", 1) } else { contact(id, "new", 2) };
+            assert_eq!(till.rows(), many.clone().map(row).collect::<Vec<_>>());
+            till.assert_kept();
+        }
+    }
+}
+
+#[test]
 fn a_deleted_row_that_somebody_edits_meanwhile_stays() {
     let mut till = Till::open();
     till.put(&contact(1, "p", 1));
