@@ -1,8 +1,9 @@
 //! Local tables that have other types than the managed ones, from the begin or while they are read.
 
-use plimsoll_core::store::{BatchLimit, SourceKey, SourceRecord};
+use plimsoll_core::digest::FingerprintKey;
+use plimsoll_core::store::{BatchLimit, FailureKind, SourceKey, SourceRecord};
 
-use crate::local::{Local, read_all};
+use crate::local::{KEY, Local, read_all};
 
 const LIMIT: BatchLimit = BatchLimit { rows: 10, bytes: 1 << 20 };
 
@@ -61,4 +62,26 @@ fn a_column_that_gets_another_type_while_it_is_read_stops_its_table() {
     local.writer.batch_execute("ALTER TABLE t ALTER n TYPE text USING '1234'").expect("altered");
     let refused = source.read_batch(0, None, LIMIT).expect_err("another type");
     assert!(refused.message.contains("\"n\"") && refused.hint.is_some(), "{refused}");
+}
+
+#[test]
+fn a_column_that_is_altered_between_two_connections_stops_its_table_and_refuses_no_row() {
+    let mut local = Local::new("CREATE TABLE t (k int8 PRIMARY KEY, n int4, v int8 NOT NULL)");
+    for (own, alteration) in
+        [("n int4", "ALTER n TYPE text"), ("n text", "RENAME n TO m"), ("m text", "DROP m")]
+    {
+        let (_, plan) = local.planned("t", &["k int8*", own, "v int8!"]);
+        local.writer.batch_execute(&format!("ALTER TABLE t {alteration}")).expect("altered");
+        let (key, column) = (FingerprintKey::new(KEY), &own[..1]);
+        let written = local.opened().into_store(vec![plan.clone()], key.clone()).map(drop);
+        let read = local.opened().into_source(vec![plan], key).map(drop);
+        for outcome in [written, read] {
+            let refused = outcome.expect_err(alteration);
+            assert_eq!(refused.kind, FailureKind::Table, "{alteration}: {refused}");
+            assert!(
+                refused.message.contains(&format!("\"{column}\"")) && refused.hint.is_some(),
+                "{alteration}: {refused}"
+            );
+        }
+    }
 }

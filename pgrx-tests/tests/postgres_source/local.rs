@@ -72,12 +72,23 @@ impl Local {
     pub fn store(&mut self, table: &str, columns: &[&str]) -> (Box<dyn LocalStore>, TableSchema) {
         let grant = format!("GRANT SELECT, INSERT, UPDATE, DELETE ON public.{table} TO {}", self.reader.role);
         self.writer.batch_execute(&grant).expect("the right to write");
-        let place = Place::Postgres { url: self.url(), password: None };
-        let mut local = open_writable(&place).expect("opened");
-        let (schema, found) = (schema(columns, None), local.table(table).expect("a table"));
-        let config = TableConfig { name: table.to_owned(), ..Default::default() };
-        let plan = TablePlan::new(&found, schema.clone(), &config, &[]).expect("they fit");
+        let (local, plan) = self.planned(table, columns);
+        let schema = plan.schema.clone();
         (local.into_store(vec![plan], FingerprintKey::new(KEY)).expect("a store"), schema)
+    }
+
+    /// The database opened to be written to, and how one of its tables is.
+    pub fn planned(&self, table: &str, columns: &[&str]) -> (Box<dyn LocalDatabase>, TablePlan) {
+        let mut local = self.opened();
+        let found = local.table(table).expect("a table");
+        let config = TableConfig { name: table.to_owned(), ..Default::default() };
+        let plan = TablePlan::new(&found, schema(columns, None), &config, &[]).expect("they fit");
+        (local, plan)
+    }
+
+    /// The database opened to be written to.
+    pub fn opened(&self) -> Box<dyn LocalDatabase> {
+        open_writable(&Place::Postgres { url: self.url(), password: None }).expect("opened")
     }
 }
 

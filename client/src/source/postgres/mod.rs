@@ -140,16 +140,30 @@ impl Postgres {
         Some((own, self.types.shape(own.oid)))
     }
 
-    /// What reading a table needs to know of it.
-    fn read_table(&self, plan: &TablePlan) -> ReadTable {
+    /// What reading a table needs to know of it. Its plan may be of what another connection saw.
+    ///
+    /// # Errors
+    /// Where it has not the columns that the plan is of: their values would all be taken for ones that fit nowhere.
+    fn read_table(&self, plan: &TablePlan) -> Outcome<ReadTable> {
         let (mut shapes, mut types, mut operators) = (Vec::new(), Vec::new(), Vec::new());
         for column in &plan.columns {
-            let found = self.column_type(&plan.table, &column.name);
-            let Some((own, shape)) = found.filter(|_| column.is_local()) else {
+            if !column.is_local() {
                 shapes.push(Shape::Written(String::new()));
                 types.push(None);
                 operators.push(shape::Operators::None);
                 continue;
+            }
+            let is_same = |described: &&Described| {
+                let own = described.table.columns.iter().find(|own| own.name == column.name);
+                own.is_some_and(|own| own.declared == column.declared)
+            };
+            let known = self.looked_at(&plan.table).filter(is_same);
+            let Some((own, shape)) = known.and_then(|_| self.column_type(&plan.table, &column.name)) else {
+                let message = format!(
+                    "column \"{}\" of the local table \"{}\" is not as it was when the run began",
+                    column.name, plan.table
+                );
+                return Err(refused(message).advise("run again: the table is read as it is by then"));
             };
             // Rows come with the type that a domain is made of.
             let (oid, _) = self.types.base(own.oid, own.modifier);
@@ -158,11 +172,10 @@ impl Postgres {
             operators.push(if own.as_text { shape::Operators::None } else { own_operators });
             shapes.push(shape);
         }
-        ReadTable::new(shapes, types, operators)
+        Ok(ReadTable::new(shapes, types, operators))
     }
 
-    /// The same of each. Without the types of its columns no table is read or written: their values would all be taken for
-    /// ones that fit nowhere.
+    /// The same of each.
     fn read_tables(&mut self, plans: &[TablePlan]) -> Outcome<Vec<ReadTable>> {
         plans
             .iter()
@@ -170,7 +183,7 @@ impl Postgres {
                 if self.looked_at(&plan.table).is_none() {
                     self.described(&plan.table)?;
                 }
-                Ok(self.read_table(plan))
+                self.read_table(plan)
             })
             .collect()
     }
@@ -248,7 +261,7 @@ impl LocalDatabase for Postgres {
 
     fn highest_position(&mut self, plan: &TablePlan) -> Outcome<Option<i64>> {
         let Some(place) = plan.version_place() else { return Ok(None) };
-        let table = self.read_table(plan);
+        let table = self.read_table(plan)?;
         self.session.highest(plan, place, &table)
     }
 
