@@ -7,7 +7,7 @@ use tokio_postgres::Error;
 
 use super::address::Address;
 use super::tls;
-use crate::failure::Advise;
+use crate::failure::{Advise, passes};
 
 /// What was asked when an error came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +47,7 @@ fn kind(code: &str, place: Place) -> FailureKind {
     match code {
         "55006" | "55000" | "28000" | "28P01" | "3D000" | "3F000" | "42883" => FailureKind::Run,
         "42501" if place == Place::Run => FailureKind::Run,
-        "40001" | "40P01" | "55P03" | "57014" => FailureKind::Passing,
-        code if ["53", "57P", "08"].iter().any(|class| code.starts_with(class)) => FailureKind::Passing,
+        code if passes(code) => FailureKind::Passing,
         _ if place == Place::Run => FailureKind::Run,
         _ => FailureKind::Table,
     }

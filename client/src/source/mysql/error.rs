@@ -9,11 +9,18 @@ use crate::failure::Advise;
 const NO_ACCESS: [u16; 4] = [1044, 1045, 1251, 1698];
 const NO_DATABASE: [u16; 2] = [1046, 1049];
 const NO_TABLE_ACCESS: [u16; 3] = [1142, 1143, 1370];
-/// A row that others changed, too many connections, locks, deadlocks, shutting down, killed, out of time or memory, definitions that changed.
-const PASSING: [u16; 25] = [
-    1020, 1021, 1037, 1038, 1040, 1041, 1053, 1077, 1129, 1152, 1158, 1159, 1160, 1161, 1203, 1205, 1213,
-    1226, 1317, 1412, 1615, 1637, 1927, 1969, 3024,
+/// A row that others changed, too many connections, locks, deadlocks, other nodes, shutting down, killed, out of time, memory
+/// or room, definitions that changed, a server that may only be read from.
+const PASSING: [u16; 47] = [
+    3, 5, 20, 1020, 1021, 1026, 1037, 1038, 1040, 1041, 1047, 1053, 1077, 1079, 1114, 1129, 1135, 1152, 1158,
+    1159, 1160, 1161, 1180, 1184, 1189, 1190, 1203, 1205, 1206, 1213, 1226, 1290, 1317, 1412, 1615, 1637,
+    1689, 1836, 1878, 1927, 1969, 3024, 3100, 3101, 3168, 3169, 4031,
 ];
+
+/// Whether what the server says is of the moment, and not of what was asked.
+pub fn passes(code: u16, state: &str) -> bool {
+    PASSING.contains(&code) || state.starts_with("40")
+}
 
 /// What an error of the server, or on the way to it, means for the run.
 pub fn failure(error: &Error) -> Failure {
@@ -31,7 +38,7 @@ pub fn failure(error: &Error) -> Failure {
     let code = server.code;
     let kind = if NO_ACCESS.contains(&code) || NO_DATABASE.contains(&code) {
         FailureKind::Run
-    } else if PASSING.contains(&code) {
+    } else if passes(code, &server.state) {
         FailureKind::Passing
     } else {
         FailureKind::Table
@@ -48,6 +55,7 @@ pub fn failure(error: &Error) -> Failure {
         code if NO_TABLE_ACCESS.contains(&code) => {
             failure.advise("GRANT SELECT on the table to the user of mysql = \"..\" under [source]")
         }
+        1290 | 1836 => failure.advise("the server may only be read from: is it a replica?"),
         1038 => failure.advise("raise sort_buffer_size, or make the index that the client proposes"),
         _ => failure,
     }

@@ -287,7 +287,8 @@ impl Session {
     /// # Errors
     /// As the server says.
     pub fn rows(&mut self, sql: &str, values: &[&str]) -> Outcome<Vec<Row>> {
-        if self.connection.is_none() {
+        // A new connection is in no transaction: what is held is lost with the old one.
+        if self.connection.is_none() && !self.is_held {
             self.connect()?;
         }
         let values = values.iter().map(|value| Raw::from(*value)).collect();

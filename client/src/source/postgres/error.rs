@@ -5,7 +5,7 @@ use std::error::Error as _;
 use plimsoll_core::store::{Failure, FailureKind};
 use tokio_postgres::Error;
 
-use crate::failure::Advise;
+use crate::failure::{Advise, passes};
 use crate::names::identifier;
 
 /// What an error of the source means for the run. `role` reads there, from `relation` where it reads rows.
@@ -58,12 +58,7 @@ pub fn write_failure(error: &Error, role: &str, relation: &str) -> Failure {
 }
 
 fn kind(code: &str) -> FailureKind {
-    match code {
-        "40001" | "40P01" | "55P03" | "57014" => FailureKind::Passing,
-        "57P03" | "25006" => FailureKind::Passing,
-        code if ["53", "57P", "08"].iter().any(|class| code.starts_with(class)) => FailureKind::Passing,
-        _ => FailureKind::Table,
-    }
+    if passes(code) { FailureKind::Passing } else { FailureKind::Table }
 }
 
 /// Which privilege would help.

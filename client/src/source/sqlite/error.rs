@@ -8,7 +8,8 @@ use crate::failure::Advise;
 /// What an error of SQLite means for the run.
 pub fn failure(error: &Error) -> Failure {
     let Error::SqliteFailure(cause, _) = error else {
-        return Failure::new(FailureKind::Table, format!("the local SQLite database: {error}"));
+        let failure = Failure::new(FailureKind::Table, format!("the local SQLite database: {error}"));
+        return Failure { sqlstate: missing(error).map(str::to_owned), ..failure };
     };
     let (kind, message, hint) = match cause.code {
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => (
@@ -41,15 +42,35 @@ pub fn failure(error: &Error) -> Failure {
             "the disk of the local SQLite database is full".to_owned(),
             Some("make room; it is tried again"),
         ),
-        ErrorCode::SystemIoFailure | ErrorCode::OutOfMemory | ErrorCode::SchemaChanged => {
+        ErrorCode::SystemIoFailure
+        | ErrorCode::OutOfMemory
+        | ErrorCode::SchemaChanged
+        | ErrorCode::OperationInterrupted
+        | ErrorCode::OperationAborted
+        | ErrorCode::FileLockingProtocolFailed => {
             (FailureKind::Passing, format!("the local SQLite database: {error}"), None)
         }
         _ => (FailureKind::Table, format!("the local SQLite database: {error}"), None),
     };
-    let failure = Failure::new(kind, message);
+    let failure = Failure { sqlstate: missing(error).map(str::to_owned), ..Failure::new(kind, message) };
     match hint {
         Some(hint) => failure.advise(hint),
         None => failure,
+    }
+}
+
+/// The SQLSTATE of a table or a column that is not there; SQLite has one code for all that is wrong with a statement.
+fn missing(error: &Error) -> Option<&'static str> {
+    let message = match error {
+        Error::SqliteFailure(_, message) => message.as_deref()?,
+        Error::SqlInputError { msg, .. } => msg,
+        _ => return None,
+    };
+    let is_of = |what: &str| message.starts_with(what);
+    match () {
+        () if is_of("no such table: ") => Some("42P01"),
+        () if is_of("no such column: ") => Some("42703"),
+        () => None,
     }
 }
 

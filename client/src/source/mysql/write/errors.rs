@@ -3,7 +3,7 @@
 use mysql_async::Error;
 
 use super::super::catalogue::Index;
-use super::super::error::failure;
+use super::super::error::{failure, passes};
 use super::row_error;
 use crate::failure::Advise;
 use crate::source::write::Stopped;
@@ -11,7 +11,23 @@ use crate::source::write::Stopped;
 /// What an error of a statement that writes rows means.
 pub fn stopped(error: &Error, indexes: &[Index]) -> Stopped {
     let Error::Server(server) = error else { return Stopped::Failed(failure(error)) };
-    let code = match server.code {
+    let Some(code) = of_row(server.code, &server.state) else {
+        return match server.code {
+            // The right to read is named by itself.
+            1142 | 1143 | 1370 => Stopped::Failed(failure(error).advise(
+                "GRANT SELECT, INSERT, UPDATE, DELETE on the table to the user of mysql = \"..\" under [source]",
+            )),
+            _ => Stopped::Failed(failure(error)),
+        };
+    };
+    let message = server.message.clone();
+    let column = column_of(&message, indexes);
+    Stopped::Somewhere(row_error(code, column, message))
+}
+
+/// The SQLSTATE of what is said of a row; `None` where it is of none.
+fn of_row(code: u16, state: &str) -> Option<&'static str> {
+    Some(match code {
         1022 | 1062 | 1169 | 1586 | 1761 | 1762 => "23505",
         1216 | 1217 | 1451 | 1452 => "23503",
         1048 | 1263 | 1364 => "23502",
@@ -24,21 +40,16 @@ pub fn stopped(error: &Error, indexes: &[Index]) -> Stopped {
         1118 | 1153 | 1713 => "54000",
         // What a trigger says.
         1643 | 1644 => "P0001",
-        // The right to read is named by itself.
-        1142 | 1143 | 1370 => {
-            let advice = "GRANT SELECT, INSERT, UPDATE, DELETE on the table to the user of mysql = \"..\" under [source]";
-            return Stopped::Failed(failure(error).advise(advice));
-        }
-        _ => match server.state.as_str() {
+        // A name in a trigger that stands for two columns.
+        1052 => return None,
+        code if passes(code, state) => return None,
+        _ => match state {
             "45000" => "P0001",
             state if state.starts_with("22") => "22000",
             state if state.starts_with("23") => "23000",
-            _ => return Stopped::Failed(failure(error)),
+            _ => return None,
         },
-    };
-    let message = server.message.clone();
-    let column = column_of(&message, indexes);
-    Stopped::Somewhere(row_error(code, column, message))
+    })
 }
 
 /// The column that a message names, itself or by an index over it alone.
@@ -71,6 +82,93 @@ fn column_of(message: &str, indexes: &[Index]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_is_refused_for_what_is_said_of_it_alone() {
+        for (code, state, expected) in [
+            (1062, "23000", "23505"),
+            (1452, "23000", "23503"),
+            (1048, "23000", "23502"),
+            (4025, "23000", "23514"),
+            (1406, "22001", "22001"),
+            (1366, "HY000", "22P02"),
+            (1644, "45000", "P0001"),
+            (1644, "HY000", "P0001"),
+            (1153, "08S01", "54000"),
+            (9999, "22018", "22000"),
+            (9999, "23001", "23000"),
+        ] {
+            assert_eq!(of_row(code, state), Some(expected), "{code}");
+        }
+        let of_no_row = [
+            // No disk, no memory, a full table, limits.
+            (3, "HY000"),
+            (5, "HY000"),
+            (20, "HY000"),
+            (1021, "HY000"),
+            (1026, "HY000"),
+            (1030, "HY000"),
+            (1037, "HY001"),
+            (1038, "HY001"),
+            (1040, "08004"),
+            (1041, "HY000"),
+            (1114, "HY000"),
+            (1135, "HY000"),
+            (1203, "42000"),
+            (1226, "42000"),
+            (1637, "HY000"),
+            (1878, "HY000"),
+            // Shut down, killed, cancelled, out of time.
+            (1053, "08S01"),
+            (1077, "HY000"),
+            (1079, "HY000"),
+            (1317, "70100"),
+            (1927, "70100"),
+            (1969, "70100"),
+            (3024, "HY000"),
+            (3168, "HY000"),
+            (3169, "HY000"),
+            (4031, "HY000"),
+            // The network, other nodes.
+            (1047, "08S01"),
+            (1152, "08S01"),
+            (1158, "08S01"),
+            (1159, "08S01"),
+            (1160, "08S01"),
+            (1161, "08S01"),
+            (1184, "08S01"),
+            (1189, "08S01"),
+            (1190, "08S01"),
+            (3100, "HY000"),
+            // Locks, other transactions.
+            (1020, "HY000"),
+            (1180, "HY000"),
+            (1205, "HY000"),
+            (1206, "HY000"),
+            (1213, "40001"),
+            (1614, "XA102"),
+            (1689, "HY000"),
+            (3101, "40000"),
+            (9999, "40001"),
+            // Read only.
+            (1290, "HY000"),
+            (1792, "25006"),
+            (1836, "HY000"),
+            // Names, rights, definitions, triggers that are wrong.
+            (1052, "23000"),
+            (1054, "42S22"),
+            (1064, "42000"),
+            (1142, "42000"),
+            (1146, "42S02"),
+            (1305, "42000"),
+            (1412, "HY000"),
+            (1442, "HY000"),
+            (1615, "HY000"),
+        ];
+        for (code, state) in of_no_row {
+            assert_eq!(of_row(code, state), None, "{code}");
+        }
+    }
 
     #[test]
     fn one_column_is_named() {

@@ -4,21 +4,27 @@ use tokio_postgres::Error;
 
 use super::super::error::write_failure;
 use super::row_error;
+use crate::failure::passes;
 use crate::source::write::Stopped;
 
-/// Classes of errors that say nothing of a row: of the connection, of transactions, names and rights, resources and the
-/// server itself.
-const OF_THE_STATEMENT: [&str; 17] =
-    ["08", "0A", "0B", "25", "26", "28", "2B", "2D", "3B", "3D", "3F", "40", "42", "53", "55", "57", "58"];
+/// Classes of errors that say nothing of a row: of the connection, of transactions, cursors, names, rights and settings,
+/// resources, servers behind foreign tables, and the server itself. What triggers raise may have any other one.
+const OF_THE_STATEMENT: [&str; 26] = [
+    "03", "08", "0A", "0B", "0F", "0L", "0P", "24", "25", "26", "28", "2B", "2D", "34", "3B", "3D", "3F",
+    "40", "42", "53", "55", "57", "58", "72", "F0", "HV",
+];
+
+/// Whether an error is about a row that was written.
+fn is_of_row(code: &str) -> bool {
+    !passes(code) && !code.starts_with("XX") && !OF_THE_STATEMENT.iter().any(|class| code.starts_with(class))
+}
 
 /// What an error of a statement that writes rows means.
 pub fn stopped(error: &Error, role: &str, relation: &str) -> Stopped {
     let told = || Stopped::Failed(write_failure(error, role, relation));
     let Some(server) = error.as_db_error() else { return told() };
     let code = server.code().code();
-    let is_of_statement =
-        OF_THE_STATEMENT.iter().any(|class| code.starts_with(class)) || code.starts_with("XX");
-    if is_of_statement {
+    if !is_of_row(code) {
         return told();
     }
     let mut message = server.message().trim_end_matches('.').to_owned();
@@ -37,7 +43,31 @@ fn column_of(detail: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::column_of;
+    use super::{column_of, is_of_row};
+
+    #[test]
+    fn a_row_is_refused_for_what_is_said_of_it_alone() {
+        let of_row = [
+            "21000", "22001", "22003", "22007", "22021", "22P02", "23000", "23001", "23502", "23503",
+            "23505", "23514", "23P01", "27000", "2F002", "38000", "39000", "44000", "54000", "P0001",
+            "P0002", "P0004", // What a trigger may call its own.
+            "45000", "AB123", "99999",
+        ];
+        for code in of_row {
+            assert!(is_of_row(code), "{code}");
+        }
+        let of_no_row = [
+            "03000", "08000", "08003", "08006", "08P01", "0A000", "0F000", "0L000", "0P000", "24000",
+            "25000", "25006", "25P02", "25P03", "25P04", "26000", "28000", "28P01", "2B000", "2D000",
+            "34000", "3B001", "3D000", "3F000", "40000", "40001", "40002", "40003", "40P01", "42501",
+            "42703", "42804", "42P01", "53000", "53100", "53200", "53300", "53400", "55000", "55006",
+            "55P03", "57000", "57014", "57P01", "57P02", "57P03", "57P04", "57P05", "58000", "58030",
+            "58P01", "72000", "F0000", "HV000", "HV00N", "XX000", "XX001", "XX002",
+        ];
+        for code in of_no_row {
+            assert!(!is_of_row(code), "{code}");
+        }
+    }
 
     #[test]
     fn one_column_is_named() {

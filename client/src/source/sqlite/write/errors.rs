@@ -56,7 +56,80 @@ fn column_of(message: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::column_of;
+    use plimsoll_core::store::FailureKind;
+    use rusqlite::{Error, ffi};
+
+    use super::{column_of, stopped};
+    use crate::source::write::Stopped;
+
+    #[test]
+    fn a_row_is_refused_for_what_is_said_of_it_alone() {
+        let error = |code| Error::SqliteFailure(ffi::Error::new(code), Some("as it says".to_owned()));
+        let of_row = [
+            (ffi::SQLITE_CONSTRAINT_UNIQUE, "23505"),
+            (ffi::SQLITE_CONSTRAINT_FOREIGNKEY, "23503"),
+            (ffi::SQLITE_CONSTRAINT_NOTNULL, "23502"),
+            (ffi::SQLITE_CONSTRAINT_CHECK, "23514"),
+            (ffi::SQLITE_CONSTRAINT_TRIGGER, "P0001"),
+            (ffi::SQLITE_CONSTRAINT_DATATYPE, "22000"),
+            (ffi::SQLITE_MISMATCH, "22000"),
+            (ffi::SQLITE_TOOBIG, "54000"),
+            (ffi::SQLITE_CONSTRAINT, "23000"),
+        ];
+        for (code, expected) in of_row {
+            match stopped(3, &error(code), false) {
+                Stopped::At(3, told) | Stopped::Somewhere(told) => {
+                    assert_eq!(told.sqlstate, expected, "{code}")
+                }
+                other => panic!("{code}: {other:?}"),
+            }
+        }
+        let passing = [
+            ffi::SQLITE_BUSY,
+            ffi::SQLITE_BUSY_RECOVERY,
+            ffi::SQLITE_BUSY_SNAPSHOT,
+            ffi::SQLITE_BUSY_TIMEOUT,
+            ffi::SQLITE_LOCKED,
+            ffi::SQLITE_LOCKED_SHAREDCACHE,
+            ffi::SQLITE_FULL,
+            ffi::SQLITE_IOERR,
+            ffi::SQLITE_IOERR_WRITE,
+            ffi::SQLITE_IOERR_FSYNC,
+            ffi::SQLITE_IOERR_NOMEM,
+            ffi::SQLITE_NOMEM,
+            ffi::SQLITE_INTERRUPT,
+            ffi::SQLITE_PROTOCOL,
+            ffi::SQLITE_SCHEMA,
+            ffi::SQLITE_ABORT,
+            ffi::SQLITE_ABORT_ROLLBACK,
+        ];
+        for code in passing {
+            match stopped(0, &error(code), false) {
+                Stopped::Failed(failure) => {
+                    assert_eq!(failure.kind, FailureKind::Passing, "{code}: {failure}")
+                }
+                other => panic!("{code}: {other:?}"),
+            }
+        }
+        let lasting = [
+            ffi::SQLITE_ERROR,
+            ffi::SQLITE_READONLY,
+            ffi::SQLITE_READONLY_DBMOVED,
+            ffi::SQLITE_CANTOPEN,
+            ffi::SQLITE_CORRUPT,
+            ffi::SQLITE_NOTADB,
+            ffi::SQLITE_PERM,
+            ffi::SQLITE_AUTH,
+        ];
+        for code in lasting {
+            match stopped(0, &error(code), false) {
+                Stopped::Failed(failure) => {
+                    assert_ne!(failure.kind, FailureKind::Passing, "{code}: {failure}")
+                }
+                other => panic!("{code}: {other:?}"),
+            }
+        }
+    }
 
     #[test]
     fn one_column_is_named() {
