@@ -75,7 +75,7 @@ pub fn prepare(
 ) -> Outcome<Prepared> {
     let chosen = choose(config, &options.tables)?;
     let mut local = patience.with(|| open_source(config))?;
-    let (run, known) = begin(config, server, state.agent_id(), options, local.as_mut(), &chosen)?;
+    let (run, known) = begin(config, server, state.agent_id(), options, local.as_mut(), &chosen, patience)?;
     match prepare_tables(server, local, chosen, known, &run, state, options, patience) {
         Ok(prepared) => Ok(prepared),
         Err(failure) => {
