@@ -9,6 +9,7 @@ use crate::config::{Config, Direction};
 use crate::server::{Lease, Replica, RunTarget, Server, ServerSource, SourceTable};
 use crate::source;
 use crate::source::ahead::ReadAhead;
+use crate::source::notes::is_missing;
 use crate::source::plan::TablePlan;
 use crate::target::{Fall, LocalTarget, Root, hold_fallen};
 
@@ -135,9 +136,12 @@ impl<'s> Sides<'s> {
     ) -> Result<Vec<bool>, Unopened> {
         let tables = self.versions.len();
         if dry_run {
-            // Where there are no notes, nothing is on hold.
-            let hold = |table| self.target.hold_of(table).is_ok_and(|hold| hold.is_some());
-            return Ok((0..tables).map(hold).collect());
+            return each(tables, patience, |table| match self.target.hold_of(table) {
+                Ok(hold) => Ok(hold.is_some()),
+                // Where there are no notes, nothing is on hold.
+                Err(failure) if is_missing(&failure) => Ok(false),
+                Err(failure) => Err(failure),
+            });
         }
         patience.with(|| self.target.define_notes())?;
         if allow_mass_delete {

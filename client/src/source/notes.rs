@@ -3,7 +3,7 @@
 //!
 //! Their names begin with `plimsoll_`; no kind tells of such tables as an application's.
 
-use plimsoll_core::store::Outcome;
+use plimsoll_core::store::{Failure, FailureKind, Outcome};
 
 use super::write::Transaction;
 
@@ -13,6 +13,14 @@ pub const PREFIX: &str = "plimsoll_";
 /// Whether a table is one of notes, by its name without its schema.
 pub fn is_note(name: &str) -> bool {
     name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+}
+
+/// Whether a statement on notes failed because there is no such table, or column, or none that may be seen: nothing else says
+/// that nothing was noted.
+pub fn is_missing(failure: &Failure) -> bool {
+    let of_names_and_rights = ["42P01", "42703", "42501", "42S02", "42S22", "42000"];
+    let code = failure.sqlstate.as_deref();
+    failure.kind == FailureKind::Table && code.is_some_and(|code| of_names_and_rights.contains(&code))
 }
 
 /// A value of a note.

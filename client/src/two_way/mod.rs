@@ -21,8 +21,8 @@ use std::collections::HashMap;
 use plimsoll_core::row::{Field, Fields};
 use plimsoll_core::schema::TableSchema;
 use plimsoll_core::store::{
-    Applied, BaseInfo, Conclusion, FailureKind, LocalHeld, LocalSide, LocalStates, Made, MemoryKey, Outcome,
-    Pending, PositionRange, Recollection, ShortDigest, SourceKey, SourceRecord, TableId,
+    Applied, BaseInfo, Conclusion, LocalHeld, LocalSide, LocalStates, Made, MemoryKey, Outcome, Pending,
+    PositionRange, Recollection, ShortDigest, SourceKey, SourceRecord, TableId,
 };
 use plimsoll_core::two_way::Merging;
 use plimsoll_core::two_way::wire::{pack_settles, read_settles};
@@ -32,6 +32,7 @@ use sha2::{Digest, Sha256};
 use crate::failure::table as refused;
 use crate::fault::fault_point;
 use crate::server::Lease;
+use crate::source::notes::is_missing;
 use crate::source::write::{LocalStore, Look, Transaction};
 use crate::target::guard;
 use change::HeldBack;
@@ -176,7 +177,7 @@ impl LocalTables {
                     found = probed;
                     break;
                 }
-                Err(failure) if failure.kind == FailureKind::Table => {}
+                Err(failure) if is_missing(&failure) => {}
                 Err(failure) => return Err(failure),
             }
         }
@@ -200,7 +201,7 @@ impl LocalTables {
                 for (name, sql) in notes::additions(dialect) {
                     match self.store.look(&mut |look| notes::probe(look, name)) {
                         Ok(()) => {}
-                        Err(failure) if failure.kind == FailureKind::Table => self.store.define(&sql)?,
+                        Err(failure) if is_missing(&failure) => self.store.define(&sql)?,
                         Err(failure) => return Err(failure),
                     }
                 }

@@ -66,6 +66,23 @@ fn a_base_says_of_which_keys_and_columns_it_is() {
 }
 
 #[test]
+fn what_cannot_be_read_is_not_taken_for_what_was_never_remembered() {
+    let (_folder, path) = file();
+    open_at(path.clone(), MadeOf::default()).begin_base(0, BaseInfo::default()).expect("begun");
+    let connection = Connection::open(&path).expect("the file");
+    let sql = "ALTER TABLE plimsoll_two_way RENAME TO aside;
+               CREATE VIEW plimsoll_two_way AS SELECT *, a_function_of_the_application(relation) FROM aside";
+    connection.execute_batch(sql).expect("what is remembered cannot be read");
+    let mut local = open_at(path.clone(), MadeOf::default());
+    local.recall(0).expect_err("it is not known what is remembered");
+    local.begin_base(0, BaseInfo::default()).expect_err("nor is it begun anew");
+    let sql = "DROP VIEW plimsoll_two_way; ALTER TABLE aside RENAME TO plimsoll_two_way";
+    connection.execute_batch(sql).expect("it can be read again");
+    let mut local = open_at(path, MadeOf::default());
+    assert!(local.recall(0).expect("what is remembered").base.is_some());
+}
+
+#[test]
 fn what_was_undecided_is_known_to_have_been_so_once_all_that_was_open_is_forgotten() {
     let (_folder, path) = file();
     let mut local = open_at(path, MadeOf::default());
