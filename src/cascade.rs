@@ -7,7 +7,7 @@ use pgrx::pg_sys::Oid;
 use pgrx::spi::Spi;
 
 use crate::access::Database;
-use crate::datum::{Held, IncomingRows, Row, execute, hold};
+use crate::datum::{Held, IncomingRows, Indexes, Row, by_only, execute, hold};
 use crate::error::{Answer, Problem, state};
 use crate::identity;
 use crate::table::{self, ManagedTable, Placeholders, quoted};
@@ -77,6 +77,11 @@ fn references(table: &ManagedTable) -> Answer<Vec<Reference>> {
 }
 
 impl Reference {
+    /// The index that finds referring rows, where there is one.
+    fn index(&self) -> Indexes {
+        Indexes::over(self.child, self.child_columns.clone())
+    }
+
     /// The join of the referring rows `c` with incoming rows `i`; `None` where the key refers to columns that
     /// are neither tenant nor key.
     fn join(&self, table: &ManagedTable) -> Option<String> {
@@ -106,7 +111,7 @@ fn refuse_others(
     database: &Database,
     table: &ManagedTable,
     (child, held): (&ManagedTable, &Held),
-    join: &str,
+    (join, index): (&str, Indexes),
     doomed: &IncomingRows,
 ) -> Answer<()> {
     let mut placeholders = Placeholders::for_tenant(table, database)?;
@@ -124,11 +129,12 @@ fn refuse_others(
     let own = own.join(" AND ");
     let sql = format!("SELECT 1 FROM incoming i JOIN {} c ON {join} WHERE NOT ({own}) LIMIT 1", held.shown());
     let mut found = false;
+    let mut take = |_: &Row<'_>| {
+        found = true;
+        Ok::<_, Problem>(())
+    };
     identity::as_owner(held.owner, || {
-        execute(&sql, placeholders.parameters(), Some(doomed), &mut |_| {
-            found = true;
-            Ok::<_, Problem>(())
-        })
+        by_only(index, || execute(&sql, placeholders.parameters(), Some(doomed), &mut take))
     })?;
     if !found {
         return Ok(());
@@ -148,18 +154,20 @@ pub fn taken(database: &Database, table: &ManagedTable, doomed: &IncomingRows) -
         let placeholders = Placeholders::for_tenant(table, database)?;
         let sql = format!("SELECT pg_catalog.count(*) FROM incoming i JOIN {} c ON {join}", child.shown());
         let mut rows = 0;
+        let mut take = |row: &Row<'_>| {
+            rows = row.int8(0).unwrap_or(0) as u64;
+            Ok::<_, Problem>(())
+        };
         // As the foreign key's own action does, this runs with the rights of the referring table's owner.
         identity::as_owner(child.owner, || {
-            execute(&sql, placeholders.parameters(), Some(doomed), &mut |row| {
-                rows = row.int8(0).unwrap_or(0) as u64;
-                Ok::<_, Problem>(())
-            })
+            let parameters = placeholders.parameters();
+            by_only(reference.index(), || execute(&sql, parameters, Some(doomed), &mut take))
         })?;
         if rows > 0 {
             let managed =
                 table::all(database)?.into_iter().find(|managed| reference.ancestors.contains(&managed.oid));
             if let Some(managed) = &managed {
-                refuse_others(database, table, (managed, &child), &join, doomed)?;
+                refuse_others(database, table, (managed, &child), (&join, reference.index()), doomed)?;
             }
             all.push(Taken { table: managed, rows });
         }
@@ -194,7 +202,9 @@ pub fn extended(
             Ok::<_, Problem>(())
         };
         identity::as_owner(statement.role, || {
-            execute(&statement.sql, placeholders.parameters(), Some(doomed), &mut take).map(drop)
+            let sql = &statement.sql;
+            by_only(reference.index(), || execute(sql, placeholders.parameters(), Some(doomed), &mut take))
+                .map(drop)
         })?;
     }
     // A row that stays keeps what it refers to.

@@ -60,4 +60,5 @@ mod view;
 #[allow(non_snake_case)]
 pub extern "C-unwind" fn _PG_init() {
     login::register_callbacks();
+    datum::register_hooks();
 }

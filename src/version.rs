@@ -16,7 +16,7 @@ use plimsoll_core::fingerprint::Fingerprint;
 use plimsoll_core::store::PositionRange;
 
 use crate::access::{Database, authorise};
-use crate::datum::{read_planned, read_rows};
+use crate::datum::{Row, by_only, read_planned, read_rows};
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::kept;
 use crate::table::{self, ManagedTable, Placeholders};
@@ -118,11 +118,12 @@ pub fn max_modified(database: &Database, table: &ManagedTable, range: PositionRa
     let column = pgrx::spi::quote_identifier(&column.name);
     let sql = format!("SELECT pg_catalog.max(t.{column}) FROM {} t WHERE {predicate}", table.name);
     let mut latest = None;
+    let mut take = |row: &Row<'_>| {
+        latest = row.int8(0);
+        Ok(true)
+    };
     table.as_owner(|| {
-        read_rows(&sql, placeholders.parameters(), &mut |row| {
-            latest = row.int8(0);
-            Ok(true)
-        })
+        by_only(table.position_index(), || read_rows(&sql, placeholders.parameters(), &mut take))
     })?;
     Ok(latest)
 }
@@ -134,11 +135,12 @@ pub fn count_beyond(database: &Database, table: &ManagedTable, position: i64) ->
     let predicate = table.range_predicate(range.from, range.to, &mut placeholders);
     let sql = format!("SELECT pg_catalog.count(*) FROM {} t WHERE {predicate}", table.name);
     let mut count = 0;
+    let mut take = |row: &Row<'_>| {
+        count = row.int8(0).unwrap_or(0) as u64;
+        Ok(true)
+    };
     table.as_owner(|| {
-        read_rows(&sql, placeholders.parameters(), &mut |row| {
-            count = row.int8(0).unwrap_or(0) as u64;
-            Ok(true)
-        })
+        by_only(table.position_index(), || read_rows(&sql, placeholders.parameters(), &mut take))
     })?;
     Ok(count)
 }

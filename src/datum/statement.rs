@@ -6,7 +6,7 @@ use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys::{self, Datum, Oid};
 
-use super::{Codec, IncomingRows, Scratch, c_string};
+use super::{Codec, IncomingRows, Indexes, Scratch, by_only, c_string};
 use crate::error::{Answer, Problem, state};
 
 /// How many rows a cursor fetches at a time.
@@ -126,9 +126,14 @@ pub struct Place {
     pub table: Oid,
 }
 
-/// Runs `work` with plans that look each incoming row up by index or ctid: estimates on a table that grows
+/// Runs `work`, one statement, by a plan that looks each row up by one of these indexes: estimates on a table that grows
 /// fast lead to plans that read all of it for every batch, and to compiling what is run once.
-pub fn by_index<T>(work: impl FnOnce() -> Answer<T>) -> Answer<T> {
+pub fn by_index<T>(indexes: Indexes, work: impl FnOnce() -> Answer<T>) -> Answer<T> {
+    by_place(|| by_only(indexes, work))
+}
+
+/// The same where rows are named by where they lie, which no index tells.
+pub fn by_place<T>(work: impl FnOnce() -> Answer<T>) -> Answer<T> {
     without(&[c"enable_hashjoin", c"enable_mergejoin", c"enable_seqscan", c"jit"], work)
 }
 

@@ -9,7 +9,7 @@ use plimsoll_core::store::{Applied, Reason, ShortDigest};
 
 use super::{Doomed, Leave, key_rows};
 use crate::access::Database;
-use crate::datum::{Caught, Ctid, Row, attempt, by_index, execute};
+use crate::datum::{Caught, Ctid, Row, attempt, by_index, by_place, execute};
 use crate::error::Answer;
 use crate::manifest::shown_key;
 use crate::run::shortened;
@@ -83,7 +83,7 @@ fn lock(
 ) -> Answer<HashMap<usize, (Ctid, ShortDigest)>> {
     let placeholders = Placeholders::for_tenant(table, database)?;
     let incoming = key_rows(table, doomed, &HashMap::new())?;
-    let columns = table.column_list("t.");
+    let (index, columns) = (table.key_index(), table.column_list("t."));
     let stored = table.incoming_with_stored(&format!("t.ctid AS \"plimsoll ctid\", {columns}"), "FOR UPDATE");
     let sql = format!("SELECT i.\"plimsoll ordinal\", t.\"plimsoll ctid\", {columns} FROM {stored}");
     let mut digester = Digester::new(database.fingerprint_key.clone());
@@ -103,7 +103,7 @@ fn lock(
         }
         Ok(())
     };
-    by_index(|| execute(&sql, placeholders.parameters(), Some(&incoming), &mut take))?;
+    by_index(index, || execute(&sql, placeholders.parameters(), Some(&incoming), &mut take))?;
     Ok(there)
 }
 
@@ -201,7 +201,7 @@ impl Work<'_> {
             gone.extend(row.int8(0).map(|ordinal| ordinal as usize));
             Ok(())
         };
-        by_index(|| execute(&sql, placeholders.parameters(), Some(&incoming), &mut take))?;
+        by_place(|| execute(&sql, placeholders.parameters(), Some(&incoming), &mut take))?;
         Ok(gone)
     }
 }

@@ -12,8 +12,8 @@ use super::{Doomed, Leave, Report, finish, is_referred_to};
 use crate::access::Database;
 use crate::cascade;
 use crate::datum::{
-    IncomingRows, Parameter, Place, Row, Scratch, attempt, by_index, execute, long_array, place_arrays,
-    read_rows, set_constraints_immediate,
+    IncomingRows, Parameter, Place, Row, Scratch, attempt, by_index, by_only, by_place, execute, long_array,
+    place_arrays, read_rows, set_constraints_immediate,
 };
 use crate::error::{Answer, Problem, state};
 use crate::identity::as_owner;
@@ -134,15 +134,16 @@ fn each_group(
         scratch.reset();
         answer
     };
+    let mut take = |row: &Row<'_>| {
+        group.extend(row.place(0, 1).map(|place| Locked { ordinal, place }));
+        ordinal += 1;
+        if group.len() == TOGETHER {
+            hand_over(std::mem::take(&mut group))?;
+        }
+        Ok(true)
+    };
     table.as_owner(|| {
-        read_rows(&sql, placeholders.parameters(), &mut |row| {
-            group.extend(row.place(0, 1).map(|place| Locked { ordinal, place }));
-            ordinal += 1;
-            if group.len() == TOGETHER {
-                hand_over(std::mem::take(&mut group))?;
-            }
-            Ok(true)
-        })
+        by_only(table.position_index(), || read_rows(&sql, placeholders.parameters(), &mut take))
     })?;
     if group.is_empty() { Ok(()) } else { hand_over(group) }
 }
@@ -221,7 +222,7 @@ fn lock_positions(
         columns = table.column_list("t."),
     );
     let mut digester = Digester::new(database.fingerprint_key.clone());
-    let numbers = table.numbers();
+    let (index, numbers) = (table.position_index(), table.numbers());
     let (schema, codecs) = (&table.schema, &mut table.codecs);
     let mut encoded = Vec::new();
     let mut take = |row: &Row<'_>| {
@@ -233,7 +234,7 @@ fn lock_positions(
         }
         Ok(())
     };
-    by_index(|| execute(&sql, placeholders.parameters(), None, &mut take)).map(drop)
+    by_index(index, || execute(&sql, placeholders.parameters(), None, &mut take)).map(drop)
 }
 
 /// The statement's end that says which rows are meant: those at places, of the tenant, in a form that offers the
@@ -271,7 +272,7 @@ fn lock_places(database: &Database, table: &ManagedTable, rows: &[Locked]) -> An
         there.extend(number.and_then(|number| rows.get(number)).copied());
         Ok(())
     };
-    by_index(|| execute(&sql, &parameters, None, &mut take))?;
+    by_place(|| execute(&sql, &parameters, None, &mut take))?;
     Ok(there)
 }
 
@@ -290,7 +291,7 @@ fn remove(
         table.as_owner(|| {
             let (relation, parameters) = places(database, table, &rows)?;
             let sql = format!("DELETE FROM {} t USING {relation} WHERE {}", table.name, at_places(table));
-            by_index(|| execute(&sql, &parameters, None, &mut |_| Ok(())))
+            by_place(|| execute(&sql, &parameters, None, &mut |_| Ok(())))
         })
     });
     match removed {

@@ -19,7 +19,7 @@ use crate::access::Database;
 use crate::acts::Act;
 use crate::argument::{members, objects, required};
 use crate::cascade::Taken;
-use crate::datum::{Caught, Ctid, IncomingRows, Row, attempt, by_index, execute};
+use crate::datum::{Caught, Ctid, IncomingRows, Row, attempt, by_index, by_place, execute};
 use crate::error::{Answer, OrRaise, Problem, state};
 use crate::guard::Verdict;
 use crate::table::{self, ManagedTable, Placeholders};
@@ -312,7 +312,7 @@ fn lock_as_named(
     );
     let places: HashMap<usize, &Doomed> = doomed.iter().map(|row| (row.ordinal, row)).collect();
     let mut digester = Digester::new(database.fingerprint_key.clone());
-    let numbers = table.numbers();
+    let (index, numbers) = (table.key_index(), table.numbers());
     let (schema, codecs) = (&table.schema, &mut table.codecs);
     let (mut there, mut encoded) = (HashMap::new(), Vec::new());
     let mut take = |row: &Row<'_>| {
@@ -330,7 +330,7 @@ fn lock_as_named(
         }
         Ok(())
     };
-    by_index(|| execute(&sql, placeholders.parameters(), Some(&incoming), &mut take))?;
+    by_index(index, || execute(&sql, placeholders.parameters(), Some(&incoming), &mut take))?;
     Ok(there)
 }
 
@@ -431,5 +431,5 @@ fn remove_all(
     let placeholders = Placeholders::for_tenant(table, database)?;
     let incoming = key_rows(table, rows, places)?;
     let sql = format!("DELETE FROM {} t USING incoming i WHERE {}", table.name, table.locked_predicate());
-    by_index(|| execute(&sql, placeholders.parameters(), Some(&incoming), &mut |_| Ok(())))
+    by_place(|| execute(&sql, placeholders.parameters(), Some(&incoming), &mut |_| Ok(())))
 }

@@ -4,7 +4,7 @@ use pgrx::pg_sys::Oid;
 use plimsoll_core::store::PositionRange;
 
 use crate::access::Database;
-use crate::datum::{Parameter, Row, by_index, read_all};
+use crate::datum::{Indexes, Parameter, Row, by_index, by_only, read_all};
 use crate::error::{Answer, Problem, state};
 use crate::identity;
 use crate::table::{ManagedTable, Placeholders};
@@ -66,6 +66,7 @@ pub fn pieces(ranges: &[PositionRange], most: usize) -> Answer<Vec<Piece>> {
 pub struct Scan {
     sql: String,
     parameters: Vec<Parameter>,
+    index: Indexes,
     owner: Oid,
     pieces: usize,
 }
@@ -86,7 +87,7 @@ impl Scan {
             _ => table.pieces_statement(&bounds, ordered, &mut placeholders),
         };
         let parameters = placeholders.parameters().to_vec();
-        Ok(Scan { sql, parameters, owner: table.owner, pieces: bounds.len() })
+        Ok(Scan { sql, parameters, index: table.position_index(), owner: table.owner, pieces: bounds.len() })
     }
 
     /// Hands its rows to `take`.
@@ -98,8 +99,8 @@ impl Scan {
     pub fn read_some(&self, take: &mut dyn FnMut(&Row<'_>) -> Answer<bool>) -> Answer<()> {
         identity::as_owner(self.owner, || match self.pieces {
             0 => Ok(()),
-            1 => read_all(&self.sql, &self.parameters, take),
-            _ => by_index(|| read_all(&self.sql, &self.parameters, take)),
+            1 => by_only(self.index.clone(), || read_all(&self.sql, &self.parameters, take)),
+            _ => by_index(self.index.clone(), || read_all(&self.sql, &self.parameters, take)),
         })
     }
 }

@@ -171,6 +171,7 @@ fn lookup(database: &Database, table: &mut ManagedTable, keys: &[u8]) -> Answer<
     let incoming = delete::keys(table, &numbered)?;
     let placeholders = Placeholders::for_tenant(table, database)?;
     let stored = table.incoming_with_stored(&table.column_list("t."), "OFFSET 0");
+    let index = table.key_index();
     let sql = format!("SELECT {} FROM {stored}", table.column_list("t."));
     let (numbers, owner) = (table.numbers(), table.owner);
     let codecs = &mut table.codecs;
@@ -182,7 +183,7 @@ fn lookup(database: &Database, table: &mut ManagedTable, keys: &[u8]) -> Answer<
         check_bytes_answered(rows.len())
     };
     identity::as_owner(owner, || {
-        by_index(|| read_joined(&sql, placeholders.parameters(), &incoming, &mut take))
+        by_index(index, || read_joined(&sql, placeholders.parameters(), &incoming, &mut take))
     })?;
     Ok(rows.finish())
 }

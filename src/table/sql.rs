@@ -2,10 +2,11 @@
 //! tenant predicate is in every one as a plain equality.
 
 use pgrx::pg_sys;
+use plimsoll_core::schema::Axis;
 
 use super::ManagedTable;
 use crate::access::Database;
-use crate::datum::{IncomingColumn, Parameter, long_array, quoted};
+use crate::datum::{IncomingColumn, Indexes, Parameter, long_array, quoted};
 use crate::error::Answer;
 
 /// Collects the parameters of a statement and answers their placeholders.
@@ -147,6 +148,28 @@ impl ManagedTable {
             }
         }
         predicate
+    }
+
+    /// The index that finds a row by its key.
+    pub fn key_index(&self) -> Indexes {
+        let columns = self.tenant_names().chain(self.schema.key().map(|column| column.name.clone()));
+        Indexes::over(self.oid, columns.collect())
+    }
+
+    /// The index that finds rows by their positions.
+    pub fn position_index(&self) -> Indexes {
+        let version = match self.schema.axis() {
+            Axis::Version(place) if !self.position_is_computed() => {
+                Some(self.schema.columns()[place].name.clone())
+            }
+            Axis::Version(_) | Axis::Hash => None,
+        };
+        let computed = version.is_none();
+        Indexes::leading(self.oid, self.tenant_names().chain(version).collect(), computed)
+    }
+
+    fn tenant_names(&self) -> impl Iterator<Item = String> {
+        self.tenant.iter().map(|column| column.name.clone())
     }
 
     /// Incoming rows joined with the stored rows of the same keys, looked up one by one: without statistics

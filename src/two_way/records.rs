@@ -91,7 +91,7 @@ fn look_up(
         let placeholders = Placeholders::for_tenant(table, database)?;
         let incoming = crate::delete::keys(table, &keys)?;
         let columns = table.column_list("t.");
-        let stored = table.incoming_with_stored(&columns, "OFFSET 0");
+        let (index, stored) = (table.key_index(), table.incoming_with_stored(&columns, "OFFSET 0"));
         let sql = format!("SELECT i.\"plimsoll ordinal\", {columns} FROM {stored}");
         let mut digester = Digester::new(database.fingerprint_key.clone());
         let numbers = table.numbers();
@@ -109,7 +109,7 @@ fn look_up(
             }
             Ok(())
         };
-        by_index(|| execute(&sql, placeholders.parameters(), Some(&incoming), &mut take)).map(drop)
+        by_index(index, || execute(&sql, placeholders.parameters(), Some(&incoming), &mut take)).map(drop)
     })?;
     Ok(found)
 }

@@ -254,6 +254,7 @@ fn is_beyond_all(database: &Database, table: &ManagedTable, position: i64) -> An
         none = false;
         Ok(())
     };
-    table.as_owner(|| by_index(|| execute(&sql, placeholders.parameters(), None, &mut take)))?;
+    let index = table.position_index();
+    table.as_owner(|| by_index(index, || execute(&sql, placeholders.parameters(), None, &mut take)))?;
     Ok(none)
 }

@@ -7,7 +7,7 @@ use plimsoll_core::row::key_of;
 use super::IncomingRow;
 use super::store::push_row;
 use crate::access::Database;
-use crate::datum::{IncomingRows, execute};
+use crate::datum::{IncomingRows, Indexes, Row, by_index, execute};
 use crate::error::{Answer, Problem};
 use crate::identity;
 use crate::table::{ManagedTable, Placeholders, quoted};
@@ -93,13 +93,16 @@ pub fn find(database: &Database, table: &mut ManagedTable, row: &IncomingRow<'_>
         );
         let placeholders = Placeholders::for_tenant(table, database)?;
         let owner = table.owner;
+        let tenant = table.tenant.iter().map(|column| &column.name);
+        let columns = tenant.chain(list.iter().map(|(name, _)| name)).cloned().collect();
+        let index = Indexes::over(table.oid, columns);
         let mut found = None;
         identity::as_owner(owner, || {
             let mut incoming = IncomingRows::new(&table.incoming_columns())?;
             push_row(table, row, &mut incoming)?;
             let numbers = table.numbers();
             let (schema, codecs) = (&table.schema, &mut table.codecs);
-            execute(&sql, placeholders.parameters(), Some(&incoming), &mut |stored| {
+            let mut take = |stored: &Row<'_>| {
                 let mut encoded = Vec::new();
                 stored.encode(0, &numbers, codecs, &mut encoded)?;
                 let key = key_of(&encoded, schema)?;
@@ -107,7 +110,8 @@ pub fn find(database: &Database, table: &mut ManagedTable, row: &IncomingRow<'_>
                     found = Some(key);
                 }
                 Ok(())
-            })
+            };
+            by_index(index, || execute(&sql, placeholders.parameters(), Some(&incoming), &mut take))
         })?;
         if found.is_some() {
             return Ok(found);

@@ -88,7 +88,7 @@ pub fn without_losses<'u>(
             }
             Ok(())
         };
-        by_index(|| execute(&sql, placeholders.parameters(), Some(&keys), &mut take))?;
+        by_index(table.key_index(), || execute(&sql, placeholders.parameters(), Some(&keys), &mut take))?;
         Ok(losing)
     })?;
     let mut kept = Vec::with_capacity(rows.len());

@@ -12,7 +12,7 @@ use super::readable::with_readable_values;
 use super::waiting::Waiting;
 use super::{IncomingRow, RefusedRow, Report, bulk, holder};
 use crate::access::Database;
-use crate::datum::{Caught, Ctid, IncomingRows, Row, Scratch, attempt, by_index, execute};
+use crate::datum::{Caught, Ctid, IncomingRows, Row, Scratch, attempt, by_index, by_place, execute};
 use crate::error::{Answer, Problem, state};
 use crate::guard;
 use crate::manifest::shown_key;
@@ -126,7 +126,7 @@ pub fn probe(
     fence: &str,
 ) -> Answer<HashMap<usize, Stored>> {
     let placeholders = Placeholders::for_tenant(table, database)?;
-    let keys = key_rows(table, rows.iter())?;
+    let (index, keys) = (table.key_index(), key_rows(table, rows.iter())?);
     let sql = format!(
         "SELECT i.\"plimsoll ordinal\", {} FROM {}",
         table.column_list("t."),
@@ -152,7 +152,7 @@ pub fn probe(
         found.insert(ordinal, Stored { digest, height, twin });
         Ok(())
     };
-    by_index(|| execute(&sql, placeholders.parameters(), Some(&keys), &mut take))?;
+    by_index(index, || execute(&sql, placeholders.parameters(), Some(&keys), &mut take))?;
     Ok(found)
 }
 
@@ -386,8 +386,8 @@ impl<'u> Writer<'_, 'u> {
                 }
                 Ok(())
             };
-            let sql = self.table.lock_statement();
-            by_index(|| execute(&sql, placeholders.parameters(), Some(&keys), &mut take))?;
+            let (index, sql) = (self.table.key_index(), self.table.lock_statement());
+            by_index(index, || execute(&sql, placeholders.parameters(), Some(&keys), &mut take))?;
         }
         Ok(places)
     }
@@ -499,7 +499,7 @@ impl<'u> Writer<'_, 'u> {
             }
             Ok(())
         };
-        by_index(|| execute(sql, placeholders.parameters(), Some(&incoming), &mut take))?;
+        by_place(|| execute(sql, placeholders.parameters(), Some(&incoming), &mut take))?;
         Ok(())
     }
 }

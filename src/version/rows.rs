@@ -8,7 +8,7 @@ use plimsoll_core::short::ShortItem;
 use plimsoll_core::store::PositionRange;
 
 use crate::access::Database;
-use crate::datum::{Codec, Parameter, Row, in_order, read_all, read_rows};
+use crate::datum::{Codec, Indexes, Parameter, Row, by_only, in_order, read_all, read_rows};
 use crate::error::{Answer, Problem, state};
 use crate::kept;
 use crate::table::{ManagedTable, Placeholders, Positions};
@@ -36,6 +36,7 @@ pub fn read_range(
 struct RangeQuery {
     sql: String,
     parameters: Vec<Parameter>,
+    index: Indexes,
     owner: Oid,
     ordered: bool,
 }
@@ -53,14 +54,15 @@ impl RangeQuery {
         let columns = table.column_list("t.");
         let sql = format!("SELECT {columns} FROM {} t WHERE {predicate}{order}", table.name);
         let parameters = placeholders.parameters().to_vec();
-        Ok(RangeQuery { sql, parameters, owner: table.owner, ordered })
+        let index = table.position_index();
+        Ok(RangeQuery { sql, parameters, index, owner: table.owner, ordered })
     }
 
     fn read(&self, take: &mut dyn FnMut(&Row<'_>) -> Answer<bool>) -> Answer<()> {
         crate::identity::as_owner(self.owner, || match self.ordered {
             // Whoever asks for an order may stop early.
             true => in_order(|| read_rows(&self.sql, &self.parameters, take)),
-            false => read_all(&self.sql, &self.parameters, take),
+            false => by_only(self.index.clone(), || read_all(&self.sql, &self.parameters, take)),
         })
     }
 }

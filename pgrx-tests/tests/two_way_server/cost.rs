@@ -1,5 +1,5 @@
-//! What a batch costs beside an upload of the same rows, in processor time of the server process. Measured only where
-//! `PLIMSOLL_MEASURE` is set: `PLIMSOLL_MEASURE=1 cargo test -p plimsoll-tests --test two_way_server cost -- --nocapture`.
+//! What a batch reads; and what it costs beside an upload of the same rows, in processor time of the server process, which
+//! is measured only where `PLIMSOLL_MEASURE` is set: `PLIMSOLL_MEASURE=1 cargo test -p plimsoll-tests --test two_way_server cost -- --nocapture`.
 
 use plimsoll_core::row::BatchWriter;
 use plimsoll_core::store::Applied;
@@ -72,7 +72,62 @@ fn a_batch_costs_about_what_an_upload_does() {
     assert!(changes <= 2 * upload + 10 && inserts <= 3 * inserted + 10);
 }
 
-fn apply(agent: &mut postgres::Client, till: &mut Till, acts: &[plimsoll_core::store::RemoteAct]) {
+#[test]
+fn a_batch_reads_its_own_rows_alone_whatever_the_planner_knows_of_indexes() {
+    let (all, few) = (3_000, 1_500..1_520);
+    // A trigger before each row has them stored by statements.
+    let by_statements =
+        "CREATE FUNCTION shop.same() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+        CREATE TRIGGER same BEFORE UPDATE ON shop.contact FOR EACH ROW EXECUTE FUNCTION shop.same();";
+    for more in ["", by_statements] {
+        let mut till = Till::open();
+        till.shop
+            .superuser
+            .batch_execute(&format!(
+                "{more}
+                 ALTER TABLE shop.contact SET (autovacuum_enabled = off);
+                 CREATE INDEX ON shop.contact (client_id, database_id);
+                 CREATE INDEX ON shop.contact (client_id, database_id, phone);
+                 CREATE INDEX ON shop.contact (client_id, database_id, rank, id);
+                 CREATE INDEX ON shop.contact (client_id, database_id, rank);
+                 INSERT INTO shop.contact SELECT 'acme', '{}', i, 'p', NULL, 1 FROM generate_series(1, {all}) i",
+                till.registered.id
+            ))
+            .expect("indexes and rows");
+        let mut agent = till.connect();
+        for change in [true, false] {
+            let row = |id| if change { contact(id, "p", 1) } else { contact(id, "q", 2) };
+            let act = |till: &Till, id| match change {
+                true => till.upsert(&contact(id, "q", 2), Some(&row(id))),
+                false => till.delete(&row(id)),
+            };
+            // The guard against destruction counts a replica when it is asked first, and remembers that.
+            let one = [act(&till, few.start - 1)];
+            apply(&mut agent, &mut till, &one);
+            let acts: Vec<_> = few.clone().map(|id| act(&till, id)).collect();
+            let mut transaction = agent.transaction().expect("a transaction");
+            let before = read(&mut transaction);
+            apply(&mut transaction, &mut till, &acts);
+            let read = read(&mut transaction) - before;
+            transaction.commit().expect("the end");
+            assert!(read <= 10 * (few.end - few.start), "{read} rows read, to change them: {change}; {more}");
+        }
+        till.assert_kept();
+    }
+}
+
+/// Rows of the table that the session read, of late. A transaction's own are told after those that came before.
+fn read(transaction: &mut postgres::Transaction<'_>) -> i64 {
+    let sql = "SELECT coalesce(sum(seq_tup_read + idx_tup_fetch), 0)::bigint FROM pg_stat_xact_all_tables
+               WHERE schemaname = 'shop'";
+    transaction.query_one(sql, &[]).expect("counters").get(0)
+}
+
+fn apply(
+    agent: &mut impl postgres::GenericClient,
+    till: &mut Till,
+    acts: &[plimsoll_core::store::RemoteAct],
+) {
     let bytes = pack_acts(acts.iter().map(|act| Act::of(act, None)));
     let number = till.number() as i64;
     let sql = "SELECT plimsoll.two_way_apply($1, 'shop.contact', $2, $3, $4)";
