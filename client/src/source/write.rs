@@ -122,6 +122,13 @@ pub trait Transaction: Look {
     /// What the database says: also where a table that refers to this one may not be read.
     fn taken_along(&mut self, table: TableId, changes: &[RowChange<'_>]) -> Outcome<TakenAlong>;
 
+    /// Which of these deletes find the row that they would delete, by their places in the list, in ascending order. Their rows
+    /// are locked. Several that name one row find it each.
+    ///
+    /// # Errors
+    /// What the database says.
+    fn finds(&mut self, table: TableId, deletes: &[RowChange<'_>]) -> Outcome<Vec<usize>>;
+
     /// How many rows the last [`apply`](Self::apply) touched.
     fn tally(&self) -> Tally;
 

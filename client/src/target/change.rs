@@ -208,9 +208,18 @@ impl LocalTarget<'_> {
             for (at, key, digest) in &bad {
                 changes.push((*at, RowChange::DeleteBad { key, expected: *digest }));
             }
-            let named: Vec<RowChange<'_>> = changes.iter().map(|(_, change)| *change).collect();
+            let mut named: Vec<RowChange<'_>> = changes.iter().map(|(_, change)| *change).collect();
+            let (mut named_rows, mut planned) = (rows.len() as u64, planned);
+            if !stored.is_empty() {
+                // Those that are the only one of their key are to stay: nobody need agree to them.
+                let found = transaction.finds(table, &named)?;
+                changes = found.iter().map(|place| changes[*place]).collect();
+                named = found.iter().map(|place| named[*place]).collect();
+                let (all, rest) = (named_rows.max(1), planned.saturating_sub(named_rows));
+                named_rows = named.len() as u64;
+                planned = named_rows + rest.saturating_mul(named_rows) / all;
+            }
             let along = transaction.taken_along(table, &named)?;
-            let named_rows = rows.len() as u64;
             let leave = Leave::ask(transaction, known, tables, (named_rows, planned), along)?;
             asked = known.asked.after(leave.verdict, named_rows, planned.max(named_rows));
             if leave.verdict == Verdict::Held {

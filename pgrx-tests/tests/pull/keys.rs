@@ -2,7 +2,7 @@
 
 use plimsoll_tests::table_of;
 
-use crate::site::{Pull, Table};
+use crate::site::{Pull, SALE, Table};
 
 /// Keys that are spelled in capitals or not are one on the server.
 const TAG: Table = Table {
@@ -122,4 +122,30 @@ fn a_snapshot_says_why_a_row_cannot_be_deleted() {
     let failure = table_of(&run.json(), "label")["failure"].to_string();
     assert!(failure.contains("cannot be deleted: seven is never given up"), "{failure}");
     assert_eq!(pull.rows(&LABEL).0.len(), 50, "the snapshot was undone");
+}
+
+#[test]
+fn rows_that_are_overwritten_again_and_again_are_none_too_many() {
+    let mut pull = Pull::of(&[&SALE]);
+    pull.here("CREATE INDEX sale_version ON sale (version, id)");
+    pull.there("INSERT INTO sale SELECT $T, i, 'c' || i, 1, i FROM generate_series(1, 2000) i");
+    pull.sync();
+    // What is set back is noted behind the rows of its transaction: then an application has its own way again.
+    let mine =
+        "UPDATE sale SET amount = -1 WHERE id > 500; UPDATE sale SET version = version + 1 WHERE id = 600";
+    let again =
+        |event: &str| format!("CREATE TRIGGER on_{event} AFTER {event} ON plimsoll_guard BEGIN {mine}; END");
+    pull.here(&format!("{mine}; {}; {}", again("INSERT"), again("UPDATE")));
+    let report = pull.agent.sync().json();
+    let report = table_of(&report, "sale");
+    assert!(report["updated"].as_u64() > Some(3_000), "they were sent more than twice: {report}");
+    assert_eq!((&report["held"], &report["moved"]["deleted_here"]), (&0.into(), &0.into()), "{report}");
+    assert_eq!(
+        pull.local.connect().rows("SELECT 1 FROM plimsoll_hold").len(),
+        0,
+        "nobody need agree to anything"
+    );
+    pull.here("DROP TRIGGER on_INSERT; DROP TRIGGER on_UPDATE");
+    pull.agent.level_within(2);
+    pull.assert_level("left alone");
 }

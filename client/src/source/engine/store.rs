@@ -162,6 +162,10 @@ impl<K: WriteKind> Transaction for Open<'_, K> {
         self.0.within(|engine| engine.taken_along(table, changes))
     }
 
+    fn finds(&mut self, table: TableId, deletes: &[RowChange<'_>]) -> Outcome<Vec<usize>> {
+        self.0.within(|engine| engine.finds(table, deletes))
+    }
+
     fn tally(&self) -> Tally {
         self.0.writing.tally
     }

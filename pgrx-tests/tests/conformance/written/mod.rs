@@ -116,6 +116,18 @@ pub fn apply(store: &mut dyn LocalStore, changes: &[RowChange<'_>]) -> (Vec<Stri
     (answers.iter().map(word).collect(), tally)
 }
 
+/// Which of these deletes find their rows.
+pub fn finds(store: &mut dyn LocalStore, deletes: &[RowChange<'_>]) -> Vec<usize> {
+    let mut found = Vec::new();
+    store
+        .transact(&mut |transaction| {
+            found = transaction.finds(0, deletes)?;
+            Ok(())
+        })
+        .unwrap_or_else(|failure| panic!("{failure}"));
+    found
+}
+
 pub fn word(answer: &Applied) -> String {
     match answer {
         Applied::Done => "done".to_owned(),

@@ -7,7 +7,7 @@ use plimsoll_client::source::write::{Expected, RowChange, RowSeen, Tally};
 use plimsoll_core::short::ShortItem;
 use plimsoll_core::store::{PositionRange, SourceKey, SourceRecord, SourceRow};
 
-use super::{Fixture, apply, cells, delete, digest, rows, simple, store_of, upserts};
+use super::{Fixture, apply, cells, delete, digest, finds, rows, simple, store_of, upserts};
 use crate::kind::{Cell, LocalKind, Table, Type};
 use crate::model::{row_of, sort};
 
@@ -126,6 +126,8 @@ pub fn one_of_several_rows_of_a_key_goes_beside_another_alone<K: LocalKind>() {
         gone(&good[&50].key, short(60), digest(50)),
         gone(&good[&60].key, short(60), digest(60)),
     ];
+    let none: [usize; 0] = [];
+    assert_eq!(finds(store.as_mut(), &changes), none);
     let (answers, tally) = apply(store.as_mut(), &changes);
     assert_eq!((answers, tally), (vec!["changed".to_owned(); 6], Tally::default()));
     let changes = [
@@ -134,9 +136,11 @@ pub fn one_of_several_rows_of_a_key_goes_beside_another_alone<K: LocalKind>() {
         gone(&good[&50].key, short(50), digest(50)),
         // It went by then.
         gone(&good[&50].key, short(50), digest(50)),
+        gone(&good[&35].key, short(35), digest(35)),
     ];
+    assert_eq!(finds(store.as_mut(), &changes), [0, 1, 2, 3], "before any of them is gone");
     let (answers, tally) = apply(store.as_mut(), &changes);
-    assert_eq!(answers, ["done", "done", "done", "changed"]);
+    assert_eq!(answers, ["done", "done", "done", "changed", "changed"]);
     assert_eq!(tally.deleted, 3);
     let mut left: Vec<String> = local
         .texts(&Table::new("spelled", &[("v", Type::Number)], &[], None))

@@ -1,4 +1,5 @@
-//! What deletes would take along: rows that refer to what is deleted by a foreign key that acts (CASCADE, SET NULL, SET DEFAULT).
+//! What deletes would delete, and take along: rows that refer to what is deleted by a foreign key that acts (CASCADE, SET NULL,
+//! SET DEFAULT).
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -22,17 +23,43 @@ impl<K: WriteKind> Engine<K> {
         }
         let doomed = match plan.schema.is_keyless() {
             true => apply.doomed_by_content(changes),
-            false => apply.doomed(changes),
+            false => apply.doomed(changes, Alike::Once),
         };
         let along = doomed.and_then(|doomed| apply.taken_along(&doomed));
         along.map_err(|failure| plan.explained(failure))
     }
+
+    /// As [`Transaction::finds`](crate::source::write::Transaction::finds).
+    pub(in super::super) fn finds(
+        &mut self,
+        table: TableId,
+        deletes: &[RowChange<'_>],
+    ) -> Outcome<Vec<usize>> {
+        let (plan, mut apply) = self.ready(table)?;
+        let doomed = match plan.schema.is_keyless() {
+            true => apply.doomed_by_content(deletes),
+            false => apply.doomed(deletes, Alike::Each),
+        };
+        let doomed = doomed.map_err(|failure| plan.explained(failure))?;
+        let mut found: Vec<usize> = doomed.into_iter().map(|(number, _)| number).collect();
+        found.sort_unstable();
+        Ok(found)
+    }
+}
+
+/// What is answered of deletes that name the same row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Alike {
+    /// It is the first one's.
+    Once,
+    /// It is each one's.
+    Each,
 }
 
 impl<K: WriteKind> Apply<'_, K> {
     /// The rows that deletes of a list would delete, by their places in it: those of one key one after the other, as
     /// [`keyed`](Self::keyed) deletes them.
-    fn doomed(&mut self, changes: &[RowChange<'_>]) -> Outcome<Doomed> {
+    fn doomed(&mut self, changes: &[RowChange<'_>], alike: Alike) -> Outcome<Doomed> {
         let mut doomed = Vec::with_capacity(changes.len());
         let mut jobs: Vec<Job<'_>> = Vec::with_capacity(changes.len());
         let mut keys: HashSet<&[u8]> = HashSet::new();
@@ -44,7 +71,7 @@ impl<K: WriteKind> Apply<'_, K> {
             // Those that are refused are not deleted.
             let Ok(job) = self.job(number, change) else { continue };
             if !job.key.is_empty() {
-                if !named.insert((job.key, job.expected)) {
+                if !named.insert((job.key, job.expected)) && alike == Alike::Once {
                     continue;
                 }
                 if !keys.insert(job.key) {
