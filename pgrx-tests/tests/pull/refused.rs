@@ -13,6 +13,30 @@ const GOODS: Table = Table {
     text: "id || ',' || name || ',' || coalesce(CAST(price AS text), '-') || ',' || version",
 };
 
+/// The local table's statements that let its column be without a name; then that let a price be any. SQLite makes a table anew.
+fn relaxed(kind: Kind) -> [String; 2] {
+    let anew = |columns: &str| {
+        format!(
+            "ALTER TABLE goods RENAME TO aside; CREATE TABLE goods ({columns});
+             INSERT INTO goods SELECT id, name, price, version FROM aside; DROP TABLE aside"
+        )
+    };
+    match kind {
+        Kind::Sqlite => [
+            anew(&GOODS.local.replace("name TEXT NOT NULL", "name TEXT")),
+            anew(&GOODS.local.replace("name TEXT NOT NULL", "name TEXT").replace("CHECK (price < 1000)", "")),
+        ],
+        Kind::Postgres => [
+            "ALTER TABLE goods ALTER name DROP NOT NULL".to_owned(),
+            "ALTER TABLE goods DROP CONSTRAINT goods_price_check".to_owned(),
+        ],
+        Kind::MariaDb => [
+            "ALTER TABLE goods MODIFY name TEXT".to_owned(),
+            "ALTER TABLE goods MODIFY price INTEGER".to_owned(),
+        ],
+    }
+}
+
 const PARENT: Table = Table {
     name: "parent",
     managed: "id bigint NOT NULL, name text, PRIMARY KEY (client_id, database_id, id)",
@@ -62,6 +86,57 @@ fn rows_that_are_not_taken_here_are_told_there_and_hold_up_no_other(kind: Kind) 
     let report = pull.sync();
     assert_eq!(table_of(&report, "goods")["rejected"], 0, "{report}");
     pull.assert_level("nothing is left to be refused");
+}
+
+/// The keys that are told as rejected.
+fn rejected(pull: &mut Pull) -> Vec<String> {
+    let sql = "SELECT key->>'id' FROM plimsoll.rejected_rows ORDER BY 1";
+    pull.server.query(sql, &[]).expect("rejected rows").iter().map(|row| row.get(0)).collect()
+}
+
+fn a_row_is_tried_again_once_its_column_takes_it_or_it_is_forgotten(kind: Kind) {
+    let mut pull = Pull::beside(LocalDatabase::new(kind), &[&GOODS], "");
+    pull.there(
+        "INSERT INTO goods SELECT $T, i, 'g' || i, i % 900, i FROM generate_series(1, 2000) i;
+         UPDATE goods SET price = 5000 WHERE id = 7; UPDATE goods SET name = NULL WHERE id = 30",
+    );
+    pull.sync();
+    assert_eq!(rejected(&mut pull), ["30", "7"]);
+    let [names, prices] = relaxed(kind);
+    pull.here(&names);
+    pull.sync();
+    assert_eq!(rejected(&mut pull), ["7"], "the column takes it");
+    // A constraint is nothing that a run looks at.
+    pull.here(&prices);
+    for _ in 0..2 {
+        pull.sync();
+        assert_eq!(rejected(&mut pull), ["7"]);
+    }
+    let forget = "SELECT plimsoll.clear_rejected($1, 'public.goods')";
+    pull.server.execute(forget, &[&pull.agent.registered.id]).expect("forgotten");
+    pull.sync();
+    assert_eq!(rejected(&mut pull), [""; 0]);
+    let here = pull.local.connect().rows("SELECT count(*) FROM goods");
+    assert_eq!(here, [[Some("2000".to_owned())]]);
+    assert_eq!(pull.agent.home.run(["verify", "--quiet"]).code, Some(0), "it is level");
+}
+
+#[test]
+fn a_row_is_sent_again_once_it_is_forgotten() {
+    let mut push = Pull::beside(LocalDatabase::new(Kind::Sqlite), &[&GOODS], "");
+    push.configure("direction = \"push\"");
+    push.there("ALTER TABLE goods ADD CONSTRAINT cheap CHECK (price < 500)");
+    push.here("INSERT INTO goods VALUES (1, 'one', 1, 1), (2, 'two', 600, 2), (3, 'three', 3, 3)");
+    for drop in [None, Some("ALTER TABLE goods DROP CONSTRAINT cheap")] {
+        drop.into_iter().for_each(|drop| push.there(drop));
+        push.sync();
+        assert_eq!(rejected(&mut push), ["2"], "a constraint is nothing that a run looks at: {drop:?}");
+    }
+    let forget = "SELECT plimsoll.clear_rejected($1, 'public.goods')";
+    push.server.execute(forget, &[&push.agent.registered.id]).expect("forgotten");
+    push.sync();
+    assert_eq!(rejected(&mut push), [""; 0]);
+    push.assert_level("it was sent");
 }
 
 fn parents_come_first_and_children_go_first(kind: Kind) {
@@ -135,6 +210,7 @@ fn a_row_without_a_key_whose_constraint_is_put_off_holds_up_no_other(kind: Kind)
 
 beside_each_kind!(
     rows_that_are_not_taken_here_are_told_there_and_hold_up_no_other,
+    a_row_is_tried_again_once_its_column_takes_it_or_it_is_forgotten,
     parents_come_first_and_children_go_first
 );
 // MariaDB puts none off.
