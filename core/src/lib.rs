@@ -37,6 +37,7 @@ pub mod row;
 pub mod schema;
 pub mod short;
 pub mod sketch;
+pub mod sqlstate;
 pub mod store;
 pub mod sync;
 pub mod token;

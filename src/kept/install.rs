@@ -3,6 +3,7 @@
 use pgrx::Uuid;
 use pgrx::pg_sys::Oid;
 use pgrx::spi::Spi;
+use plimsoll_core::sqlstate::passes;
 
 use super::mapping::{tell_databases_changed, tell_registrations_changed};
 use crate::datum::attempt;
@@ -151,9 +152,8 @@ pub fn set_kept(relation: Oid, table_id: i32, shown: &str, keep: bool) -> Answer
     if keep {
         match attempt(|| make_triggers(relation)) {
             Ok(made) => made?,
-            Err(caught) if ["55P03", "57014", "40P01"].contains(&caught.sqlstate().as_str()) => {
-                caught.raise()
-            }
+            // That says nothing of triggers here.
+            Err(caught) if passes(&caught.sqlstate()) => caught.raise(),
             Err(caught) => {
                 pgrx::warning!(
                     "{shown}: no manifest is kept, because triggers are refused: {}",

@@ -2,12 +2,13 @@
 
 use std::error::Error as _;
 
+use plimsoll_core::sqlstate::passes;
 use plimsoll_core::store::{Failure, FailureKind};
 use tokio_postgres::Error;
 
 use super::address::Address;
 use super::tls;
-use crate::failure::{Advise, passes};
+use crate::failure::Advise;
 
 /// What was asked when an error came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

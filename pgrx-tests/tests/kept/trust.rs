@@ -235,3 +235,25 @@ fn a_trigger_of_somebody_else_is_no_way_in() {
     let called = hostile.query("SELECT plimsoll.kept_trigger()", &[]).expect_err("no function to be called");
     assert!(called.as_db_error().is_some());
 }
+
+#[test]
+fn a_manifest_is_not_given_up_for_what_passes() {
+    let mut site = Site::open();
+    site.insert(1, 20);
+    let keep = "SELECT plimsoll.keep_manifest('shop.item', true)";
+    for (code, passes) in [("53200", true), ("40001", true), ("57014", true), ("0A000", false)] {
+        let stop = format!(
+            "SELECT plimsoll.keep_manifest('shop.item', false);
+             CREATE OR REPLACE FUNCTION stop() RETURNS event_trigger LANGUAGE plpgsql
+                 AS $$ BEGIN RAISE 'not now' USING ERRCODE = '{code}'; END $$;
+             CREATE EVENT TRIGGER stop ON ddl_command_start WHEN TAG IN ('CREATE TRIGGER') EXECUTE FUNCTION stop()"
+        );
+        site.superuser.batch_execute(&stop).expect("triggers are stopped");
+        let outcome = site.superuser.batch_execute(keep);
+        let told = outcome.err().and_then(|error| error.code().map(|code| code.code().to_owned()));
+        assert_eq!(told, passes.then(|| code.to_owned()), "{code}");
+        site.superuser.batch_execute("DROP EVENT TRIGGER stop").expect("no longer");
+    }
+    site.superuser.batch_execute(keep).expect("now it is kept");
+    site.untrusted_then_rebuilt();
+}

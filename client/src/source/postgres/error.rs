@@ -2,10 +2,11 @@
 
 use std::error::Error as _;
 
+use plimsoll_core::sqlstate::passes;
 use plimsoll_core::store::{Failure, FailureKind};
 use tokio_postgres::Error;
 
-use crate::failure::{Advise, passes};
+use crate::failure::Advise;
 use crate::names::identifier;
 
 /// What an error of the source means for the run. `role` reads there, from `relation` where it reads rows.

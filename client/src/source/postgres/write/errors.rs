@@ -1,10 +1,10 @@
 //! Why Postgres does not take a row, or a statement.
 
+use plimsoll_core::sqlstate::passes;
 use tokio_postgres::Error;
 
 use super::super::error::write_failure;
 use super::row_error;
-use crate::failure::passes;
 use crate::source::write::Stopped;
 
 /// Classes of errors that say nothing of a row: of the connection, of transactions, cursors, names, rights and settings,
