@@ -19,7 +19,7 @@
 //! | `release` | what differs between releases of Postgres |
 //! | `statement` | statements with typed parameters, row by row |
 //! | `plan` | plans of statements that every call runs |
-//! | `planner` | which indexes the planner may find rows by |
+//! | `planner` | which plans statements have, and which indexes they find rows by |
 //! | `relation` | rows handed to a statement as a table, with no privileges needed |
 //! | `row_trigger` | what a trigger before a row is told, and what it answers |
 //! | `transition` | what a statement trigger is told, and a row appended without a statement |
@@ -66,15 +66,13 @@ pub use invalidation::{Changed, changed, own_function, own_table, tell};
 pub use jsonb::{with_json_array, written_digits};
 pub use name::{qualified, quoted, type_name};
 pub use plan::{read_planned, select_planned};
-pub use planner::{Indexes, by_only, register_hooks};
+pub use planner::{Indexes, by_index, by_only, by_place, in_order, register_hooks};
 pub use relation::{IncomingColumn, IncomingRows};
 pub use row_trigger::{RowFired, trigger_depth};
 pub use snapshot::{
     execute_in_snapshot, is_in_use, is_read_committed, now, with_latest_snapshot, with_newest_snapshot,
 };
-pub use statement::{
-    Ctid, Parameter, Place, Row, by_index, by_place, execute, in_order, read_all, read_joined, read_rows,
-};
+pub use statement::{Ctid, Parameter, Place, Row, execute, read_all, read_joined, read_rows};
 pub use subtransaction::{Caught, attempt, set_constraints_immediate};
 pub use transition::{Event, Fired, insert_row};
 

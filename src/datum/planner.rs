@@ -1,4 +1,5 @@
-//! Which indexes the planner may find rows by in a statement of this extension.
+//! What the planner is told in a statement of this extension: which plans it shall avoid, and which indexes it may find rows
+//! by.
 //!
 //! Without statistics, or with those of long ago, the planner takes all indexes that begin with the tenant's columns for
 //! equally good, and may read the whole replica for each row. Which index finds rows is known: it is shown no other.
@@ -143,6 +144,48 @@ impl Drop for Restored {
 pub fn by_only<T>(indexes: Indexes, work: impl FnOnce() -> Answer<T>) -> Answer<T> {
     let _restored = Restored(&NEXT, NEXT.replace(Some(indexes)));
     work()
+}
+
+/// Runs `work`, one statement, by a plan that looks each row up by one of these indexes: estimates on a table that grows
+/// fast lead to plans that read all of it for every batch, and to compiling what is run once.
+pub fn by_index<T>(indexes: Indexes, work: impl FnOnce() -> Answer<T>) -> Answer<T> {
+    by_place(|| by_only(indexes, work))
+}
+
+/// The same where rows are named by where they lie, which no index tells.
+pub fn by_place<T>(work: impl FnOnce() -> Answer<T>) -> Answer<T> {
+    without(&[c"enable_hashjoin", c"enable_mergejoin", c"enable_seqscan", c"jit"], work)
+}
+
+/// Runs `work` with plans that find rows in the order asked for, where an index has it or the beginning of it: without
+/// statistics the planner would rather read and sort all of them.
+pub fn in_order<T>(work: impl FnOnce() -> Answer<T>) -> Answer<T> {
+    without(&[c"enable_sort", c"jit"], work)
+}
+
+/// Runs `work` with these settings off.
+fn without<T>(settings: &[&CStr], work: impl FnOnce() -> Answer<T>) -> Answer<T> {
+    // SAFETY: the settings hold until the level is closed below, or by the abort that an ERROR leads to.
+    let level = unsafe { pg_sys::NewGUCNestLevel() };
+    for name in settings {
+        // SAFETY: NUL-terminated names and values of settings that every user may change.
+        unsafe {
+            pg_sys::set_config_option(
+                name.as_ptr(),
+                c"off".as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            );
+        }
+    }
+    let answer = work();
+    // SAFETY: closes the level opened above.
+    unsafe { pg_sys::AtEOXact_GUC(true, level) };
+    answer
 }
 
 /// Asks Postgres to ask here, from when the library is loaded on.

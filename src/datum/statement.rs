@@ -2,11 +2,11 @@
 //!
 //! Every statement is written by this extension: identifiers in it are quoted, values are parameters.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 
 use pgrx::pg_sys::{self, Datum, Oid};
 
-use super::{Codec, IncomingRows, Indexes, Scratch, by_only, c_string};
+use super::{Codec, IncomingRows, Scratch, c_string};
 use crate::error::{Answer, Problem, state};
 
 /// How many rows a cursor fetches at a time.
@@ -124,48 +124,6 @@ pub struct Place {
     pub ctid: Ctid,
     /// The table itself.
     pub table: Oid,
-}
-
-/// Runs `work`, one statement, by a plan that looks each row up by one of these indexes: estimates on a table that grows
-/// fast lead to plans that read all of it for every batch, and to compiling what is run once.
-pub fn by_index<T>(indexes: Indexes, work: impl FnOnce() -> Answer<T>) -> Answer<T> {
-    by_place(|| by_only(indexes, work))
-}
-
-/// The same where rows are named by where they lie, which no index tells.
-pub fn by_place<T>(work: impl FnOnce() -> Answer<T>) -> Answer<T> {
-    without(&[c"enable_hashjoin", c"enable_mergejoin", c"enable_seqscan", c"jit"], work)
-}
-
-/// Runs `work` with plans that find rows in the order asked for, where an index has it or the beginning of it: without
-/// statistics the planner would rather read and sort all of them.
-pub fn in_order<T>(work: impl FnOnce() -> Answer<T>) -> Answer<T> {
-    without(&[c"enable_sort", c"jit"], work)
-}
-
-/// Runs `work` with these settings off.
-fn without<T>(settings: &[&CStr], work: impl FnOnce() -> Answer<T>) -> Answer<T> {
-    // SAFETY: the settings hold until the level is closed below, or by the abort that an ERROR leads to.
-    let level = unsafe { pg_sys::NewGUCNestLevel() };
-    for name in settings {
-        // SAFETY: NUL-terminated names and values of settings that every user may change.
-        unsafe {
-            pg_sys::set_config_option(
-                name.as_ptr(),
-                c"off".as_ptr(),
-                pg_sys::GucContext::PGC_USERSET,
-                pg_sys::GucSource::PGC_S_SESSION,
-                pg_sys::GucAction::GUC_ACTION_SAVE,
-                true,
-                0,
-                false,
-            );
-        }
-    }
-    let answer = work();
-    // SAFETY: closes the level opened above.
-    unsafe { pg_sys::AtEOXact_GUC(true, level) };
-    answer
 }
 
 pub(super) struct Prepared {
