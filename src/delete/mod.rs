@@ -2,6 +2,7 @@
 
 mod conditional;
 mod copies;
+mod leave;
 mod sweep;
 
 use std::collections::HashMap;
@@ -18,15 +19,15 @@ use serde_json::json;
 use crate::access::Database;
 use crate::acts::Act;
 use crate::argument::{members, objects, required};
-use crate::cascade::Taken;
 use crate::datum::{Caught, Ctid, IncomingRows, Row, attempt, by_index, by_place, execute};
 use crate::error::{Answer, OrRaise, Problem, state};
-use crate::guard::Verdict;
 use crate::table::{self, ManagedTable, Placeholders};
 use crate::version::range_of;
-use crate::{cascade, guard, identity, kept, run, setting};
+use crate::{cascade, identity, kept, run, setting};
 
 pub use conditional::{Removal, delete_expected};
+
+use leave::Leave;
 
 /// What a delete did.
 #[derive(Default)]
@@ -249,48 +250,6 @@ fn finish(database: &Database, table: &mut ManagedTable, run_id: Option<i64>, re
     match run_id {
         Some(run_id) => run::add_counts(run_id, 0, 0, report.deleted, 0),
         None => Ok(()),
-    }
-}
-
-/// Leave to delete rows, with what they take along from other tables.
-struct Leave {
-    verdict: Verdict,
-    /// Rows of tables that are not managed: they count as if they were this replica's.
-    more: u64,
-    children: Vec<(ManagedTable, u64, Verdict)>,
-}
-
-impl Leave {
-    /// Asks the guard; `None`: the replica, or one whose rows would go along, is on hold.
-    fn ask(
-        database: &Database,
-        table: &ManagedTable,
-        rows: u64,
-        planned: u64,
-        taken: Vec<Taken>,
-    ) -> Answer<Option<Leave>> {
-        let mut leave = Leave { verdict: Verdict::Allowed, more: 0, children: Vec::new() };
-        for Taken { table, rows } in taken {
-            match table {
-                Some(child) => {
-                    let verdict = guard::ask(database, &child, rows, rows)?;
-                    leave.children.push((child, rows, verdict));
-                }
-                None => leave.more += rows,
-            }
-        }
-        leave.verdict = guard::ask(database, table, rows + leave.more, planned.max(rows) + leave.more)?;
-        let mut verdicts = leave.children.iter().map(|(_, _, verdict)| *verdict).chain([leave.verdict]);
-        let held = verdicts.any(|verdict| verdict == Verdict::Held);
-        Ok((!held).then_some(leave))
-    }
-
-    /// Counts what was deleted with it.
-    fn count(self, database: &Database, table: &ManagedTable, deleted: u64) -> Answer<()> {
-        guard::count(database, table, deleted + self.more, self.verdict)?;
-        self.children
-            .iter()
-            .try_for_each(|(child, rows, verdict)| guard::count(database, child, *rows, *verdict))
     }
 }
 
