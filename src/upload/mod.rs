@@ -26,6 +26,7 @@ mod readable;
 mod sender;
 mod store;
 mod waiting;
+mod write;
 
 use pgrx::Array;
 use pgrx::datum::AnyElement;
