@@ -19,6 +19,7 @@ mod lease;
 mod level;
 mod numbers;
 mod parts;
+mod refused;
 mod session;
 mod source;
 mod summaries;

@@ -9,18 +9,18 @@ use plimsoll_core::schema::TableSchema;
 use plimsoll_core::short::ShortItem;
 use plimsoll_core::store::{
     BatchKind, BatchRecord, Deleted, Failure, KeyId, Outcome, PositionRange, Refusal, Rejected, Rejection,
-    SourceKey, SourceRow, TableId, TableVersion, Target, Uploaded,
+    SourceRow, TableId, TableVersion, Target, Uploaded,
 };
-use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::agent::{as_json, from_hex, malformed, to_hex};
+use super::agent::malformed;
 use super::batch::Batch;
 use super::error::Place;
 use super::numbers::Numbers;
 use super::parts::Parts;
+use super::refused::{RefusedRow, rejected_row, rejection};
 use super::session::{Parameter, Purpose, Server, Statement, cell};
 use super::summaries::{Call, keys_of, version_of};
 use crate::failure::{Advise, table as refused};
@@ -32,12 +32,6 @@ const HISTORY_ROWS: i32 = 50;
 const OTHER_SCHEMA: &str = "42804";
 /// Batch records are sent with the next call, or alone when so many are kept.
 const MOST_KEPT: usize = 50;
-/// Bytes of a rejected row's key that are remembered; longer ones are remembered by their identity. The server takes 64 KiB
-/// of each, and ten thousand in one call.
-const MOST_KEY_BYTES: usize = 4096;
-/// Bytes of a key as people read it; of longer ones so many characters are shown.
-const MOST_SHOWN_BYTES: usize = 8192;
-const SHOWN_CHARACTERS: usize = 1000;
 
 /// One replica: the managed table's name, and what rows sent to it are made for.
 #[derive(Debug, Clone, Default)]
@@ -62,18 +56,6 @@ pub struct RunTarget<'s> {
     numbers: Numbers,
     /// Bytes of the largest upload that the server took while one transaction was held.
     taken_bytes: usize,
-}
-
-#[derive(Deserialize)]
-struct RefusedRow {
-    ordinal: usize,
-    waits: bool,
-    holder: Option<String>,
-    sqlstate: String,
-    column: Option<String>,
-    #[serde(default)]
-    key: Json,
-    message: String,
 }
 
 /// A kept record in the types its statement takes.
@@ -408,72 +390,4 @@ fn check_stored(rows: &[SourceRow], uploaded: &Uploaded, sum: Option<Vec<u8>>) -
             "a trigger on the managed table may change rows: name the columns it fills in server_columns",
         )),
     }
-}
-
-impl From<RefusedRow> for Refusal {
-    fn from(row: RefusedRow) -> Self {
-        Refusal {
-            ordinal: row.ordinal,
-            waits: row.waits,
-            holder: row.holder.as_deref().and_then(from_hex),
-            sqlstate: row.sqlstate,
-            column: row.column,
-            key_text: match row.key {
-                Json::String(text) => text,
-                key => key.to_string(),
-            },
-            message: row.message,
-        }
-    }
-}
-
-fn rejected_row(row: &Row) -> Outcome<Rejected> {
-    let row = Some(row);
-    let key_id: &[u8] = cell(row, 0)?;
-    let source_key: &[u8] = cell(row, 1)?;
-    let digest: &[u8] = cell(row, 2)?;
-    let malformed = || malformed("a rejected row's key", "it is of another length or kind");
-    let key = match source_key.split_first() {
-        Some((0, key)) => SourceKey::Encoded(key.to_vec()),
-        Some((1, key)) => SourceKey::Raw(key.to_vec()),
-        Some((2, id)) => SourceKey::Long(id.try_into().map_err(|_| malformed())?),
-        _ => return Err(malformed()),
-    };
-    Ok(Rejected {
-        key_id: key_id.try_into().map_err(|_| malformed())?,
-        key,
-        source_digest: RowDigest(digest.try_into().map_err(|_| malformed())?),
-        position: cell(row, 3)?,
-        waits: cell(row, 4)?,
-    })
-}
-
-/// A key as people read it, or its beginning.
-fn shown_key(text: &str) -> Json {
-    let key = as_json(text);
-    if key.to_string().len() <= MOST_SHOWN_BYTES {
-        return key;
-    }
-    Json::String(text.chars().take(SHOWN_CHARACTERS).chain(['…']).collect())
-}
-
-fn rejection(rejection: &Rejection) -> Json {
-    let rejected = &rejection.rejected;
-    let (kind, key) = match &rejected.key {
-        SourceKey::Encoded(key) if key.len() < MOST_KEY_BYTES => (0, key.as_slice()),
-        SourceKey::Raw(key) if key.len() < MOST_KEY_BYTES => (1, key.as_slice()),
-        // A row of a table without a key is its own key, and as long as it likes.
-        _ => (2, rejected.key_id.as_slice()),
-    };
-    json!({
-        "key_id": to_hex(&rejected.key_id),
-        "source_key": to_hex(&[&[kind], key].concat()),
-        "source_digest": to_hex(&rejected.source_digest.0),
-        "position": rejected.position,
-        "waits": rejected.waits,
-        "key": shown_key(&rejection.key_text),
-        "sqlstate": rejection.sqlstate,
-        "column": rejection.column,
-        "message": rejection.message,
-    })
 }
