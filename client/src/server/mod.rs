@@ -26,6 +26,7 @@ mod summaries;
 mod target;
 mod tls;
 mod two_way;
+mod windows;
 
 pub use agent::{RemoteTable, Run, RunBegin, RunEnd, TableNews, to_hex};
 pub(crate) use agent::{TABLE_SCHEMA, schema};
