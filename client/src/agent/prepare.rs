@@ -76,10 +76,11 @@ pub fn prepare(
     let chosen = choose(config, &options.tables)?;
     let mut local = patience.with(|| open_source(config))?;
     let (run, known) = begin(config, server, state.agent_id(), options, local.as_mut(), &chosen, patience)?;
-    match prepare_tables(server, local, chosen, known, &run, state, options, patience) {
+    let run_id = run.run_id;
+    match prepare_tables(Begun { run, local, chosen, known }, server, state, options, patience) {
         Ok(prepared) => Ok(prepared),
         Err(failure) => {
-            give_back(server, run.run_id, &failure);
+            give_back(server, run_id, &failure);
             Err(failure)
         }
     }
@@ -116,17 +117,24 @@ fn rebuild_manifest(server: &mut Server, relation: &str) -> Outcome<()> {
     }
 }
 
-#[allow(clippy::too_many_arguments)]
+/// A run that has begun, before its tables are looked at.
+struct Begun<'c> {
+    run: Run,
+    local: Box<dyn LocalDatabase>,
+    /// The tables that it is about.
+    chosen: Vec<&'c TableConfig>,
+    /// What the server told of managed tables on the way.
+    known: Schemas,
+}
+
 fn prepare_tables(
+    begun: Begun<'_>,
     server: &mut Server,
-    mut local: Box<dyn LocalDatabase>,
-    chosen: Vec<&TableConfig>,
-    mut known: Schemas,
-    run: &Run,
     state: &mut State,
     options: &RunOptions,
     patience: &mut Patience<'_>,
 ) -> Outcome<Prepared> {
+    let Begun { run, mut local, chosen, mut known } = begun;
     let mut failed = Vec::new();
     let mut matched = match_tables(chosen, &run.tables, &mut failed);
     explain(server, &mut failed)?;
