@@ -1,5 +1,8 @@
 //! What SQLSTATEs of Postgres say.
 
+/// A foreign key does not hold: what a row refers to is not there, or others refer to a row.
+pub const FOREIGN_KEY: &str = "23503";
+
 /// Whether what Postgres says with this SQLSTATE says nothing of what was asked, but of the moment: the connection, what
 /// the server has no room or no time for, other transactions, a server that goes, comes or may only be read from.
 pub fn passes(sqlstate: &str) -> bool {

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use plimsoll_core::digest::Digester;
 use plimsoll_core::row::{check_row, key_of};
+use plimsoll_core::sqlstate::FOREIGN_KEY;
 use plimsoll_core::store::{Applied, Reason, ShortDigest};
 
 use super::{Doomed, Leave, key_rows};
@@ -16,9 +17,6 @@ use crate::run::shortened;
 use crate::table::{ManagedTable, Placeholders};
 use crate::upload::{fault_of_row, short};
 use crate::{cascade, identity};
-
-/// SQLSTATE of a row that others refer to.
-const REFERRED_TO: &str = "23503";
 
 /// A row to delete, and what the replica must have under its key for that.
 #[derive(Clone, Copy)]
@@ -133,7 +131,7 @@ impl Work<'_> {
             let message = format!(
                 "rows of {children} refer to it, and the foreign key would delete or change them with it: they go first"
             );
-            self.refuse(row.ordinal, &row.key, true, REFERRED_TO.to_owned(), &message)?;
+            self.refuse(row.ordinal, &row.key, true, FOREIGN_KEY.to_owned(), &message)?;
         }
         Ok(alone)
     }

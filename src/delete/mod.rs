@@ -13,6 +13,7 @@ use pgrx::{JsonB, Uuid};
 use plimsoll_core::digest::{Digester, RowDigest};
 use plimsoll_core::manifest::{Item, KeyedItem, read_keyed};
 use plimsoll_core::row::{Fields, check_row, key_of, position_in};
+use plimsoll_core::sqlstate::FOREIGN_KEY;
 use plimsoll_core::store::PositionRange;
 use serde_json::json;
 
@@ -378,7 +379,7 @@ fn remove(
 }
 
 fn is_referred_to(caught: &Caught) -> bool {
-    matches!(caught.sqlstate().as_str(), "23503" | "23001")
+    matches!(caught.sqlstate().as_str(), FOREIGN_KEY | "23001")
 }
 
 fn remove_all(

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use plimsoll_core::digest::{Digester, RowDigest};
 use plimsoll_core::row::{Fields, key_of};
+use plimsoll_core::sqlstate::FOREIGN_KEY;
 
 use super::fresh::{Prospect, store_first};
 use super::height::{height, is_lower};
@@ -214,7 +215,7 @@ pub struct Writer<'a, 'u> {
 pub fn fault(caught: &Caught) -> Option<bool> {
     let sqlstate = caught.sqlstate();
     match sqlstate.as_str() {
-        "23001" | "23503" | "23505" | "23P01" => Some(true),
+        "23001" | FOREIGN_KEY | "23505" | "23P01" => Some(true),
         "23502" | "23514" => Some(false),
         other if other.starts_with("22") || other.starts_with("54") => Some(false),
         _ => None,

@@ -1,5 +1,6 @@
 //! Changes of local rows, as far as the guard lets them, and none that takes other rows along.
 
+use plimsoll_core::sqlstate::FOREIGN_KEY;
 use plimsoll_core::store::{Applied, Change, Outcome, Reason, SourceRow, TableId};
 
 use super::LocalTable;
@@ -8,9 +9,6 @@ use crate::report::key_text;
 use crate::source::write::{Expected, RowChange, Transaction};
 use crate::target::guard::{self, Plan, Verdict};
 use crate::target::set_back;
-
-/// SQLSTATE of a row that others refer to.
-const REFERRED_TO: &str = "23503";
 
 /// A change as the database is told of it.
 fn row_change(change: &Change) -> RowChange<'_> {
@@ -117,7 +115,7 @@ impl Changing<'_> {
         );
         let reason = Reason {
             key_text: key_text(key, &self.local.schema),
-            sqlstate: REFERRED_TO.to_owned(),
+            sqlstate: FOREIGN_KEY.to_owned(),
             column: None,
             message,
         };

@@ -1,5 +1,6 @@
 //! SQLite's errors, as a person needs to hear them.
 
+use plimsoll_core::sqlstate::FOREIGN_KEY;
 use plimsoll_core::store::{Failure, FailureKind};
 use rusqlite::{Error, ErrorCode};
 
@@ -81,7 +82,7 @@ pub fn commit_failure(error: &Error, is_open: bool) -> Failure {
     match failure(error) {
         failure if is_foreign => Failure {
             kind: FailureKind::Table,
-            sqlstate: Some("23503".to_owned()),
+            sqlstate: Some(FOREIGN_KEY.to_owned()),
             message: "a deferred foreign key of the local SQLite database does not hold".to_owned(),
             ..failure
         },

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use plimsoll_core::Result as Made;
+use plimsoll_core::sqlstate::FOREIGN_KEY;
 use plimsoll_core::store::{Failure, Outcome, TableId};
 use plimsoll_core::value::Value;
 
@@ -45,7 +46,7 @@ pub struct RowError {
 impl RowError {
     /// Whether the row may fit later, when others have come or gone.
     pub fn waits(&self) -> bool {
-        matches!(self.sqlstate.as_str(), "23001" | "23503" | "23505" | "23P01")
+        matches!(self.sqlstate.as_str(), "23001" | FOREIGN_KEY | "23505" | "23P01")
     }
 
     /// Whether another row has a value that may be there once.

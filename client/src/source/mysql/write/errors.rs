@@ -1,6 +1,7 @@
 //! Why MariaDB and MySQL do not take a row, in SQLSTATEs of Postgres'.
 
 use mysql_async::Error;
+use plimsoll_core::sqlstate::FOREIGN_KEY;
 
 use super::super::catalogue::Index;
 use super::super::error::{failure, passes};
@@ -29,7 +30,7 @@ pub fn stopped(error: &Error, indexes: &[Index]) -> Stopped {
 fn of_row(code: u16, state: &str) -> Option<&'static str> {
     Some(match code {
         1022 | 1062 | 1169 | 1586 | 1761 | 1762 => "23505",
-        1216 | 1217 | 1451 | 1452 => "23503",
+        1216 | 1217 | 1451 | 1452 => FOREIGN_KEY,
         1048 | 1263 | 1364 => "23502",
         3819 | 4025 => "23514",
         1406 => "22001",

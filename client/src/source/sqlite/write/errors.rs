@@ -1,5 +1,6 @@
 //! Why SQLite does not take a row, in SQLSTATEs.
 
+use plimsoll_core::sqlstate::FOREIGN_KEY;
 use rusqlite::Error;
 use rusqlite::ffi;
 
@@ -9,8 +10,6 @@ use crate::source::write::{RowError, Stopped};
 
 /// What a trigger says.
 const RAISED: &str = "P0001";
-/// A foreign key does not hold: whatever the statement did is undone.
-pub const FOREIGN_KEY: &str = "23503";
 /// What SQLite says of a foreign key.
 const RESTRICTED: &str = "FOREIGN KEY constraint failed";
 

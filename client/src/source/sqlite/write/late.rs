@@ -4,6 +4,7 @@
 
 use std::os::raw::c_int;
 
+use plimsoll_core::sqlstate::FOREIGN_KEY;
 use plimsoll_core::store::Outcome;
 use rusqlite::{Connection, OptionalExtension, ffi, params_from_iter};
 
@@ -16,7 +17,7 @@ use crate::source::write::{RowError, WritePlan};
 /// Why a row does not stay as it is.
 pub fn broken_key() -> RowError {
     let message = "FOREIGN KEY constraint failed (deferred)".to_owned();
-    RowError { sqlstate: "23503".to_owned(), column: None, message }
+    RowError { sqlstate: FOREIGN_KEY.to_owned(), column: None, message }
 }
 
 /// Whether the transaction that is open could not be committed as it is now, because a deferred foreign key does not hold.

@@ -17,6 +17,7 @@ mod notes;
 use std::ops::ControlFlow;
 
 use plimsoll_core::Result as Made;
+use plimsoll_core::sqlstate::FOREIGN_KEY;
 use plimsoll_core::store::{Outcome, TableId};
 use plimsoll_core::value::Value;
 use rusqlite::config::DbConfig;
@@ -34,7 +35,7 @@ use crate::source::statement::Dialect;
 use crate::source::write::{
     Aside, Done, Mode, Place, Referring, RowError, Savepoint, Stopped, WriteKind, WritePlan, Written,
 };
-use errors::{FOREIGN_KEY, stopped};
+use errors::stopped;
 pub use late::{ForeignKey, LateKeys};
 
 /// A value of the database's own, to be bound as it is.
