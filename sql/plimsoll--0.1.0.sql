@@ -346,17 +346,30 @@ CREATE TABLE plimsoll.upload_record (
 );
 CREATE INDEX upload_record_by_database ON plimsoll.upload_record (database_id);
 
--- Two-way tables: the number of the run of a replica, of the last batch that was applied, and the highest number of
--- those that are not remembered any more. Who applies a batch holds the row.
+-- Two-way tables: the number of the run of a replica and of the last batch that was applied, each with the mark that was
+-- made at random for the run: a number alone is given out again where all this is set back to what it was. Who applies a
+-- batch holds the row.
 CREATE TABLE plimsoll.two_way_record (
     database_id uuid NOT NULL REFERENCES plimsoll.database_record ON DELETE CASCADE,
     table_id integer NOT NULL REFERENCES plimsoll.table_record ON DELETE CASCADE,
     run bigint NOT NULL,
+    mark bigint NOT NULL,
     last_batch bigint NOT NULL DEFAULT 0,
-    forgotten_batch bigint NOT NULL DEFAULT 0,
+    last_mark bigint NOT NULL DEFAULT 0,
     begun boolean NOT NULL DEFAULT false,
     PRIMARY KEY (database_id, table_id)
 ) WITH (fillfactor = 50);
+
+-- How far earlier runs came, those that applied batches: a local database that comes back from a backup may go on where
+-- its last batch is of one of them.
+CREATE TABLE plimsoll.two_way_run (
+    database_id uuid NOT NULL REFERENCES plimsoll.database_record ON DELETE CASCADE,
+    table_id integer NOT NULL REFERENCES plimsoll.table_record ON DELETE CASCADE,
+    last_batch bigint NOT NULL,
+    mark bigint NOT NULL,
+    followed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    PRIMARY KEY (database_id, table_id, last_batch)
+);
 
 -- What became of the acts of a batch, or of a part of it, for some days: who got no answer asks again.
 CREATE TABLE plimsoll.two_way_batch (
@@ -510,7 +523,7 @@ DECLARE
 BEGIN
     FOREACH kept IN ARRAY ARRAY['database_record', 'token_record', 'token_use', 'act_record', 'act_record_act_id_seq', 'table_record', 'table_record_table_id_seq',
         'column_record', 'lease_record', 'run_record', 'batch_record', 'batch_record_batch_id_seq',
-        'rejected_record', 'replica_record', 'side_record', 'upload_record', 'two_way_record', 'two_way_batch',
+        'rejected_record', 'replica_record', 'side_record', 'upload_record', 'two_way_record', 'two_way_run', 'two_way_batch',
         'conflict_record', 'conflict_record_conflict_id_seq', 'guard_record', 'run_number', 'failed_logins']
     LOOP
         PERFORM pg_catalog.pg_extension_config_dump(
@@ -1044,8 +1057,9 @@ COMMENT ON FUNCTION plimsoll.delete_all(uuid, text, bigint) IS 'Deletes a replic
 -- ---------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION plimsoll.two_way_begin(database_id uuid, relation text, run_id bigint, dry_run boolean DEFAULT false,
-        OUT row_count bigint, OUT fingerprint bytea, OUT begun boolean, OUT run bigint, OUT last_batch bigint,
-        OUT choices bytea, OUT most_bytes bigint, OUT most_acts bigint, OUT clock bigint) RETURNS SETOF record
+        OUT row_count bigint, OUT fingerprint bytea, OUT begun boolean, OUT run bigint, OUT mark bigint,
+        OUT last_batch bigint, OUT last_mark bigint, OUT choices bytea, OUT most_bytes bigint, OUT most_acts bigint,
+        OUT clock bigint) RETURNS SETOF record
     LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 SET search_path TO pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'two_way_begin_wrapper';
 COMMENT ON FUNCTION plimsoll.two_way_begin(uuid, text, bigint, boolean) IS
@@ -1058,11 +1072,11 @@ COMMENT ON FUNCTION plimsoll.two_way_base(uuid, text, bigint) IS
     'Remembers that the local side began a base, and closes all records of the replica';
 
 CREATE FUNCTION plimsoll.two_way_settle(database_id uuid, relation text, run_id bigint, batch_number bigint,
-        OUT outcome text, OUT done bytea) RETURNS SETOF record
+        mark bigint, OUT outcome text, OUT done bytea) RETURNS SETOF record
     LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1 SET search_path TO pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'two_way_settle_wrapper';
-COMMENT ON FUNCTION plimsoll.two_way_settle(uuid, text, bigint, bigint) IS
-    'Whether a batch of an earlier run was applied (applied, never or forgotten), and which of its acts were done';
+COMMENT ON FUNCTION plimsoll.two_way_settle(uuid, text, bigint, bigint, bigint) IS
+    'Whether the batch of an earlier run with this mark was applied (applied, never or forgotten), and which of its acts were done';
 
 CREATE FUNCTION plimsoll.two_way_fetch(database_id uuid, relation text, wanted bytea, byte_limit integer)
     RETURNS bytea
@@ -1490,7 +1504,7 @@ GRANT EXECUTE ON FUNCTION
     plimsoll.delete_rows(uuid, text, bytea, bigint, bigint), plimsoll.delete_rows(uuid, text, jsonb, bigint),
     plimsoll.delete_range(uuid, text, int8range, bigint), plimsoll.delete_all(uuid, text, bigint),
     plimsoll.two_way_begin(uuid, text, bigint, boolean), plimsoll.two_way_base(uuid, text, bigint),
-    plimsoll.two_way_settle(uuid, text, bigint, bigint), plimsoll.two_way_fetch(uuid, text, bytea, integer),
+    plimsoll.two_way_settle(uuid, text, bigint, bigint, bigint), plimsoll.two_way_fetch(uuid, text, bytea, integer),
     plimsoll.two_way_apply(uuid, text, bigint, bigint, bytea, bigint, integer, integer, bigint),
     plimsoll.two_way_close(uuid, text, bigint, bytea),
     plimsoll.resolve_conflict(bigint, text), plimsoll.resolve_conflict(bigint, jsonb),

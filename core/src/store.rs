@@ -16,10 +16,10 @@ pub use source::{
 };
 pub use summaries::Summaries;
 pub use two_way::{
-    Applied, Base, BaseInfo, Change, Choice, ColumnDigests, Conclusion, Fetched, LocalContent, LocalHeld,
-    LocalRow, LocalSide, LocalStates, Made, MemoryEntry, MemoryKey, Open, OpenKind, Pending, Reason,
-    Recollection, Record, RemoteAct, RemoteMemory, RemoteRow, RemoteSide, Seen, SeenSum, Settle, Settled,
-    ShortDigest, Wanted,
+    Applied, Base, BaseInfo, BatchId, Change, Choice, ColumnDigests, Conclusion, Fetched, LocalContent,
+    LocalHeld, LocalRow, LocalSide, LocalStates, Made, MemoryEntry, MemoryKey, Open, OpenKind, Pending,
+    Reason, Recollection, Record, RemoteAct, RemoteMemory, RemoteRow, RemoteSide, Seen, SeenSum, Settle,
+    Settled, ShortDigest, Wanted,
 };
 
 use crate::digest::RowDigest;

@@ -172,7 +172,14 @@ fn kept(client: &mut postgres::Client) -> Vec<String> {
                 &[],
             )
             .expect("rows");
-        let unused = ["guard_record", "upload_record", "two_way_record", "two_way_batch", "conflict_record"];
+        let unused = [
+            "guard_record",
+            "upload_record",
+            "two_way_record",
+            "two_way_run",
+            "two_way_batch",
+            "conflict_record",
+        ];
         let is_empty = unused.iter().any(|unused| table == format!("plimsoll.{unused}"));
         assert!(!rows.is_empty() || is_empty, "{table} has something to keep");
         kept.extend(rows.iter().map(|row| format!("{table} {}", row.get::<_, &str>(0))));

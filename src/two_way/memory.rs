@@ -10,6 +10,7 @@ use plimsoll_core::two_way::wire::{pack_applied, read_applied};
 use crate::access::Database;
 use crate::error::{Answer, Problem, state};
 use crate::identity;
+use crate::secret;
 use crate::table::ManagedTable;
 
 /// Batches of a run are numbered below its own number.
@@ -18,7 +19,10 @@ const RUN_BITS: u32 = 24;
 /// Days for which it is remembered what became of a batch.
 const BATCH_DAYS: f64 = 7.0;
 
-/// Batches that one purge forgets at most.
+/// Days for which it is remembered how far a run came: a backup of a local database that is older has no base any more.
+const RUN_DAYS: f64 = 90.0;
+
+/// Batches, and runs, that one purge forgets at most.
 const PURGE_LIMIT: i64 = 10_000;
 
 /// What is remembered of a table.
@@ -28,22 +32,36 @@ pub struct Remembered {
     pub begun: bool,
     /// The number of its last run.
     pub run: i64,
+    /// The mark of its last run.
+    pub mark: i64,
     /// The highest number of a batch that was applied.
     pub last: i64,
+    /// The mark of that batch's run.
+    pub last_mark: i64,
 }
 
-const COLUMNS: &str = "begun, run, last_batch";
+const COLUMNS: &str = "begun, run, mark, last_batch, last_mark";
 
-/// Reads what is remembered, in a statement that answers the columns of [`COLUMNS`].
-fn read(sql: &str, database: &Database, table: &ManagedTable) -> Answer<Option<Remembered>> {
+/// Reads what is remembered, in a statement that answers the columns of [`COLUMNS`]. `mark`: its third parameter, where it has
+/// one.
+fn read(
+    sql: &str,
+    database: &Database,
+    table: &ManagedTable,
+    mark: Option<i64>,
+) -> Answer<Option<Remembered>> {
     identity::as_extension(|| {
         Spi::connect_mut(|client| {
-            let mut rows = client.update(sql, Some(1), &[database.id.into(), table.table_id.into()])?;
+            let mut arguments = vec![database.id.into(), table.table_id.into()];
+            arguments.extend(mark.map(Into::into));
+            let mut rows = client.update(sql, Some(1), &arguments)?;
             let Some(row) = rows.next() else { return Ok(None) };
             Ok(Some(Remembered {
                 begun: row.get(1)?.unwrap_or(false),
                 run: row.get(2)?.unwrap_or(0),
-                last: row.get(3)?.unwrap_or(0),
+                mark: row.get(3)?.unwrap_or(0),
+                last: row.get(4)?.unwrap_or(0),
+                last_mark: row.get(5)?.unwrap_or(0),
             }))
         })
     })
@@ -55,17 +73,21 @@ pub fn look(database: &Database, table: &ManagedTable) -> Answer<Remembered> {
         "SELECT {COLUMNS} FROM plimsoll.two_way_record
          WHERE database_id OPERATOR(pg_catalog.=) $1 AND table_id OPERATOR(pg_catalog.=) $2"
     );
-    Ok(read(&sql, database, table)?.unwrap_or_default())
+    Ok(read(&sql, database, table, None)?.unwrap_or_default())
 }
 
 /// Begins a run: waits for a batch that is under way, and lets none of an earlier run apply any more.
 pub fn begin(database: &Database, table: &ManagedTable) -> Answer<Remembered> {
     let sql = format!(
-        "INSERT INTO plimsoll.two_way_record AS r (database_id, table_id, run) VALUES ($1, $2, 1)
-         ON CONFLICT (database_id, table_id) DO UPDATE SET run = r.run OPERATOR(pg_catalog.+) 1
+        "INSERT INTO plimsoll.two_way_record AS r (database_id, table_id, run, mark) VALUES ($1, $2, 1, $3)
+         ON CONFLICT (database_id, table_id)
+             DO UPDATE SET run = r.run OPERATOR(pg_catalog.+) 1, mark = excluded.mark
          RETURNING {COLUMNS}"
     );
-    read(&sql, database, table)?.ok_or_else(|| Problem::new(state::INTERNAL, "a run that did not begin"))
+    let [a, b, c, d, e, f, g, h, ..] = secret::random_bytes()?;
+    let mark = i64::from_le_bytes([a, b, c, d, e, f, g, h]);
+    read(&sql, database, table, Some(mark))?
+        .ok_or_else(|| Problem::new(state::INTERNAL, "a run that did not begin"))
 }
 
 /// Remembers that a base was begun.
@@ -74,7 +96,7 @@ pub fn base_begun(database: &Database, table: &ManagedTable) -> Answer<()> {
         "UPDATE plimsoll.two_way_record SET begun = true
          WHERE database_id OPERATOR(pg_catalog.=) $1 AND table_id OPERATOR(pg_catalog.=) $2 RETURNING {COLUMNS}"
     );
-    read(&sql, database, table)?.map(drop).ok_or_else(|| not_begun(table))
+    read(&sql, database, table, None)?.map(drop).ok_or_else(|| not_begun(table))
 }
 
 /// Forgets that a base was begun with a replica that goes another way now, and closes its records.
@@ -99,17 +121,39 @@ fn not_begun(table: &ManagedTable) -> Problem {
         .hint("Call plimsoll.two_way_begin first.")
 }
 
-/// Whether the batch with this number was applied. Acts of parts that never came are not done.
-pub fn settled(database: &Database, table: &ManagedTable, number: i64) -> Answer<Settled> {
+/// Whether the batch with this number was applied, in a run with this mark. Acts of parts that never came are not done.
+pub fn settled(database: &Database, table: &ManagedTable, number: i64, mark: i64) -> Answer<Settled> {
     identity::as_extension(|| {
         Spi::connect_mut(|client| {
-            let arguments = [database.id.into(), table.table_id.into(), number.into()];
+            let highest_of_run = number | ((1 << RUN_BITS) - 1);
+            let known = client.update(
+                "SELECT FROM (
+                     SELECT r.last_batch, r.last_mark AS mark FROM plimsoll.two_way_record r
+                     WHERE r.database_id OPERATOR(pg_catalog.=) $1 AND r.table_id OPERATOR(pg_catalog.=) $2
+                     UNION ALL
+                     SELECT r.last_batch, r.mark FROM plimsoll.two_way_run r
+                     WHERE r.database_id OPERATOR(pg_catalog.=) $1 AND r.table_id OPERATOR(pg_catalog.=) $2
+                         AND r.last_batch OPERATOR(pg_catalog.>=) $3 AND r.last_batch OPERATOR(pg_catalog.<=) $4) r
+                 WHERE r.last_batch OPERATOR(pg_catalog.>=) $3 AND r.last_batch OPERATOR(pg_catalog.<=) $4
+                     AND r.mark OPERATOR(pg_catalog.=) $5",
+                Some(1),
+                &[
+                    database.id.into(),
+                    table.table_id.into(),
+                    number.into(),
+                    highest_of_run.into(),
+                    mark.into(),
+                ],
+            )?;
+            if known.is_empty() {
+                return Ok(Settled::Never);
+            }
             let rows = client.update(
                 "SELECT b.first_act, b.all_acts, b.applied FROM plimsoll.two_way_batch b
                  WHERE b.database_id OPERATOR(pg_catalog.=) $1 AND b.table_id OPERATOR(pg_catalog.=) $2
                      AND b.batch_number OPERATOR(pg_catalog.=) $3",
                 None,
-                &arguments,
+                &[database.id.into(), table.table_id.into(), number.into()],
             )?;
             let mut done: Vec<bool> = Vec::new();
             let found = !rows.is_empty();
@@ -121,19 +165,7 @@ pub fn settled(database: &Database, table: &ManagedTable, number: i64) -> Answer
                     *place = applied == Applied::Done;
                 }
             }
-            if found {
-                return Ok(Settled::Applied(done));
-            }
-            let forgotten = client
-                .update(
-                    "SELECT 1 FROM plimsoll.two_way_record r
-                     WHERE r.database_id OPERATOR(pg_catalog.=) $1 AND r.table_id OPERATOR(pg_catalog.=) $2
-                         AND r.forgotten_batch OPERATOR(pg_catalog.>=) $3",
-                    Some(1),
-                    &arguments,
-                )?
-                .len();
-            Ok(if forgotten > 0 { Settled::Forgotten } else { Settled::Never })
+            Ok(if found { Settled::Applied(done) } else { Settled::Forgotten })
         })
     })
 }
@@ -178,13 +210,13 @@ impl Part {
     /// Takes the table's turn until the transaction ends; what became of the acts, where they were applied before.
     ///
     /// # Errors
-    /// `BAD_ARGUMENT` where the number is one of an earlier run, or other acts were applied under it.
+    /// `BAD_ARGUMENT` where the number is one of an earlier run or not the next one, or other acts were applied under it.
     pub fn enter(&self, database: &Database, table: &ManagedTable) -> Answer<Option<Vec<u8>>> {
         let sql = format!(
             "SELECT {COLUMNS} FROM plimsoll.two_way_record
              WHERE database_id OPERATOR(pg_catalog.=) $1 AND table_id OPERATOR(pg_catalog.=) $2 FOR UPDATE"
         );
-        let remembered = read(&sql, database, table)?.ok_or_else(|| not_begun(table))?;
+        let remembered = read(&sql, database, table, None)?.ok_or_else(|| not_begun(table))?;
         if let Some(known) = self.known(database, table)? {
             return Ok(Some(known));
         }
@@ -198,6 +230,12 @@ impl Part {
                 "batch {number} of {} is of another run than the last one, {}: it is never applied",
                 self.name, remembered.run
             )));
+        }
+        // A client numbers them one by one: where some are missing, they were lost after it had been told of them.
+        let next = remembered.last.max(remembered.run << RUN_BITS) + 1;
+        if number > next {
+            let message = format!("batch {number} of {} comes before batch {next}", self.name);
+            return Err(bad(message));
         }
         if number < remembered.last {
             let message = format!("batch {number} of {} comes after batch {}", self.name, remembered.last);
@@ -246,13 +284,22 @@ impl Part {
             return Err(Problem::new(state::INTERNAL, "acts without an outcome"));
         }
         let answer = pack_applied(applied);
+        let first_of_run = self.number >> RUN_BITS << RUN_BITS;
         identity::as_extension(|| {
             Spi::run_with_args(
                 "WITH remembered AS (
                      INSERT INTO plimsoll.two_way_batch
                          (database_id, table_id, batch_number, first_act, all_acts, digest, applied)
-                     VALUES ($1, $2, $3, $4, $5, $6, $7))
-                 UPDATE plimsoll.two_way_record SET last_batch = $3
+                     VALUES ($1, $2, $3, $4, $5, $6, $7)),
+                 followed AS (
+                     INSERT INTO plimsoll.two_way_run AS p (database_id, table_id, last_batch, mark)
+                     SELECT r.database_id, r.table_id, r.last_batch, r.last_mark FROM plimsoll.two_way_record r
+                     WHERE r.database_id OPERATOR(pg_catalog.=) $1 AND r.table_id OPERATOR(pg_catalog.=) $2
+                         AND r.last_batch OPERATOR(pg_catalog.<) $8
+                         AND r.last_batch OPERATOR(pg_catalog.>) 0
+                     ON CONFLICT (database_id, table_id, last_batch)
+                         DO UPDATE SET mark = excluded.mark, followed_at = excluded.followed_at)
+                 UPDATE plimsoll.two_way_record SET last_batch = $3, last_mark = mark
                  WHERE database_id OPERATOR(pg_catalog.=) $1 AND table_id OPERATOR(pg_catalog.=) $2",
                 &[
                     database.id.into(),
@@ -262,6 +309,7 @@ impl Part {
                     self.all.into(),
                     self.digest.clone().into(),
                     answer.clone().into(),
+                    first_of_run.into(),
                 ],
             )?;
             Ok(())
@@ -270,12 +318,22 @@ impl Part {
     }
 }
 
-/// Forgets what became of old batches of a database, a bounded number a call; of the forgotten ones the highest number
-/// is kept.
+/// Forgets what became of old batches of a database, and how far old runs came, a bounded number a call.
 pub fn purge(database_id: Uuid) -> Answer<()> {
     Spi::run_with_args(
         "WITH old AS (
-             DELETE FROM plimsoll.two_way_batch b USING (
+             DELETE FROM plimsoll.two_way_run p USING (
+                 SELECT o.table_id, o.last_batch
+                 FROM plimsoll.two_way_record r CROSS JOIN LATERAL (
+                     SELECT c.table_id, c.last_batch, c.followed_at FROM plimsoll.two_way_run c
+                     WHERE c.database_id OPERATOR(pg_catalog.=) $1
+                         AND c.table_id OPERATOR(pg_catalog.=) r.table_id
+                     ORDER BY c.last_batch LIMIT $3) o
+                 WHERE r.database_id OPERATOR(pg_catalog.=) $1 AND o.followed_at OPERATOR(pg_catalog.<)
+                     (pg_catalog.now() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $4))) o
+             WHERE p.database_id OPERATOR(pg_catalog.=) $1 AND p.table_id OPERATOR(pg_catalog.=) o.table_id
+                 AND p.last_batch OPERATOR(pg_catalog.=) o.last_batch)
+         DELETE FROM plimsoll.two_way_batch b USING (
                  SELECT o.table_id, o.batch_number, o.first_act
                  FROM plimsoll.two_way_record r CROSS JOIN LATERAL (
                      SELECT c.table_id, c.batch_number, c.first_act, c.applied_at FROM plimsoll.two_way_batch c
@@ -286,13 +344,13 @@ pub fn purge(database_id: Uuid) -> Answer<()> {
                      (pg_catalog.now() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $2))) o
              WHERE b.database_id OPERATOR(pg_catalog.=) $1 AND b.table_id OPERATOR(pg_catalog.=) o.table_id
                  AND b.batch_number OPERATOR(pg_catalog.=) o.batch_number
-                 AND b.first_act OPERATOR(pg_catalog.=) o.first_act
-             RETURNING b.table_id, b.batch_number)
-         UPDATE plimsoll.two_way_record r
-         SET forgotten_batch = GREATEST(r.forgotten_batch, f.batch_number)
-         FROM (SELECT old.table_id, pg_catalog.max(old.batch_number) AS batch_number FROM old GROUP BY old.table_id) f
-         WHERE r.database_id OPERATOR(pg_catalog.=) $1 AND r.table_id OPERATOR(pg_catalog.=) f.table_id",
-        &[database_id.into(), (BATCH_DAYS * 86_400.0).into(), PURGE_LIMIT.into()],
+                 AND b.first_act OPERATOR(pg_catalog.=) o.first_act",
+        &[
+            database_id.into(),
+            (BATCH_DAYS * 86_400.0).into(),
+            PURGE_LIMIT.into(),
+            (RUN_DAYS * 86_400.0).into(),
+        ],
     )?;
     Ok(())
 }

@@ -10,7 +10,8 @@
 //! ```
 //! Batches are numbered `run << 24 | n`. A batch is applied under the lock of the replica's row in `two_way_record`, which
 //! holds the number of the run: once a later run began, no call of an earlier one can apply anything, however long it was
-//! under way.
+//! under way. With each number goes a mark, made at random for its run: the client remembers both, and finds out by them whether
+//! this is the server that it was level with, or one that was restored and has counted up to the same number again.
 //!
 //! | file | what lives there |
 //! |---|---|
@@ -94,7 +95,9 @@ fn two_way_begin(
         name!(fingerprint, Option<Vec<u8>>),
         name!(begun, bool),
         name!(run, i64),
+        name!(mark, i64),
         name!(last_batch, i64),
+        name!(last_mark, i64),
         name!(choices, Vec<u8>),
         name!(most_bytes, i64),
         name!(most_acts, i64),
@@ -113,8 +116,8 @@ fn two_way_begin(
         let limits = [setting::max_upload_bytes(&database), setting::max_upload_rows(&database)];
         let [most_bytes, most_acts] = limits.map(|limit| i64::try_from(limit).unwrap_or(i64::MAX));
         let sum = version.sum.map(|sum| sum.to_vec());
-        let memory::Remembered { begun, run, last } = remembered;
-        Ok((count, sum, begun, run, last, choices, most_bytes, most_acts, clock()))
+        let memory::Remembered { begun, run, mark, last, last_mark } = remembered;
+        Ok((count, sum, begun, run, mark, last, last_mark, choices, most_bytes, most_acts, clock()))
     };
     TableIterator::once(answer().or_raise())
 }
@@ -141,11 +144,12 @@ fn two_way_settle(
     relation: Option<&str>,
     run_id: Option<i64>,
     batch_number: Option<i64>,
+    mark: Option<i64>,
 ) -> TableIterator<'static, (name!(outcome, &'static str), name!(done, Option<Vec<u8>>))> {
     let answer = || {
         let (database, table) = open_in_run(database_id, relation, run_id)?;
         let number = count(batch_number, "batch_number")?;
-        Ok(match memory::settled(&database, &table, number)? {
+        Ok(match memory::settled(&database, &table, number, required(mark, "mark")?)? {
             Settled::Applied(done) => ("applied", Some(done.into_iter().map(u8::from).collect())),
             Settled::Never => ("never", None),
             Settled::Forgotten => ("forgotten", None),

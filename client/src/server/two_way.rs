@@ -17,8 +17,8 @@ use plimsoll_core::manifest::Item;
 use plimsoll_core::row::{Fields, key_of, position_in};
 use plimsoll_core::schema::{TableSchema, position_of};
 use plimsoll_core::store::{
-    Applied, Fetched, MemoryKey, Outcome, Reason, RemoteAct, RemoteMemory, RemoteRow, RemoteSide, Settled,
-    TableId, TableVersion, Wanted,
+    Applied, BatchId, Fetched, MemoryKey, Outcome, Reason, RemoteAct, RemoteMemory, RemoteRow, RemoteSide,
+    Settled, TableId, TableVersion, Wanted,
 };
 use plimsoll_core::two_way::wire::{
     Act, Found, Noted, pack_acts, pack_keys, pack_wanted, packed_len, read_applied, read_choices,
@@ -183,7 +183,7 @@ fn signed(number: u64) -> Outcome<i64> {
 impl RemoteSide for TwoWayRemote<'_> {
     fn remembered(&mut self, table: TableId, dry_run: bool) -> Outcome<RemoteMemory> {
         let sql =
-            "SELECT row_count, fingerprint, begun, run, last_batch, choices, most_bytes, most_acts, clock
+            "SELECT row_count, fingerprint, begun, run, mark, last_batch, last_mark, choices, most_bytes, most_acts, clock
                    FROM plimsoll.two_way_begin($1, $2, $3, $4)";
         fault_point("before-two-way-begin");
         let (sent, since) = (now(), Instant::now());
@@ -193,11 +193,11 @@ impl RemoteSide for TwoWayRemote<'_> {
         let row = rows.first();
         let number = |place| cell::<i64>(row, place).map(i64::unsigned_abs);
         let room = |place| number(place).map(|number| usize::try_from(number).unwrap_or(usize::MAX));
-        self.limits.insert(table, Limits { bytes: room(6)?, acts: room(7)? });
-        let clock = cell(row, 8)?;
+        self.limits.insert(table, Limits { bytes: room(8)?, acts: room(9)? });
+        let clock = cell(row, 10)?;
         self.measure(sent, sent.saturating_add(micros), clock);
         let sum: Option<&[u8]> = cell(row, 1)?;
-        let choices = read_choices(cell(row, 5)?).map_err(|error| malformed("what was decided", error))?;
+        let choices = read_choices(cell(row, 7)?).map_err(|error| malformed("what was decided", error))?;
         Ok(RemoteMemory {
             version: TableVersion {
                 row_count: Some(number(0)?),
@@ -206,7 +206,8 @@ impl RemoteSide for TwoWayRemote<'_> {
             },
             begun: cell(row, 2)?,
             run: number(3)?,
-            last: number(4)?,
+            mark: cell(row, 4)?,
+            last: BatchId { number: number(5)?, mark: cell(row, 6)? },
             clock: Some(clock),
             choices,
         })
@@ -216,10 +217,10 @@ impl RemoteSide for TwoWayRemote<'_> {
         self.call_with_run(table, "SELECT plimsoll.two_way_base($1, $2, $3)", Vec::new()).map(drop)
     }
 
-    fn settle(&mut self, table: TableId, number: u64) -> Outcome<Settled> {
-        let number = signed(number)?;
-        let sql = "SELECT outcome, done FROM plimsoll.two_way_settle($1, $2, $3, $4)";
-        let rows = self.call_with_run(table, sql, vec![(&number, Type::INT8)])?;
+    fn settle(&mut self, table: TableId, batch: BatchId) -> Outcome<Settled> {
+        let (number, mark) = (signed(batch.number)?, batch.mark);
+        let sql = "SELECT outcome, done FROM plimsoll.two_way_settle($1, $2, $3, $4, $5)";
+        let rows = self.call_with_run(table, sql, vec![(&number, Type::INT8), (&mark, Type::INT8)])?;
         let done: Option<&[u8]> = cell(rows.first(), 1)?;
         match (cell::<&str>(rows.first(), 0)?, done) {
             ("applied", Some(done)) => Ok(Settled::Applied(done.iter().map(|done| *done == 1).collect())),

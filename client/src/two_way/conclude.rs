@@ -75,12 +75,12 @@ fn conclude(
     }
     info.known += remember(transaction, local, info.known.unsigned_abs(), &settles)?;
     keep_rows(transaction, table, local, &settles, &rows, keys)?;
-    let pending = info.pending.as_ref().map(|(number, _)| *number);
-    if pending == conclusion.number {
+    let pending = info.pending.as_ref().map(|(batch, _)| *batch);
+    if pending == conclusion.batch {
         info.pending = None;
     }
-    if let Some(number) = conclusion.number.filter(|_| conclusion.applied) {
-        info.last = number;
+    if let Some(batch) = conclusion.batch.filter(|_| conclusion.applied) {
+        info.last = batch;
     }
     info.concluded = conclusion.serial;
     info.is_partly_made_of(local.made_of);

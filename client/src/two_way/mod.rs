@@ -21,8 +21,8 @@ use std::collections::HashMap;
 use plimsoll_core::row::{Field, Fields};
 use plimsoll_core::schema::TableSchema;
 use plimsoll_core::store::{
-    Applied, BaseInfo, Conclusion, LocalHeld, LocalSide, LocalStates, Made, MemoryKey, Outcome, Pending,
-    PositionRange, Recollection, ShortDigest, SourceKey, SourceRecord, TableId,
+    Applied, BaseInfo, BatchId, Conclusion, LocalHeld, LocalSide, LocalStates, Made, MemoryKey, Outcome,
+    Pending, PositionRange, Recollection, ShortDigest, SourceKey, SourceRecord, TableId,
 };
 use plimsoll_core::two_way::Merging;
 use plimsoll_core::two_way::wire::{pack_settles, read_settles};
@@ -171,18 +171,27 @@ impl LocalTables {
             return Ok(known);
         }
         let mut found = Found::Nothing;
-        for probed in [Found::All, Found::Older] {
-            match self.store.look(&mut |look| notes::info(look, probed, 0).map(drop)) {
-                Ok(()) => {
-                    found = probed;
-                    break;
-                }
-                Err(failure) if is_missing(&failure) => {}
-                Err(failure) => return Err(failure),
+        if self.is_there(&mut |look| notes::info(look, Found::ALL, 0).map(drop))? {
+            found = Found::ALL;
+        } else if self.is_there(&mut |look| notes::info(look, Found::OLDEST, 0).map(drop))? {
+            // One by one: who added them may have died in between.
+            let mut added = [false; notes::ADDED.len()];
+            for (added, name) in added.iter_mut().zip(notes::ADDED) {
+                *added = self.is_there(&mut |look| notes::probe(look, name))?;
             }
+            found = Found::Some(added);
         }
         self.found = Some(found);
         Ok(found)
+    }
+
+    /// Whether there is what is looked for.
+    fn is_there(&mut self, work: &mut dyn FnMut(&mut dyn Look) -> Outcome<()>) -> Outcome<bool> {
+        match self.store.look(work) {
+            Ok(()) => Ok(true),
+            Err(failure) if is_missing(&failure) => Ok(false),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Makes the tables of notes, where they are not there as they should be.
@@ -196,19 +205,14 @@ impl LocalTables {
                     self.store.define(&sql)?;
                 }
             }
-            // One by one: who adds them may die in between.
-            Found::Older => {
-                for (name, sql) in notes::additions(dialect) {
-                    match self.store.look(&mut |look| notes::probe(look, name)) {
-                        Ok(()) => {}
-                        Err(failure) if is_missing(&failure) => self.store.define(&sql)?,
-                        Err(failure) => return Err(failure),
-                    }
+            Found::Some(added) => {
+                let missing = notes::ADDED.iter().zip(added).filter(|(_, added)| !added);
+                for (name, _) in missing {
+                    self.store.define(&notes::addition(dialect, name))?;
                 }
             }
-            Found::All => return Ok(()),
         }
-        self.found = Some(Found::All);
+        self.found = Some(Found::ALL);
         Ok(())
     }
 
@@ -248,7 +252,7 @@ fn is_readable(kept: &KeptRow, schema: &TableSchema) -> bool {
 
 /// What is remembered of a table as a whole, which was begun.
 fn begun(look: &mut dyn Look, relation: i64) -> Outcome<Info> {
-    notes::info(look, Found::All, relation)?
+    notes::info(look, Found::ALL, relation)?
         .ok_or_else(|| damaged("it was removed while a run was under way"))
 }
 
@@ -279,9 +283,9 @@ impl LocalSide for LocalTables {
         let recalled = self.look(|look| {
             let Some(info) = notes::info(look, found, relation)? else { return Ok(Recollection::default()) };
             let made = made(&info, local.made_of);
-            let pending = info.pending.map(|(number, settles)| {
+            let pending = info.pending.map(|(batch, settles)| {
                 let settles = read_settles(&settles).map_err(|_| damaged("the batch under way"))?;
-                Ok(Pending { number, settles })
+                Ok(Pending { batch, settles })
             });
             Ok(Recollection {
                 base: Some(BaseInfo { last: info.last, rebuilding: info.rebuilding }),
@@ -322,7 +326,7 @@ impl LocalSide for LocalTables {
         })
     }
 
-    fn forget_open(&mut self, table: TableId, last: u64) -> Outcome<()> {
+    fn forget_open(&mut self, table: TableId, last: BatchId) -> Outcome<()> {
         let local = self.table(table)?;
         self.have_notes()?;
         self.transact(|transaction| {
@@ -370,7 +374,7 @@ impl LocalSide for LocalTables {
             let mut info = begun(transaction, local.relation())?;
             info.tried = tried.or(info.tried);
             info.is_partly_made_of(local.made_of);
-            info.pending = Some((pending.number, settles.clone()));
+            info.pending = Some((pending.batch, settles.clone()));
             notes::put_info(transaction, local.relation(), &local.name, &info)
         })?;
         fault_point("two-way-prepared");

@@ -8,7 +8,7 @@
 //! | `plimsoll_closing` | key | its record on the remote side is still to be closed |
 //! | `plimsoll_base_rows` | key | its columns' digests, and the row itself: only where rows are merged or kept |
 
-use plimsoll_core::store::{Failure, MemoryKey, Open, Outcome, PositionRange, Seen, ShortDigest};
+use plimsoll_core::store::{BatchId, Failure, MemoryKey, Open, Outcome, PositionRange, Seen, ShortDigest};
 use plimsoll_core::two_way::wire::{kind_of, number_of};
 
 use crate::failure::{Advise, table as refused};
@@ -52,6 +52,8 @@ pub fn definitions(dialect: NoteDialect) -> Vec<String> {
             ("made_of_keys", Int, true),
             ("made_of_columns", Int, true),
             ("tried", Int, true),
+            ("base_mark", Int, true),
+            ("pending_mark", Int, true),
         ],
         &["relation"],
     );
@@ -83,11 +85,12 @@ pub fn definitions(dialect: NoteDialect) -> Vec<String> {
     all
 }
 
-/// What older notes do not say: columns, each with the statement that adds it.
-pub fn additions(dialect: NoteDialect) -> [(&'static str, String); 3] {
-    let declared = dialect.declared(NoteType::Int);
-    let add = |name| (name, format!("ALTER TABLE {TABLES} ADD COLUMN {name} {declared}"));
-    ["made_of_keys", "made_of_columns", "tried"].map(add)
+/// Columns that the notes of older clients do not have.
+pub const ADDED: [&str; 5] = ["made_of_keys", "made_of_columns", "tried", "base_mark", "pending_mark"];
+
+/// The statement that adds one of them.
+pub fn addition(dialect: NoteDialect, name: &str) -> String {
+    format!("ALTER TABLE {TABLES} ADD COLUMN {name} {}", dialect.declared(NoteType::Int))
 }
 
 /// Looks for a column of the notes of tables.
@@ -104,10 +107,16 @@ pub fn probe(look: &mut dyn Look, column: &str) -> Outcome<()> {
 pub enum Found {
     /// Nothing was ever remembered here.
     Nothing,
-    /// Those of an older client, which do not say what the base is of, nor how far keys that wait were tried.
-    Older,
+    /// Some, of the added columns those that are marked here. Those of an older client do not say what the base is of, nor
+    /// how far keys that wait were tried, nor the marks of batches.
+    Some([bool; ADDED.len()]),
+}
+
+impl Found {
     /// All.
-    All,
+    pub const ALL: Found = Found::Some([true; ADDED.len()]);
+    /// Without any added column.
+    pub const OLDEST: Found = Found::Some([false; ADDED.len()]);
 }
 
 /// Of what rows the base is: two numbers, each another one where that changes.
@@ -122,8 +131,8 @@ pub struct MadeOf {
 /// What is remembered of a table as a whole.
 #[derive(Debug, Clone, Default)]
 pub struct Info {
-    /// The highest number of a batch that is known to be applied.
-    pub last: u64,
+    /// The last batch that is known to be applied.
+    pub last: BatchId,
     /// Whether memory was lost, and not all keys were looked at since.
     pub rebuilding: bool,
     /// The number of the last conclusion.
@@ -132,8 +141,8 @@ pub struct Info {
     pub answers: Vec<u8>,
     /// How many keys the base has, about.
     pub known: i64,
-    /// The batch that is on its way: its number, and what is to be remembered of it.
-    pub pending: Option<(u64, Vec<u8>)>,
+    /// The batch that is on its way, and what is to be remembered of it.
+    pub pending: Option<(BatchId, Vec<u8>)>,
     /// What keys of the base are made of, where that is known.
     pub made_of_keys: Option<i64>,
     /// What rows of the base are made of, where that is known and all of them are of the same.
@@ -220,11 +229,10 @@ impl Info {
 
 /// What is remembered of a table; `None`: nothing.
 pub fn info(look: &mut dyn Look, found: Found, relation: i64) -> Outcome<Option<Info>> {
-    let later = match found {
-        Found::Nothing => return Ok(None),
-        Found::Older => "NULL, NULL, NULL",
-        Found::All => "made_of_keys, made_of_columns, tried",
-    };
+    let Found::Some(added) = found else { return Ok(None) };
+    let later: Vec<&str> =
+        ADDED.iter().zip(added).map(|(name, added)| if added { *name } else { "NULL" }).collect();
+    let later = later.join(", ");
     let sql = format!(
         "SELECT base_last, rebuilding, concluded, answers, known, pending_number, pending, {later} FROM {TABLES} \
          WHERE relation = ?"
@@ -232,18 +240,21 @@ pub fn info(look: &mut dyn Look, found: Found, relation: i64) -> Outcome<Option<
     let mut found = None;
     look.query(&sql, &[Cell::Int(relation)], &mut |cells| {
         let number = |at: usize| whole(cells.get(at)).map(i64::unsigned_abs);
-        let pending = match cells.get(5) {
-            Some(Cell::Int(number)) => {
-                Some((number.unsigned_abs(), bytes(cells.get(6))?.unwrap_or_default().to_vec()))
-            }
-            _ => None,
-        };
         let some = |at: usize| match cells.get(at) {
             Some(Cell::Int(number)) => Some(*number),
             _ => None,
         };
+        // An older client's batches have none: the remote side knows of no such one.
+        let mark = |at: usize| some(at).unwrap_or_default();
+        let pending = match some(5) {
+            Some(number) => {
+                let batch = BatchId { number: number.unsigned_abs(), mark: mark(11) };
+                Some((batch, bytes(cells.get(6))?.unwrap_or_default().to_vec()))
+            }
+            None => None,
+        };
         found = Some(Info {
-            last: number(0)?,
+            last: BatchId { number: number(0)?, mark: mark(10) },
             rebuilding: number(1)? != 0,
             concluded: number(2)?,
             answers: bytes(cells.get(3))?.unwrap_or_default().to_vec(),
@@ -272,22 +283,26 @@ pub fn put_info(transaction: &mut dyn Transaction, relation: i64, name: &str, in
         "made_of_keys",
         "made_of_columns",
         "tried",
+        "base_mark",
+        "pending_mark",
     ];
     let some = |number: Option<i64>| number.map_or(Cell::Null, Cell::Int);
     let pending = info.pending.as_ref();
     let row = vec![
         Cell::Int(relation),
         Cell::Text(name),
-        Cell::Int(int(info.last)),
+        Cell::Int(int(info.last.number)),
         Cell::Int(i64::from(info.rebuilding)),
         Cell::Int(int(info.concluded)),
         Cell::Bytes(&info.answers),
         Cell::Int(info.known),
-        pending.map_or(Cell::Null, |(number, _)| Cell::Int(int(*number))),
+        pending.map_or(Cell::Null, |(batch, _)| Cell::Int(int(batch.number))),
         pending.map_or(Cell::Null, |(_, settles)| Cell::Bytes(settles)),
         some(info.made_of_keys),
         some(info.made_of_columns),
         some(info.tried),
+        Cell::Int(info.last.mark),
+        some(pending.map(|(batch, _)| batch.mark)),
     ];
     transaction.notes().put(transaction, TABLES, &["relation"], &others, &[row])
 }

@@ -19,7 +19,7 @@ pub struct Kept {
     folder: TempDir,
     /// Rows as they are in the file.
     pub rows: BTreeMap<u64, Row>,
-    backup: BTreeMap<u64, Row>,
+    backups: Vec<BTreeMap<u64, Row>>,
 }
 
 thread_local! {
@@ -36,8 +36,8 @@ impl Kept {
         self.folder.path().join("local.db")
     }
 
-    fn copy(&self) -> PathBuf {
-        self.folder.path().join("backup.db")
+    fn copy(&self, place: usize) -> PathBuf {
+        self.folder.path().join(format!("backup {place}.db"))
     }
 
     fn open(&self) -> Connection {
@@ -95,7 +95,7 @@ impl Kept {
 pub fn begin(state: &State) {
     // In memory, where that can be had: nothing here asks what a power failure leaves.
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder");
-    let kept = Kept { folder, rows: BTreeMap::new(), backup: BTreeMap::new() };
+    let kept = Kept { folder, rows: BTreeMap::new(), backups: Vec::new() };
     let check = if (state.refuses)(Side::Local, 3).is_some() { CHECK } else { "" };
     let sql = format!(
         "CREATE TABLE allowed (n INTEGER PRIMARY KEY);
@@ -112,20 +112,20 @@ pub fn begin(state: &State) {
     KEPT.set(Some(kept));
 }
 
-/// The local side is as it is in a backup from now on.
-pub fn back_up(state: &State) {
+/// The local side is as it is in a backup from now on, which has this place among all.
+pub fn back_up(state: &State, place: usize) {
     with(|kept| {
         kept.follow(&state.local.rows.rows);
-        std::fs::copy(kept.path(), kept.copy()).expect("copied");
-        kept.backup.clone_from(&kept.rows);
+        std::fs::copy(kept.path(), kept.copy(place)).expect("copied");
+        kept.backups.push(kept.rows.clone());
     });
 }
 
-/// It is that of the last backup again.
-pub fn restore(state: &State) {
+/// It is that of this backup again.
+pub fn restore(state: &State, place: usize) {
     with(|kept| {
-        std::fs::copy(kept.copy(), kept.path()).expect("copied");
-        kept.rows.clone_from(&kept.backup);
+        std::fs::copy(kept.copy(place), kept.path()).expect("copied");
+        kept.rows.clone_from(&kept.backups[place]);
         assert_eq!(kept.rows, state.local.rows.rows, "the backup is the model's");
     });
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use plimsoll_client::two_way::{LocalTables, MadeOf};
 use plimsoll_core::reconcile::Side;
 use plimsoll_core::store::{
-    Base, BaseInfo, Conclusion, LocalSide, Made, MemoryEntry, MemoryKey, Open, OpenKind, Pending,
+    Base, BaseInfo, BatchId, Conclusion, LocalSide, Made, MemoryEntry, MemoryKey, Open, OpenKind, Pending,
     PositionRange, Seen, Settle,
 };
 use rusqlite::Connection;
@@ -25,6 +25,11 @@ fn file() -> (TempDir, PathBuf) {
     (folder, path)
 }
 
+/// A batch of nothing.
+fn pending(number: u64) -> Pending {
+    Pending { batch: BatchId { number, mark: 5 }, settles: Vec::new() }
+}
+
 #[test]
 fn a_base_says_of_which_keys_and_columns_it_is() {
     use Made::{OfOtherColumns, OfOtherKeys};
@@ -38,7 +43,7 @@ fn a_base_says_of_which_keys_and_columns_it_is() {
     assert_eq!((made(2, 1), made(2, 2)), (Made::OfOtherKeys, Made::OfOtherKeys));
     // Until all keys were looked at it stays so, whatever was remembered meanwhile.
     let mut altered = open(1, 2);
-    altered.prepare(0, &Pending { number: 1, settles: Vec::new() }).expect("prepared");
+    altered.prepare(0, &pending(1)).expect("prepared");
     assert_eq!(made(1, 2), Made::OfOtherColumns);
     altered.complete_base(0).expect("completed");
     assert_eq!((made(1, 2), made(1, 1)), (Made::AsBefore, Made::OfOtherColumns));
@@ -50,7 +55,7 @@ fn a_base_says_of_which_keys_and_columns_it_is() {
         vec![Settle { entry, closes: false }]
     };
     let part = [
-        |local: &mut LocalTables, _| local.prepare(0, &Pending { number: 2, settles: Vec::new() }),
+        |local: &mut LocalTables, _| local.prepare(0, &pending(2)),
         |local: &mut LocalTables, settled| {
             let conclusion = Conclusion { serial: 1, settled, ..Conclusion::default() };
             local.conclude(0, &conclusion).map(drop)
@@ -97,9 +102,12 @@ fn what_was_undecided_is_known_to_have_been_so_once_all_that_was_open_is_forgott
     let conclusion = Conclusion { serial: 1, settled: settled.collect(), ..Conclusion::default() };
     local.conclude(0, &conclusion).expect("remembered");
     assert_eq!(local.recall(0).expect("what is remembered").open, 4);
-    local.forget_open(0, 7).expect("forgotten");
+    local.forget_open(0, BatchId { number: 7, mark: -7 }).expect("forgotten");
     let recalled = local.recall(0).expect("what is remembered");
-    assert_eq!((recalled.open, recalled.base.map(|base| base.last)), (0, Some(7)));
+    assert_eq!(
+        (recalled.open, recalled.base.map(|base| base.last)),
+        (0, Some(BatchId { number: 7, mark: -7 }))
+    );
     let mut entries = local.states(0, &[PositionRange::ALL]).expect("states").entries;
     entries.sort_by_key(|entry| entry.key);
     let once = |position| MemoryEntry {
@@ -131,7 +139,7 @@ fn keys_that_wait_have_their_turn_however_many_wait_for_good() {
         assert_eq!(waiting.iter().collect::<BTreeSet<_>>().len(), waiting.len(), "each once");
         least = least.min(waiting.len());
         tried.extend(waiting);
-        local.prepare(0, &Pending { number, settles: Vec::new() }).expect("prepared");
+        local.prepare(0, &pending(number)).expect("prepared");
     }
     assert_eq!(tried.len(), WAITING as usize);
     assert!(least > 1_000, "{least} are tried in a run");

@@ -10,8 +10,8 @@ use plimsoll_client::two_way::{Guarding, LocalTable, LocalTables, MadeOf};
 use plimsoll_core::digest::FingerprintKey;
 use plimsoll_core::schema::{Column, Roles, TableSchema};
 use plimsoll_core::store::{
-    Applied, BaseInfo, Conclusion, Failure, LocalHeld, LocalRow, LocalSide, LocalStates, MemoryEntry,
-    MemoryKey, Outcome, Pending, PositionRange, Recollection, SourceKey, SourceRecord, TableId,
+    Applied, BaseInfo, BatchId, Conclusion, Failure, LocalHeld, LocalRow, LocalSide, LocalStates,
+    MemoryEntry, MemoryKey, Outcome, Pending, PositionRange, Recollection, SourceKey, SourceRecord, TableId,
 };
 use plimsoll_core::value::ColumnType;
 
@@ -142,7 +142,7 @@ impl LocalSide for Both {
         answer(model, file, |_, _| {})
     }
 
-    fn forget_open(&mut self, table: TableId, last: u64) -> Outcome<()> {
+    fn forget_open(&mut self, table: TableId, last: BatchId) -> Outcome<()> {
         let model = self.model.forget_open(table, last);
         let file = self.follow(&model, |file| file.forget_open(table, last));
         answer(model, file, |_, _| {})

@@ -282,12 +282,22 @@ pub struct Settle {
     pub closes: bool,
 }
 
+/// By what a batch is told from every other one. Numbers alone are given out again by a remote side that was set back to
+/// what it was: then batches of two histories have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BatchId {
+    /// Its number, `run << 24 | n`: higher than that of any batch before it; 0: of none.
+    pub number: u64,
+    /// The mark of its run, which the remote side made at random.
+    pub mark: i64,
+}
+
 /// A batch that is on its way to the remote side: what is to be remembered of each of its acts, in their order, once
 /// it is known to be done.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Pending {
-    /// The number of the batch, used for no other one.
-    pub number: u64,
+    /// The batch.
+    pub batch: BatchId,
     /// One for each act.
     pub settles: Vec<Settle>,
 }
@@ -295,8 +305,8 @@ pub struct Pending {
 /// What the local side remembers of the base of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BaseInfo {
-    /// The highest number of a batch that is known to be applied; 0: none.
-    pub last: u64,
+    /// The last batch that is known to be applied.
+    pub last: BatchId,
     /// Whether memory was lost, and not all keys were looked at since.
     pub rebuilding: bool,
 }
@@ -357,8 +367,10 @@ pub struct RemoteMemory {
     pub begun: bool,
     /// The number of this run: higher than that of any before. Batches are numbered `run << 24 | n`.
     pub run: u64,
-    /// The highest number of a batch that was applied; 0: none.
-    pub last: u64,
+    /// What tells this run from another one of its number, made at random: part of what its batches are known by.
+    pub mark: i64,
+    /// The last batch that was applied.
+    pub last: BatchId,
     /// This side's clock when it answered, in microseconds since the Unix epoch; `None`: it tells none.
     pub clock: Option<i64>,
     /// What persons decided, so much of it as may be carried out in a run.
@@ -370,9 +382,9 @@ pub struct RemoteMemory {
 pub enum Settled {
     /// It was: whether each of its acts was done, in their order.
     Applied(Vec<bool>),
-    /// It was not. It never will be, because a later run has begun.
+    /// It was not, or it is too long ago. It never will be, because a later run has begun.
     Never,
-    /// It is too long ago.
+    /// It was, and it is too long ago to say what became of its acts.
     Forgotten,
 }
 
@@ -452,7 +464,7 @@ pub struct Conclusion {
     /// Its own number, one more than the last one's: a conclusion whose answer was lost is made again with the same.
     pub serial: u64,
     /// The batch that is pending no more.
-    pub number: Option<u64>,
+    pub batch: Option<BatchId>,
     /// Whether it was applied: it is the last one of the base then.
     pub applied: bool,
     /// What to remember.
@@ -488,8 +500,8 @@ pub trait LocalSide {
 
     /// Forgets which keys were left open and whose records are to be closed; what both sides last agreed on stays. Of those
     /// that are undecided it forgets no more than what both sides had ([`Open::ONCE_UNDECIDED`]): without a base they would be new
-    /// otherwise. `last` is the number of the last batch of the base from now on.
-    fn forget_open(&mut self, table: TableId, last: u64) -> Outcome<()>;
+    /// otherwise. `last` is the last batch of the base from now on.
+    fn forget_open(&mut self, table: TableId, last: BatchId) -> Outcome<()>;
 
     /// What these ranges hold and what is remembered of them, which ascend and may meet, one answer each. Keeps no rows.
     fn held(&mut self, table: TableId, ranges: &[PositionRange]) -> Outcome<Vec<LocalHeld>>;
@@ -529,8 +541,9 @@ pub trait RemoteSide: Summaries {
     /// Remembers that a base was begun, and closes all records: what they are about is decided anew.
     fn base_begun(&mut self, table: TableId) -> Outcome<()>;
 
-    /// Whether the batch with this number, of an earlier run, was applied.
-    fn settle(&mut self, table: TableId, number: u64) -> Outcome<Settled>;
+    /// Whether a batch of an earlier run was applied: in what led to what the remote side has now, not in what it had before it
+    /// was set back.
+    fn settle(&mut self, table: TableId, batch: BatchId) -> Outcome<Settled>;
 
     /// Rows, as they are now, as many as fit into so many bytes, those of one position at least.
     fn fetch(&mut self, table: TableId, wanted: &[Wanted], bytes: usize) -> Outcome<Fetched>;

@@ -9,8 +9,8 @@ use crate::manifest::Item;
 use crate::reconcile::Side;
 use crate::short::ShortItem;
 use crate::store::{
-    Applied, Base, Change, Choice, ColumnDigests, Conclusion, LocalContent, MemoryEntry, MemoryKey, Open,
-    OpenKind, RemoteAct, Seen, Settle, SourceKey, SourceRow,
+    Applied, Base, BatchId, Change, Choice, ColumnDigests, Conclusion, LocalContent, MemoryEntry, MemoryKey,
+    Open, OpenKind, RemoteAct, Seen, Settle, SourceKey, SourceRow,
 };
 
 /// An act on the remote side.
@@ -264,14 +264,14 @@ impl Batch {
     /// Takes what became of the acts. What the local side does then; `None` where the answer is none.
     pub fn applied(
         &mut self,
-        number: Option<u64>,
+        batch: Option<BatchId>,
         applied: Vec<Applied>,
         report: &mut Report,
     ) -> Option<Conclusion> {
         if applied.len() != self.acts.len() {
             return None;
         }
-        let mut conclusion = Conclusion { number, settled: self.take_agreed(), ..Conclusion::default() };
+        let mut conclusion = Conclusion { batch, settled: self.take_agreed(), ..Conclusion::default() };
         let here = std::mem::take(&mut self.here);
         for (origin, change) in here {
             self.concluding.push(origin);

@@ -1,5 +1,6 @@
 //! How a run begins with a table: what an earlier one left under way, and what of the memory can be relied on.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use super::batch::Batch;
@@ -7,8 +8,8 @@ use super::report::Memory;
 use super::sweep::Sweep;
 use super::table::{Machine, State};
 use crate::store::{
-    BaseInfo, Conclusion, LocalHeld, LocalStates, Made, MemoryEntry, MemoryKey, Open, OpenKind, Pending,
-    PositionRange, Recollection, Settled,
+    BaseInfo, BatchId, Conclusion, LocalHeld, LocalStates, Made, MemoryEntry, MemoryKey, Open, OpenKind,
+    Pending, PositionRange, Recollection, Settled,
 };
 
 /// Batches of a run are numbered below its own number.
@@ -55,22 +56,39 @@ impl Foretold {
 impl Machine<'_> {
     pub(super) fn recall(&mut self) {
         self.number = self.remote.run << RUN_BITS;
-        let base = self.recalled.base.unwrap_or_default();
-        self.rewound = base.last > self.remote.last || (!self.remote.begun && self.recalled.entries > 0);
         match self.recalled.pending.take() {
             Some(pending) => self.state = State::Settle(pending),
-            None => self.close_old(),
+            None => self.locate(),
         }
+    }
+
+    /// Finds out whether what is remembered here is of the remote side as it is: of the same batches, be it that the remote
+    /// side applied more of them since. One that was set back gives numbers out again.
+    fn locate(&mut self) {
+        let BaseInfo { last, .. } = self.recalled.base.unwrap_or_default();
+        self.rewound = !self.remote.begun && self.recalled.entries > 0;
+        match last.number.cmp(&self.remote.last.number) {
+            Ordering::Less if self.recalled.base.is_some() => return self.state = State::Locate(last),
+            Ordering::Less => {}
+            Ordering::Equal => self.rewound |= last != self.remote.last,
+            Ordering::Greater => self.rewound = true,
+        }
+        self.close_old();
+    }
+
+    pub(super) fn located(&mut self, settled: Settled) {
+        self.rewound |= settled == Settled::Never;
+        self.close_old();
     }
 
     pub(super) fn settle(&mut self, pending: Pending, settled: Settled) -> bool {
         if self.settings.dry_run {
             self.foretell(pending, settled);
-            self.close_old();
+            self.locate();
             return true;
         }
         let serial = self.next_serial();
-        let mut conclusion = Conclusion { serial, number: Some(pending.number), ..Conclusion::default() };
+        let mut conclusion = Conclusion { serial, batch: Some(pending.batch), ..Conclusion::default() };
         if let Settled::Applied(done) = settled {
             if done.len() != pending.settles.len() {
                 return false;
@@ -89,7 +107,7 @@ impl Machine<'_> {
             pending.settles.into_iter().zip(done).filter_map(|(settle, done)| done.then_some(settle));
         self.foretold.settled = settles.map(|settle| (settle.entry.key, settle.entry)).collect();
         if let Some(base) = &mut self.recalled.base {
-            base.last = pending.number;
+            base.last = pending.batch;
         }
     }
 
@@ -97,7 +115,7 @@ impl Machine<'_> {
     /// settled before the next one is made. So the local database was restored from a backup, or is a copy of another;
     /// or what became of the batch was forgotten there.
     fn is_behind(&self) -> bool {
-        self.recalled.base.is_some_and(|base| base.last < self.remote.last)
+        self.recalled.base.is_some_and(|base| base.last.number < self.remote.last.number)
     }
 
     /// Records that an earlier run left open go first: what is recorded from here on is not closed with them.
@@ -146,7 +164,8 @@ impl Machine<'_> {
         match base {
             None => {
                 self.recalled = Recollection::default();
-                let info = BaseInfo { last: self.number + 1, rebuilding: self.lost };
+                let last = BatchId { number: self.number + 1, ..self.batch() };
+                let info = BaseInfo { last, rebuilding: self.lost };
                 // A remote side that alone knows of a base says that memory was lost: a first one begins here. Else records
                 // of the lost one are closed first, because nobody would know of them any more.
                 self.mark(match self.remote.begun {
@@ -165,9 +184,7 @@ impl Machine<'_> {
     fn mark(&mut self, then: State) {
         self.number += 1;
         self.marked = true;
-        let mark = State::Mark(Box::new(then));
-        // One that was set back gives numbers out again: with this one it may reach what is remembered here.
-        self.state = if self.rewound { State::Void(Box::new(mark)) } else { mark };
+        self.state = State::Mark(Box::new(then));
     }
 
     /// Whether what is remembered may be of other columns.

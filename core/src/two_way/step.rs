@@ -3,9 +3,9 @@
 
 use crate::reconcile::{self, Question, Reply};
 use crate::store::{
-    Applied, BaseInfo, Conclusion, Fetched, LocalHeld, LocalSide, LocalStates, MemoryKey, Outcome, Pending,
-    PositionRange, Recollection, RemoteAct, RemoteMemory, RemoteSide, Settled, SourceKey, SourceRecord,
-    TableId, Wanted,
+    Applied, BaseInfo, BatchId, Conclusion, Fetched, LocalHeld, LocalSide, LocalStates, MemoryKey, Outcome,
+    Pending, PositionRange, Recollection, RemoteAct, RemoteMemory, RemoteSide, Settled, SourceKey,
+    SourceRecord, TableId, Wanted,
 };
 
 /// What is to be done next. A step that failed in passing is named again as it is.
@@ -19,8 +19,8 @@ pub(super) enum Step<'a> {
     BeginBase(BaseInfo),
     /// Local: all keys were looked at.
     CompleteBase,
-    /// Local: forget what was left open; the number of the last batch.
-    ForgetOpen(u64),
+    /// Local: forget what was left open; the last batch.
+    ForgetOpen(BatchId),
     /// Local: what ranges hold, and what is remembered of them.
     Held(&'a [PositionRange]),
     /// Local: the rows and the memory of ranges.
@@ -46,7 +46,7 @@ pub(super) enum Step<'a> {
     /// Remote: a base was begun.
     BaseBegun,
     /// Remote: whether a batch was applied.
-    Settle(u64),
+    Settle(BatchId),
     /// Remote: what it holds in ranges.
     Ask(Question<'a>),
     /// Remote: rows.
@@ -107,7 +107,7 @@ pub(super) fn carry_out(
         Step::Closed(keys) => local.closed(table, keys).map(done),
         Step::Remembered { dry_run } => remote.remembered(table, dry_run).map(Answer::Remembered),
         Step::BaseBegun => remote.base_begun(table).map(done),
-        Step::Settle(number) => remote.settle(table, number).map(Answer::Settled),
+        Step::Settle(batch) => remote.settle(table, batch).map(Answer::Settled),
         Step::Ask(question) => reconcile::ask(remote, table, question).map(Answer::Reply),
         Step::Fetch { wanted, bytes } => remote.fetch(table, wanted, bytes).map(Answer::Fetched),
         Step::Apply { number, acts, planned } => {

@@ -15,7 +15,7 @@ use super::{Revisions, Settings, Table};
 use crate::passes::{are_of, groups};
 use crate::reconcile::{Limits, Question, Reconcile, Reply, Side};
 use crate::store::{
-    Applied, BaseInfo, Choice, Conclusion, Made, MemoryKey, Pending, PositionRange, Recollection,
+    Applied, BaseInfo, BatchId, Choice, Conclusion, Made, MemoryKey, Pending, PositionRange, Recollection,
     RemoteMemory,
 };
 use crate::sync::{Status, joined, point};
@@ -26,9 +26,6 @@ const ROUNDS: u32 = 2;
 /// So many of them at most.
 const MOST_AGAIN: usize = 4_096;
 
-/// The number of a last batch that no remote side has.
-const VOID: u64 = i64::MAX.unsigned_abs();
-
 #[derive(Debug)]
 pub(super) enum State {
     Token,
@@ -36,10 +33,10 @@ pub(super) enum State {
     Recall,
     /// Whether the batch that was on its way was applied.
     Settle(Pending),
+    /// Whether the remote side came by the last batch of the base to what it has now.
+    Locate(BatchId),
     /// What is remembered of it.
     Settled(Conclusion),
-    /// What is remembered here is of a remote side that is no more: nothing of it may be relied on by a later run either.
-    Void(Box<State>),
     /// A batch of nothing, so that the remote side knows the number that is remembered here next.
     Mark(Box<State>),
     Begin(BaseInfo),
@@ -54,7 +51,7 @@ pub(super) enum State {
     Fetch(Box<Chunk>),
     Lookup(Box<Chunk>),
     Prepare(Box<Batch>, Pending),
-    Apply(Box<Batch>, u64),
+    Apply(Box<Batch>, BatchId),
     Conclude(Box<Batch>, Conclusion),
     Close,
     Closed,
@@ -76,7 +73,7 @@ pub(super) struct Machine<'a> {
     /// The number of the last batch.
     pub(super) number: u64,
     pub(super) lost: bool,
-    /// Whether the remote side is as it was before the base, or another one.
+    /// Whether the remote side is as it was before the base, or went on from there without it.
     pub(super) rewound: bool,
     /// What is left to do.
     pub(super) groups: VecDeque<Vec<PositionRange>>,
@@ -161,14 +158,14 @@ impl<'a> Machine<'a> {
             State::Token => Step::Token,
             State::Remembered => Step::Remembered { dry_run: self.settings.dry_run },
             State::Recall => Step::Recall,
-            State::Settle(pending) => Step::Settle(pending.number),
+            State::Settle(pending) => Step::Settle(pending.batch),
+            State::Locate(batch) => Step::Settle(*batch),
             State::Settled(conclusion) => Step::Conclude(conclusion),
-            State::Void(_) => Step::BeginBase(BaseInfo { last: VOID, rebuilding: true }),
             State::Mark(_) => Step::Apply { number: self.number, acts: &[], planned: 0 },
             State::Begin(info) => Step::BeginBase(*info),
             State::Begun(_) => Step::BaseBegun,
             State::CloseAll => Step::BaseBegun,
-            State::ForgetOpen => Step::ForgetOpen(self.number),
+            State::ForgetOpen => Step::ForgetOpen(self.batch()),
             State::Sweep(sweep) => return sweep.step(),
             State::States(ranges) => Step::States(ranges),
             State::Summaries(group) => Step::Ask(Question::Summaries(&group.ranges)),
@@ -176,8 +173,8 @@ impl<'a> Machine<'a> {
             State::Fetch(chunk) => Step::Fetch { wanted: &chunk.wanted, bytes },
             State::Lookup(chunk) => Step::Lookup { keys: &chunk.keys, bytes },
             State::Prepare(_, pending) => Step::Prepare(pending),
-            State::Apply(batch, number) => Step::Apply {
-                number: *number,
+            State::Apply(batch, id) => Step::Apply {
+                number: id.number,
                 acts: &batch.acts,
                 planned: self.planned[1].max(batch.deletes_there()),
             },
@@ -234,9 +231,9 @@ impl<'a> Machine<'a> {
                 self.recall();
             }
             (State::Settle(pending), Answer::Settled(settled)) => return self.settle(pending, settled),
+            (State::Locate(_), Answer::Settled(settled)) => self.located(settled),
             // What is remembered is another now.
             (State::Settled(_), Answer::Applied(_)) => self.state = State::Recall,
-            (State::Void(then), Answer::Done) => self.state = *then,
             (State::Mark(then), Answer::Applied(applied)) if applied.is_empty() => self.state = *then,
             (State::Begin(_), Answer::Done) if !self.remote.begun => self.state = State::Begun(None),
             (State::Begun(then), Answer::Done) => {
@@ -288,12 +285,12 @@ impl<'a> Machine<'a> {
                 self.decide(*chunk);
             }
             (State::Prepare(batch, pending), Answer::Done) => {
-                self.state = State::Apply(batch, pending.number);
+                self.state = State::Apply(batch, pending.batch);
             }
-            (State::Apply(batch, number), Answer::Applied(applied)) => {
+            (State::Apply(batch, id), Answer::Applied(applied)) => {
                 let deletes = batch.deletes_there();
                 self.planned[1] = self.planned[1].saturating_sub(deletes);
-                return self.conclude(batch, Some(number), applied);
+                return self.conclude(batch, Some(id), applied);
             }
             (State::Conclude(mut batch, conclusion), Answer::Applied(applied)) => {
                 if !batch.concluded(&conclusion, applied, &mut self.report) {
@@ -439,16 +436,21 @@ impl Machine<'_> {
         self.recalled.concluded
     }
 
+    /// The batch of this run that was numbered last.
+    pub(super) fn batch(&self) -> BatchId {
+        BatchId { number: self.number, mark: self.remote.mark }
+    }
+
     pub(super) fn prepare(&mut self, batch: Batch) {
         self.number += 1;
         (self.marked, self.closes_unmarked) = (true, false);
-        let pending = Pending { number: self.number, settles: batch.settles.clone() };
+        let pending = Pending { batch: self.batch(), settles: batch.settles.clone() };
         self.state = State::Prepare(Box::new(batch), pending);
     }
 
-    fn conclude(&mut self, mut batch: Box<Batch>, number: Option<u64>, applied: Vec<Applied>) -> bool {
-        let Some(mut conclusion) = batch.applied(number, applied, &mut self.report) else { return false };
-        conclusion.applied = number.is_some();
+    fn conclude(&mut self, mut batch: Box<Batch>, id: Option<BatchId>, applied: Vec<Applied>) -> bool {
+        let Some(mut conclusion) = batch.applied(id, applied, &mut self.report) else { return false };
+        conclusion.applied = id.is_some();
         conclusion.serial = self.next_serial();
         conclusion.planned = self.planned[0].max(conclusion.deletes());
         self.state = State::Conclude(batch, conclusion);

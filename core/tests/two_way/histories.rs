@@ -94,7 +94,7 @@ fn history(seed: u64, policy: Policy, accidents: Accidents) {
         ..Settings::default()
     };
     let mut memory = Memory::default();
-    let (mut local_backup, mut remote_backup): (Option<Local>, Option<Remote>) = (None, None);
+    let (mut local_backups, mut remote_backups): (Vec<Local>, Vec<Remote>) = (Vec::new(), Vec::new());
     if accidents.refused {
         world.with(|state| state.refuses = refuses);
     }
@@ -116,12 +116,13 @@ fn history(seed: u64, policy: Policy, accidents: Accidents) {
                 edit(state, &mut rng);
             }
             if accidents.local_restored {
+                let backup = local_backups.iter().enumerate().choose(&mut rng);
                 if state.local.base.is_some() && state.is_settled() && rng.random_bool(0.7) {
-                    local_backup = Some(state.local.clone());
-                    kept::back_up(state);
-                } else if let Some(backup) = local_backup.clone().filter(|_| rng.random_bool(0.2)) {
-                    state.restore_local(backup);
-                    kept::restore(state);
+                    kept::back_up(state, local_backups.len());
+                    local_backups.push(state.local.clone());
+                } else if let Some((place, backup)) = backup.filter(|_| rng.random_bool(0.2)) {
+                    state.restore_local(backup.clone());
+                    kept::restore(state, place);
                 }
             }
             if accidents.memory_lost {
@@ -132,11 +133,11 @@ fn history(seed: u64, policy: Policy, accidents: Accidents) {
                         state.token += 1;
                         kept::forget(state);
                     }
-                    1 if let Some(backup) = remote_backup.clone() => {
-                        state.restore_remote(backup);
+                    1 if let Some(backup) = remote_backups.iter().choose(&mut rng) => {
+                        state.restore_remote(backup.clone());
                     }
                     // Before that neither side remembers anything: a first run.
-                    2..5 if state.remote.begun => remote_backup = Some(state.remote.clone()),
+                    2..5 if state.remote.begun => remote_backups.push(state.remote.clone()),
                     _ => {}
                 }
             }
@@ -303,6 +304,11 @@ fn a_local_database_restored_with_its_base_loses_nothing_more() {
 #[test]
 fn lost_memory_deletes_nothing_and_newer_rows_stay() {
     histories(Policy::Newest, Accidents { memory_lost: true, ..NONE });
+}
+
+#[test]
+fn both_sides_restored_each_from_another_time_lose_nothing_more() {
+    histories(Policy::Newest, Accidents { local_restored: true, memory_lost: true, ..NONE });
 }
 
 #[test]

@@ -29,11 +29,11 @@ mod kept {
     /// A history begins.
     pub fn begin(_: &State) {}
 
-    /// The local side is as it is in a backup from now on.
-    pub fn back_up(_: &State) {}
+    /// The local side is as it is in a backup from now on, which has this place among all.
+    pub fn back_up(_: &State, _: usize) {}
 
-    /// It is that of the last backup again.
-    pub fn restore(_: &State) {}
+    /// It is that of this backup again.
+    pub fn restore(_: &State, _: usize) {}
 
     /// Its memory is gone.
     pub fn forget(_: &State) {}

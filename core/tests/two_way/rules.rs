@@ -1,7 +1,7 @@
 //! The rules, one by one.
 
 use plimsoll_core::reconcile::Side;
-use plimsoll_core::store::{BaseInfo, Choice, OpenKind, Seen};
+use plimsoll_core::store::{BaseInfo, BatchId, Choice, OpenKind, Seen};
 use plimsoll_core::sync::Status;
 use plimsoll_core::two_way::{Memory, Merging, Policy, Report, Revisions, Settings, Table};
 
@@ -319,7 +319,7 @@ fn a_dry_run_foretells_what_a_run_does_after_a_crash_or_an_accident() {
         state.delete(Side::Local, 1);
         state.delete(Side::Remote, 2);
         state.write(Side::Local, 3, 1);
-        (state.remote.begun, state.remote.last) = (false, 0);
+        (state.remote.begun, state.remote.last) = (false, BatchId::default());
         state.token += 1;
     });
     let dry = world.run(&Table::default(), &settings, &mut memory);

@@ -146,7 +146,7 @@ const CALLS: [(&str, &str, Expect); 85] = [
     ("unstamp_versions(regclass)", "(SELECT oid FROM pg_class WHERE relname = 'customer')::regclass", DENIED),
     ("two_way_begin(uuid,text,bigint,boolean)", "'{B}', 'shop.customer', {run}", DENIED),
     ("two_way_base(uuid,text,bigint)", "'{B}', 'shop.customer', {run}", DENIED),
-    ("two_way_settle(uuid,text,bigint,bigint)", "'{B}', 'shop.customer', {run}, 1", DENIED),
+    ("two_way_settle(uuid,text,bigint,bigint,bigint)", "'{B}', 'shop.customer', {run}, 1, 1", DENIED),
     ("two_way_fetch(uuid,text,bytea,integer)", "'{B}', 'shop.customer', '\\x00'::bytea, 10", DENIED),
     (
         "two_way_apply(uuid,text,bigint,bigint,bytea,bigint,integer,integer,bigint)",

@@ -156,6 +156,10 @@ fn what_an_older_client_remembers_goes_on() {
     // As a client that died while it added them leaves them.
     pair.here("ALTER TABLE plimsoll_two_way DROP COLUMN tried; DELETE FROM people WHERE id = 4");
     assert_eq!(Pair::moved(&pair.sync()), counts(&[("deleted_there", 1)]));
+    // Without the mark of its last batch nobody knows whether the server is the one that the base is of.
+    pair.here("ALTER TABLE plimsoll_two_way DROP COLUMN base_mark; DELETE FROM people WHERE id = 5");
+    assert_eq!(Pair::moved(&pair.sync()), counts(&[("undecided", 1)]));
+    assert_eq!((pair.people_here().len(), pair.people_there().len()), (6, 7));
 }
 
 #[test]
@@ -226,6 +230,79 @@ fn a_decision_that_cannot_be_carried_out_is_told_and_not_tried_for_ever() {
     let report = pair.sync();
     assert_eq!(report["rejected"], 0, "it is not tried again: {report}");
     assert_eq!(open_records(&pair), again);
+}
+
+/// Ends what is connected to the server's database, and makes another one of it.
+fn copy_server(pair: &mut Pair<'_>, from: &str, to: &str) {
+    let site = pair.site;
+    let mut apart = site.cluster.superuser("postgres");
+    pair.remote = site.cluster.superuser("postgres");
+    let copy = format!("CREATE DATABASE {to} TEMPLATE {from}");
+    apart.batch_execute(&format!("DROP DATABASE IF EXISTS {to} WITH (FORCE)")).expect("it goes");
+    apart.batch_execute(&copy).unwrap_or_else(|error| panic!("{copy}: {error:?}"));
+    pair.remote = if to == site.database { site.owner() } else { apart };
+}
+
+// One history of both sides is gone, and the local database comes back out of it: what it remembers has numbers that the
+// server has given out again, for something else.
+#[test]
+fn sides_that_are_restored_each_from_another_time_lose_nothing_that_either_has() {
+    let site = site();
+    let ids = |people: Vec<crate::pair::Person>| people.iter().map(|person| person.0).collect::<Vec<_>>();
+    // Both may go back to a time when they were level: nothing tells of that. Then they count as far as before, or on.
+    for (both_go_back, runs) in [(false, 1), (false, 3), (true, 1), (true, 3)] {
+        let mut pair = level(&site, &format!("apart {both_go_back} {runs}"));
+        let [file, before, gone] = [LOCAL, "before", "gone"].map(|name| pair.agent.home.path(name));
+        let restore = |pair: &mut Pair<'_>, from: &std::path::Path| {
+            pair.local = rusqlite::Connection::open_in_memory().expect("another");
+            std::fs::copy(from, &file).expect("restored");
+            pair.local = pair.agent.local();
+        };
+        let backup = format!("{}_{}_{runs}", site.database, u8::from(both_go_back));
+        std::fs::copy(&file, &before).expect("a backup");
+        copy_server(&mut pair, &site.database, &backup);
+        pair.remote = site.owner();
+        // What only the history has that is gone.
+        pair.put_here(20, "gone and from here", "1", 10);
+        pair.put_there(21, "gone and from there", "1", 10);
+        pair.sync();
+        assert_eq!(pair.both().len(), 10);
+        std::fs::copy(&file, &gone).expect("a backup");
+        copy_server(&mut pair, &backup, &site.database);
+        if both_go_back {
+            restore(&mut pair, &before);
+        }
+        for run in 0..runs {
+            pair.put_here(30 + run, "since, from here", "1", 20 + run);
+            pair.put_there(40 + run, "since, from there", "1", 20 + run);
+            let finished = pair.run().expect_code(0);
+            let is_noticed = finished.stderr.contains("what both sides last agreed on is lost");
+            assert_eq!(is_noticed, !both_go_back && run == 0, "{}", finished.stderr);
+        }
+        restore(&mut pair, &gone);
+        pair.there("DELETE FROM people WHERE id = 3");
+        let there = ids(pair.people_there());
+        let dry = pair.agent.home.run(["sync", "--json", "--quiet", "--dry-run"]).expect_code(0).json();
+        let finished = pair.run().expect_code(0);
+        let story = format!("{both_go_back}, {runs} runs: {}", finished.stderr);
+        assert!(finished.stderr.contains("what both sides last agreed on is lost"), "{story}");
+        assert_eq!(ids(pair.people_here()), [1, 2, 3, 4, 5, 6, 7, 8, 20, 21], "{story}");
+        assert_eq!(ids(pair.people_there()), there, "{story}");
+        let undecided: Vec<i64> =
+            [3, 20, 21].into_iter().chain(there.into_iter().filter(|id| *id >= 30)).collect();
+        let count = undecided.len() as u64;
+        let report = plimsoll_tests::table_of(&finished.json(), "people").clone();
+        assert_eq!(Pair::moved(&report), counts(&[("undecided", count)]), "{story}");
+        let foretold = Pair::moved(plimsoll_tests::table_of(&dry, "people"));
+        assert_eq!(foretold, counts(&[("undecided", count)]), "{story}");
+        let kinds: Vec<String> = open_records(&pair).into_iter().map(|record| record.1).collect();
+        assert_eq!(kinds, vec!["undecided"; undecided.len()], "{story}");
+        // From here on it is remembered again: a delete is one.
+        pair.there("DELETE FROM people WHERE id = 4");
+        assert_eq!(Pair::moved(&pair.sync()), counts(&[("deleted_here", 1)]), "{story}");
+        pair.remote = site.cluster.superuser("postgres");
+        pair.there(&format!("DROP DATABASE {backup}"));
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use plimsoll_core::direction::Direction;
 use plimsoll_core::short::ShortItem;
-use plimsoll_core::store::{Applied, RemoteAct, RemoteSide, Settled, Wanted};
+use plimsoll_core::store::{Applied, BatchId, RemoteAct, RemoteSide, Settled, Wanted};
 
 use crate::till::{Contact, Till, contact, refusal};
 
@@ -53,7 +53,7 @@ fn a_number_is_applied_once_and_answered_from_memory_from_then_on() {
     assert_eq!(till.try_apply(second, &changed, 0).expect("a batch"), [Applied::Changed]);
     // In a later run too; but nothing new is applied under a number of an earlier one, or of a later one.
     let memory = till.begin();
-    assert_eq!((memory.last, memory.begun, memory.version.row_count), (second, false, Some(1)));
+    assert_eq!((memory.last.number, memory.begun, memory.version.row_count), (second, false, Some(1)));
     assert_eq!(till.try_apply(first, &acts, 0).expect("from memory"), [Applied::Done, Applied::Done]);
     for number in [second + 1, (till.run + 1) << 24 | 1] {
         let act = [till.upsert(&old, Some(&new))];
@@ -62,18 +62,54 @@ fn a_number_is_applied_once_and_answered_from_memory_from_then_on() {
     }
     assert_eq!(till.rows(), [new]);
     // What became of a batch is told; one that was not applied never will be.
-    assert_eq!(till.remote().settle(0, first), Ok(Settled::Applied(vec![true, true])));
-    assert_eq!(till.remote().settle(0, second), Ok(Settled::Applied(vec![false])));
-    assert_eq!(till.remote().settle(0, second + 1), Ok(Settled::Never));
+    assert_eq!(till.settle(first), Ok(Settled::Applied(vec![true, true])));
+    assert_eq!(till.settle(second), Ok(Settled::Applied(vec![false])));
+    assert_eq!(till.settle(second + 1), Ok(Settled::Never));
+    // Nor was one of another run with the same number: this server gave it out again.
+    for number in [first, second] {
+        let batch = till.batch(number);
+        let other = BatchId { mark: batch.mark ^ 1, ..batch };
+        assert_eq!(till.remote().settle(0, other), Ok(Settled::Never));
+    }
     // After a week it is forgotten which.
     till.edit("UPDATE plimsoll.two_way_batch SET applied_at = now() - interval '8 days'");
     till.edit("UPDATE plimsoll.lease_record SET last_ended_at = now() - interval '2 hours'");
     till.server.end_run(till.run_id, plimsoll_client::server::RunEnd::Finished, &[], None).expect("the end");
     till.begin_run();
-    assert_eq!(till.begin().last, second, "the highest number stays");
-    assert_eq!(till.remote().settle(0, first), Ok(Settled::Forgotten));
-    assert_eq!(till.remote().settle(0, second), Ok(Settled::Forgotten));
-    assert_eq!(till.remote().settle(0, second + 1), Ok(Settled::Never));
+    assert_eq!(till.begin().last.number, second, "the highest number stays");
+    assert_eq!(till.settle(first), Ok(Settled::Forgotten));
+    assert_eq!(till.settle(second), Ok(Settled::Forgotten));
+    assert_eq!(till.settle(second + 1), Ok(Settled::Never));
+    // Of runs it is known for a season how far they came; of the last one that came anywhere, for good.
+    assert_eq!(till.apply(&[]), []);
+    let third = till.begin().last;
+    assert_eq!(till.settle(second), Ok(Settled::Forgotten));
+    till.edit("UPDATE plimsoll.two_way_run SET followed_at = now() - interval '91 days'");
+    till.edit("UPDATE plimsoll.lease_record SET last_ended_at = now() - interval '2 hours'");
+    till.server.end_run(till.run_id, plimsoll_client::server::RunEnd::Finished, &[], None).expect("the end");
+    till.begin_run();
+    assert_eq!(till.begin().last, third);
+    assert_eq!(till.settle(second), Ok(Settled::Never));
+    assert_eq!(till.settle(third.number), Ok(Settled::Applied(Vec::new())));
+}
+
+#[test]
+fn no_run_goes_on_where_batches_are_missing() {
+    let mut till = Till::open();
+    let act = [till.upsert(&contact(1, "a", 1), None)];
+    let [first, second, third] = [(); 3].map(|()| till.number());
+    assert_eq!(till.try_apply(first, &act, 0).expect("a batch"), [Applied::Done]);
+    let failure = till.try_apply(third, &[], 0).expect_err("one is missing");
+    assert!(failure.message.contains(&format!("comes before batch {second}")), "{failure}");
+    assert_eq!(till.try_apply(second, &[], 0), Ok(Vec::new()));
+    assert_eq!(till.try_apply(third, &[], 0), Ok(Vec::new()));
+    // Each run begins with its first.
+    let memory = till.begin();
+    assert_eq!(memory.last, till.batch(third));
+    till.number();
+    let second = till.number();
+    let failure = till.try_apply(second, &[], 0).expect_err("the first is missing");
+    assert!(failure.message.contains("comes before batch"), "{failure}");
 }
 
 #[test]
@@ -243,25 +279,24 @@ fn a_batch_that_is_too_large_for_a_call_comes_in_parts_of_one_number() {
     let mut rows: Vec<Contact> = vec![big(1, 40_000), big(2, 40_000), big(3, 100_000), big(4, 10)];
     rows.extend((5..=2_500).map(|id| big(id, 10)));
     let acts: Vec<RemoteAct> = rows.iter().map(|row| till.upsert(row, None)).collect();
+    till.begin();
     let number = till.number();
     let mut remote = till.remote();
-    let run = remote.remembered(0, false).expect("a run").run;
-    let number = run << 24 | number & 0xff_ffff;
+    remote.remembered(0, true).expect("the limits");
     let applied = remote.apply(0, number, &acts, 0).expect("a batch");
     let again = remote.apply(0, number, &acts, 0).expect("from memory");
     assert_eq!(applied, again);
     assert_eq!(refusal(&applied[2]), Some((false, "54000")));
     let done: Vec<bool> = applied.iter().map(|applied| *applied == Applied::Done).collect();
     assert_eq!(done.iter().filter(|done| **done).count(), 2_499);
-    till.run = run;
     till.begin();
-    assert_eq!(till.remote().settle(0, number), Ok(Settled::Applied(done)));
+    assert_eq!(till.settle(number), Ok(Settled::Applied(done)));
     assert_eq!(till.rows().len(), 2_499);
     // A batch without acts is remembered too.
     let number = till.number();
     assert_eq!(till.try_apply(number, &[], 0), Ok(Vec::new()));
     till.begin();
-    assert_eq!(till.remote().settle(0, number), Ok(Settled::Applied(Vec::new())));
+    assert_eq!(till.settle(number), Ok(Settled::Applied(Vec::new())));
 }
 
 #[test]
@@ -271,16 +306,13 @@ fn the_number_of_a_batch_is_known_even_where_all_of_it_is_too_large() {
     till.begin();
     let acts = [till.upsert(&contact(1, &"x".repeat(100_000), 1), None)];
     let number = till.number();
-    let run = till.remote().remembered(0, false).expect("a run").run;
-    let number = run << 24 | number & 0xff_ffff;
     let mut remote = till.remote();
     remote.remembered(0, true).expect("the limits");
     let applied = remote.apply(0, number, &acts, 0).expect("a batch");
     assert_eq!(refusal(&applied[0]), Some((false, "54000")));
     assert_eq!(remote.apply(0, number, &acts, 0), Ok(applied));
-    till.run = run;
-    assert_eq!(till.begin().last, number);
-    assert_eq!(till.remote().settle(0, number), Ok(Settled::Applied(vec![false])));
+    assert_eq!(till.begin().last.number, number);
+    assert_eq!(till.settle(number), Ok(Settled::Applied(vec![false])));
 }
 
 #[test]
@@ -313,7 +345,7 @@ fn a_table_that_no_two_sides_can_keep_is_refused() {
         let sql = "SELECT plimsoll.two_way_apply($1, 'shop.contact', $2, $3, $4)";
         crate::shop::refused(agent.query_one(sql, &[&id, &run_id, &number, &bytes]), "22P03");
     }
-    assert_eq!(till.begin().last, 0);
+    assert_eq!(till.begin().last.number, 0);
 }
 
 #[test]

@@ -350,7 +350,7 @@ fn a_person_who_decides_by_a_row_waits_for_the_batch_that_closes_the_record() {
     agent.batch_execute("BEGIN").expect("a transaction");
     // The run has the lease; the person wants it and the record, the run the record too.
     agent
-        .query("SELECT plimsoll.two_way_settle($1, 'shop.contact', $2, 1)", &[&database, &run_id])
+        .query("SELECT plimsoll.two_way_settle($1, 'shop.contact', $2, 1, 1)", &[&database, &run_id])
         .expect("a call of the run");
     let mut admin = till.shop.server.superuser(&till.shop.database);
     let decided = std::thread::spawn(move || {

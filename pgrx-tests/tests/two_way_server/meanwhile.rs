@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use plimsoll_core::store::{Applied, RemoteSide, Settled};
+use plimsoll_core::store::{Applied, Settled};
 use plimsoll_core::two_way::wire::{Act, pack_acts, read_applied};
 use postgres::Client;
 
@@ -155,8 +155,8 @@ fn a_call_that_is_late_applies_nothing_once_a_later_run_began() {
     let (applied, mut late) = under_way.join().expect("the call");
     assert_eq!(applied, [Applied::Done]);
     let memory = begin.join().expect("a begin");
-    assert_eq!((memory.last, memory.run), (number, till.run + 1));
-    till.run = memory.run;
+    assert_eq!((memory.last.number, memory.run), (number, till.run + 1));
+    till.began(&memory);
     // The same again, and another of that run, too late.
     let again = late.query_one(APPLY, &[&id, &run_id, &(number as i64), &bytes]).expect("from memory");
     assert_eq!(read_applied(again.get(0)).expect("an answer"), [Applied::Done]);
@@ -164,8 +164,8 @@ fn a_call_that_is_late_applies_nothing_once_a_later_run_began() {
     let message = refused(late.query_one(APPLY, &[&id, &run_id, &(number as i64 + 1), &bytes]), "22023");
     assert!(message.contains("never applied"), "{message}");
     assert_eq!(till.rows(), [contact(1, "p", 1)]);
-    assert_eq!(till.remote().settle(0, number), Ok(Settled::Applied(vec![true])));
-    assert_eq!(till.remote().settle(0, number + 1), Ok(Settled::Never));
+    assert_eq!(till.settle(number), Ok(Settled::Applied(vec![true])));
+    assert_eq!(till.settle(number + 1), Ok(Settled::Never));
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn a_connection_that_dies_leaves_all_of_a_batch_or_nothing_and_it_is_known_which
             true => (Settled::Applied(vec![true; 20]), number, 20),
             false => (Settled::Never, 0, 0),
         };
-        assert_eq!((till.remote().settle(0, number), memory.last), (Ok(settled), last));
+        assert_eq!((till.settle(number), memory.last.number), (Ok(settled), last));
         assert_eq!(till.rows().len(), rows);
         till.assert_kept();
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_core::store::{Applied, RemoteSide, Settled};
+use plimsoll_core::store::{Applied, Settled};
 
 use crate::till::{Contact, Till};
 
@@ -104,7 +104,7 @@ impl Game {
         if self.random.u8(..4) == 0 {
             self.till.begin();
             let done = applied.iter().map(|applied| *applied == Applied::Done).collect();
-            assert_eq!(self.till.remote().settle(0, number), Ok(Settled::Applied(done)));
+            assert_eq!(self.till.settle(number), Ok(Settled::Applied(done)));
         }
     }
 }

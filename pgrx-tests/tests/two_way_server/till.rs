@@ -1,5 +1,7 @@
 //! A two-way table, and the client that keeps it in step.
 
+use std::collections::HashMap;
+
 use plimsoll_client::server::address::Address;
 use plimsoll_client::server::{Login, Replica, RunBegin, Server, TwoWayRemote};
 use plimsoll_core::digest::{Digester, FingerprintKey};
@@ -9,8 +11,8 @@ use plimsoll_core::row::{RowWriter, key_of, position_in};
 use plimsoll_core::schema::TableSchema;
 use plimsoll_core::short::ShortItem;
 use plimsoll_core::store::{
-    Applied, Change, MemoryKey, OpenKind, Outcome, Record, RemoteAct, RemoteMemory, RemoteSide, Seen,
-    ShortDigest, SourceKey, SourceRow,
+    Applied, BatchId, Change, MemoryKey, OpenKind, Outcome, Record, RemoteAct, RemoteMemory, RemoteSide,
+    Seen, Settled, ShortDigest, SourceKey, SourceRow,
 };
 use plimsoll_core::token::Token;
 use plimsoll_tests::Registered;
@@ -43,6 +45,8 @@ pub struct Till {
     side: Uuid,
     key: FingerprintKey,
     next: u64,
+    /// The mark of each run.
+    marks: HashMap<u64, i64>,
 }
 
 /// The client over another connection.
@@ -115,6 +119,7 @@ impl Till {
             side: Uuid::new_v4(),
             key,
             next: 0,
+            marks: HashMap::new(),
         };
         till.guard_by(1_000_000);
         till.begin();
@@ -165,9 +170,26 @@ impl Till {
     /// Begins a run of the table.
     pub fn begin(&mut self) -> RemoteMemory {
         let memory = self.remote().remembered(0, false).expect("what is remembered");
+        self.began(&memory);
+        memory
+    }
+
+    /// Goes on in a run of the table that began.
+    pub fn began(&mut self, memory: &RemoteMemory) {
         assert!(memory.run > self.run, "{} after {}", memory.run, self.run);
         (self.run, self.next) = (memory.run, 0);
-        memory
+        self.marks.insert(memory.run, memory.mark);
+    }
+
+    /// What the batch with this number is known by.
+    pub fn batch(&self, number: u64) -> BatchId {
+        BatchId { number, mark: self.marks[&(number >> 24)] }
+    }
+
+    /// What became of the batch with this number.
+    pub fn settle(&mut self, number: u64) -> Outcome<Settled> {
+        let batch = self.batch(number);
+        self.remote().settle(0, batch)
     }
 
     /// The next number of a batch.

@@ -8,9 +8,9 @@ use std::time::Duration;
 use plimsoll_core::ranges::RangeSummary;
 use plimsoll_core::short::ShortItem;
 use plimsoll_core::store::{
-    Applied, BaseInfo, Change, Conclusion, Failure, Fetched, LocalHeld, LocalSide, LocalStates, MemoryKey,
-    Outcome, Pending, PositionRange, Reason, Recollection, RemoteAct, RemoteMemory, RemoteSide, Settled,
-    SourceKey, SourceRecord, Summaries, TableId, Wanted,
+    Applied, BaseInfo, BatchId, Change, Conclusion, Failure, Fetched, LocalHeld, LocalSide, LocalStates,
+    MemoryKey, Outcome, Pending, PositionRange, Reason, Recollection, RemoteAct, RemoteMemory, RemoteSide,
+    Settled, SourceKey, SourceRecord, Summaries, TableId, Wanted,
 };
 use plimsoll_core::sync::Event;
 use plimsoll_core::two_way::Clock;
@@ -132,7 +132,7 @@ impl LocalSide for Here<'_, '_> {
         self.tables.borrow_mut().complete_base(table)
     }
 
-    fn forget_open(&mut self, table: TableId, last: u64) -> Outcome<()> {
+    fn forget_open(&mut self, table: TableId, last: BatchId) -> Outcome<()> {
         self.tables.borrow_mut().forget_open(table, last)
     }
 
@@ -217,8 +217,8 @@ impl RemoteSide for There<'_, '_, '_> {
         self.remote.borrow_mut().base_begun(table)
     }
 
-    fn settle(&mut self, table: TableId, number: u64) -> Outcome<Settled> {
-        self.remote.borrow_mut().settle(table, number)
+    fn settle(&mut self, table: TableId, batch: BatchId) -> Outcome<Settled> {
+        self.remote.borrow_mut().settle(table, batch)
     }
 
     fn fetch(&mut self, table: TableId, wanted: &[Wanted], bytes: usize) -> Outcome<Fetched> {

@@ -2,7 +2,7 @@
 
 use plimsoll_core::reconcile::Side;
 use plimsoll_core::store::{
-    Applied, BaseInfo, Conclusion, LocalContent, LocalHeld, LocalRow, LocalSide, LocalStates, Made,
+    Applied, BaseInfo, BatchId, Conclusion, LocalContent, LocalHeld, LocalRow, LocalSide, LocalStates, Made,
     MemoryKey, Open, OpenKind, Outcome, Pending, PositionRange, RangeHeld, Recollection, SeenSum, SourceKey,
     SourceRecord, TableId,
 };
@@ -54,7 +54,7 @@ impl LocalSide for World {
         state.token += 1;
         state.after()
     }
-    fn forget_open(&mut self, _: TableId, last: u64) -> Outcome<()> {
+    fn forget_open(&mut self, _: TableId, last: BatchId) -> Outcome<()> {
         let mut state = self.0.borrow_mut();
         state.before("forget_open")?;
         let local = &mut state.local;
@@ -137,11 +137,11 @@ impl LocalSide for World {
             return Ok(state.local.concluded.1.clone());
         }
         assert_eq!(state.local.concluded.0 + 1, conclusion.serial);
-        if state.local.pending.as_ref().map(|pending| pending.number) == conclusion.number {
+        if state.local.pending.as_ref().map(|pending| pending.batch) == conclusion.batch {
             state.local.pending = None;
         }
-        if let Some(number) = conclusion.number.filter(|_| conclusion.applied) {
-            state.local.base.as_mut().unwrap().last = number;
+        if let Some(batch) = conclusion.batch.filter(|_| conclusion.applied) {
+            state.local.base.as_mut().unwrap().last = batch;
         }
         for settle in &conclusion.settled {
             state.remember(settle);

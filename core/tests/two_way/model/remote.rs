@@ -4,8 +4,8 @@ use plimsoll_core::fingerprint::Fingerprint;
 use plimsoll_core::ranges::RangeSummary;
 use plimsoll_core::short::ShortItem;
 use plimsoll_core::store::{
-    Applied, Failure, FailureKind, Fetched, MemoryKey, Outcome, PositionRange, RemoteAct, RemoteMemory,
-    RemoteRow, RemoteSide, Settled, Summaries, TableId, TableVersion, Wanted,
+    Applied, BatchId, Failure, FailureKind, Fetched, MemoryKey, Outcome, PositionRange, RemoteAct,
+    RemoteMemory, RemoteRow, RemoteSide, Settled, Summaries, TableId, TableVersion, Wanted,
 };
 use rand::RngExt;
 
@@ -45,7 +45,11 @@ impl RemoteSide for World {
     fn remembered(&mut self, _: TableId, dry_run: bool) -> Outcome<RemoteMemory> {
         let mut state = self.0.borrow_mut();
         state.before("remembered")?;
-        state.remote.run += u64::from(!dry_run);
+        if !dry_run {
+            state.remote.run += 1;
+            state.mark += 1;
+            state.remote.mark = state.mark;
+        }
         let remote = &state.remote;
         let whole: Fingerprint = remote.rows.rows.iter().map(|(key, row)| item(*key, row).digest).collect();
         let version = TableVersion {
@@ -57,6 +61,7 @@ impl RemoteSide for World {
             version,
             begun: remote.begun,
             run: remote.run,
+            mark: remote.mark,
             last: remote.last,
             clock: Some(state.clock - state.ahead),
             choices: remote.choices.clone(),
@@ -74,12 +79,14 @@ impl RemoteSide for World {
         state.remote.choices.clear();
         state.after()
     }
-    fn settle(&mut self, _: TableId, number: u64) -> Outcome<Settled> {
+    fn settle(&mut self, _: TableId, batch: BatchId) -> Outcome<Settled> {
         let mut state = self.0.borrow_mut();
         state.before("settle")?;
-        let settled = match state.remote.outcomes.get(&number) {
-            Some(applied) => Settled::Applied(applied.iter().map(|one| *one == Applied::Done).collect()),
-            None => Settled::Never,
+        let settled = match state.remote.outcomes.get(&batch.number) {
+            Some((mark, applied)) if *mark == batch.mark => {
+                Settled::Applied(applied.iter().map(|one| *one == Applied::Done).collect())
+            }
+            _ => Settled::Never,
         };
         Ok(settled)
     }
@@ -109,7 +116,7 @@ impl RemoteSide for World {
     fn apply(&mut self, _: TableId, number: u64, acts: &[RemoteAct], _: u64) -> Outcome<Vec<Applied>> {
         let mut state = self.0.borrow_mut();
         state.before("apply")?;
-        if let Some(applied) = state.remote.outcomes.get(&number) {
+        if let Some((_, applied)) = state.remote.outcomes.get(&number) {
             return Ok(applied.clone());
         }
         if number >> 24 != state.remote.run {

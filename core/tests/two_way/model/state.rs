@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_core::reconcile::Side;
 use plimsoll_core::store::{
-    Applied, BaseInfo, Change, Choice, Failure, FailureKind, MemoryEntry, MemoryKey, OpenKind, Outcome,
-    Pending, Reason, Record, RemoteAct, Seen,
+    Applied, BaseInfo, BatchId, Change, Choice, Failure, FailureKind, MemoryEntry, MemoryKey, OpenKind,
+    Outcome, Pending, Reason, Record, RemoteAct, Seen,
 };
 use plimsoll_core::two_way::Merging;
 use rand::rngs::StdRng;
@@ -41,8 +41,11 @@ pub struct Remote {
     pub rows: Rows,
     pub begun: bool,
     pub run: u64,
-    pub last: u64,
-    pub outcomes: BTreeMap<u64, Vec<Applied>>,
+    /// What tells the run from others of its number.
+    pub mark: i64,
+    pub last: BatchId,
+    /// Of each batch the mark of its run, and what became of its acts.
+    pub outcomes: BTreeMap<u64, (i64, Vec<Applied>)>,
     pub records: BTreeMap<MemoryKey, Record>,
     pub choices: Vec<Choice>,
 }
@@ -67,6 +70,8 @@ pub struct State {
     /// Keys of which nobody knows who changed them last: it was recorded, or forgotten with what was open.
     pub undecided: BTreeSet<MemoryKey>,
     pub token: u64,
+    /// The mark of the last run, whatever became of it: no two have the same.
+    pub mark: i64,
     /// What the local clock says, and by how much it is ahead of the remote side's.
     pub clock: i64,
     pub ahead: i64,
@@ -117,6 +122,7 @@ impl State {
             restored: false,
             undecided: BTreeSet::new(),
             token: 0,
+            mark: 0,
             clock: 1_700_000_000_000_000,
             ahead: 0,
             columns: 0,
@@ -358,9 +364,10 @@ impl State {
     }
 
     pub(super) fn carry_out(&mut self, number: u64, acts: &[RemoteAct]) -> Vec<Applied> {
-        assert!(number > self.remote.last);
         assert_eq!(number >> 24, self.remote.run);
-        self.remote.last = number;
+        assert_eq!(number, self.remote.last.number.max(self.remote.run << 24) + 1, "batches are missing");
+        let mark = self.remote.mark;
+        self.remote.last = BatchId { number, mark };
         let mut applied = Vec::new();
         for act in acts {
             applied.push(match act {
@@ -368,7 +375,7 @@ impl State {
                 RemoteAct::Record(record) => self.record(record),
             });
         }
-        self.remote.outcomes.insert(number, applied.clone());
+        self.remote.outcomes.insert(number, (mark, applied.clone()));
         applied
     }
 
