@@ -168,6 +168,11 @@ macro_rules! written {
             }
 
             #[test]
+            fn who_holds_a_unique_value_is_told() {
+                written::who_holds_a_unique_value_is_told::<$kind>();
+            }
+
+            #[test]
             fn unique_values_that_rows_exchange_arrive() {
                 written::unique_values_that_rows_exchange_arrive::<$kind>();
             }

@@ -158,7 +158,7 @@ pub(super) fn refusal(plan: &TablePlan, key: &[u8], error: RowError) -> Applied 
 }
 
 /// An encoded key, or a keyless row, for people: a JSON object.
-fn key_text(plan: &TablePlan, key: &[u8]) -> String {
+pub(super) fn key_text(plan: &TablePlan, key: &[u8]) -> String {
     /// More columns of a row than this help nobody to find it.
     const MOST: usize = 16;
     let mut object = Map::new();

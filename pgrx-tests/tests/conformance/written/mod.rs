@@ -23,6 +23,7 @@ pub use rows::{
     one_of_several_rows_of_a_key_goes_beside_another_alone,
     rows_are_stored_as_given_and_changed_where_they_are_expected, rows_without_a_key_are_counted,
     unique_values_that_rows_exchange_arrive, what_a_table_does_not_keep_as_given_is_refused,
+    who_holds_a_unique_value_is_told,
 };
 pub use transactions::{
     an_application_that_writes_meanwhile_loses_nothing, notes_are_kept_with_the_rows,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use plimsoll_client::config::TableConfig;
 use plimsoll_client::source::write::{Expected, RowChange, RowSeen, Tally};
 use plimsoll_core::short::ShortItem;
-use plimsoll_core::store::{PositionRange, SourceKey, SourceRecord, SourceRow};
+use plimsoll_core::store::{Applied, PositionRange, SourceKey, SourceRecord, SourceRow};
 
 use super::{Fixture, apply, cells, delete, digest, finds, rows, simple, store_of, upserts};
 use crate::kind::{Cell, LocalKind, Table, Type};
@@ -364,4 +364,45 @@ pub fn what_a_table_does_not_keep_as_given_is_refused<K: LocalKind>() {
     fixture.has(std::slice::from_ref(&good));
     let texts = fixture.texts(&[("id", Type::Number)]);
     assert_eq!(texts, [[Some("1".to_owned())]]);
+}
+
+/// Of a refused row people are told which other one has its value; of many, of the first ones.
+pub fn who_holds_a_unique_value_is_told<K: LocalKind>() {
+    let sql = "CREATE TABLE t (id BIGINT PRIMARY KEY, a VARCHAR(20) UNIQUE)";
+    let mut fixture = Fixture::<K>::new(sql, simple("t"), TableConfig::default());
+    let here: Vec<SourceRow> = (1..=30).map(|id| fixture.row(&cells(id, &format!("word {id}")))).collect();
+    fixture.upsert(&here);
+    let mut given: Vec<SourceRow> =
+        (1..=30).map(|id| fixture.row(&cells(100 + id, &format!("word {id}")))).collect();
+    given.push(fixture.row(&cells(7, "word 8")));
+    given.rotate_right(1);
+    let mut answers = Vec::new();
+    fixture
+        .store
+        .transact(&mut |transaction| {
+            answers = transaction.apply(0, &upserts(&given, Expected::Anything))?;
+            Ok(())
+        })
+        .unwrap_or_else(|failure| panic!("{failure}"));
+    let told = answers.iter().map(|answer| match answer {
+        Applied::Refused { waits: true, reason } => {
+            let held = reason.message.split_once("; it is held by the row ").map(|(_, key)| key.to_owned());
+            (reason.key_text.clone(), held)
+        }
+        other => panic!("{other:?}"),
+    });
+    let told: Vec<(String, Option<String>)> = told.collect();
+    assert_eq!(told.len(), 31);
+    let holders: Vec<(i64, i64)> = told
+        .iter()
+        .filter_map(|(key, held)| {
+            let id = |text: &String| text.strip_prefix("{\"id\":")?.strip_suffix('}')?.parse().ok();
+            Some((id(key).expect("a key"), id(held.as_ref()?).expect("a key")))
+        })
+        .collect();
+    assert_eq!(holders.len(), 20, "{told:?}");
+    for (key, holder) in holders {
+        assert_eq!(holder, if key == 7 { 8 } else { key - 100 }, "{told:?}");
+    }
+    fixture.has(&here);
 }

@@ -5,10 +5,12 @@
 //! |---|---|
 //! | `locate` | finding the rows that changes are about |
 //! | `put` | writing, and what becomes of rows that a constraint refuses |
+//! | `holder` | which row holds a unique value for which another one is refused |
 //! | `keyless` | rows without a key |
 //! | `along` | rows that foreign keys would take along |
 
 mod along;
+mod holder;
 mod keyless;
 mod locate;
 mod put;
@@ -168,6 +170,8 @@ struct Apply<'a, K> {
     write: &'a WritePlan,
     odd: &'a mut Option<OddKeys>,
     tally: &'a mut Tally,
+    /// How many holders of unique values were looked for.
+    holders_sought: usize,
 }
 
 impl<K: WriteKind> Engine<K> {
@@ -183,7 +187,7 @@ impl<K: WriteKind> Engine<K> {
         let write = write.get_or_insert_with(|| WritePlan::new(plan));
         kind.ready(table, write)?;
         let reader = Reader { kind, table, plan, encoder, snapshot: Duration::MAX, row_bytes };
-        Ok((plan, Apply { reader, write, odd, tally: &mut writing.tally }))
+        Ok((plan, Apply { reader, write, odd, tally: &mut writing.tally, holders_sought: 0 }))
     }
 
     /// As [`Transaction::apply`](crate::source::write::Transaction::apply).
@@ -328,6 +332,7 @@ impl<K: WriteKind> Apply<'_, K> {
             return self.attempt(jobs, &rest, answers);
         }
         self.reader.kind.savepoint(Savepoint::Release)?;
+        self.tell_holders(jobs, &mut refused)?;
         for (at, error) in refused.drain(..) {
             let job = &jobs[at];
             answers[job.number] = Some(refusal(&self.write.plan, job.key, error));
