@@ -30,6 +30,8 @@ pub enum Way {
     Sent,
     /// To the local database.
     Received,
+    /// To either: [`Progress::exchanged`] tells how many.
+    Both,
 }
 
 impl Way {
@@ -37,6 +39,7 @@ impl Way {
         match self {
             Way::Sent => "sent",
             Way::Received => "received",
+            Way::Both => "sent or received",
         }
     }
 
@@ -44,6 +47,7 @@ impl Way {
         match self {
             Way::Sent => "to send",
             Way::Received => "to receive",
+            Way::Both => "to send or to receive",
         }
     }
 }
@@ -98,6 +102,19 @@ impl Progress {
             Mode::Quiet => {}
             Mode::Bars => self.bar_event(table, event),
             Mode::Lines => self.line_event(table, event),
+        }
+    }
+
+    /// So many rows of a table went each way in this run.
+    pub fn exchanged(&mut self, table: TableId, sent: u64, received: u64) {
+        match self.mode {
+            Mode::Bars => self.bar(table).set_message(both_ways(sent, received)),
+            Mode::Lines => {
+                if self.line_is_due(table) {
+                    errln!("{}: {}", self.name(table), both_ways(sent, received));
+                }
+            }
+            Mode::Quiet => {}
         }
     }
 
@@ -177,6 +194,11 @@ impl Progress {
     }
 }
 
+/// How many rows went each way.
+fn both_ways(sent: u64, received: u64) -> String {
+    format!("{} rows sent, {} received", HumanCount(sent), HumanCount(received))
+}
+
 /// What is said in a line of its own wherever it is shown.
 fn notice(event: &Event) -> Option<String> {
     match event {
@@ -195,11 +217,27 @@ fn notice(event: &Event) -> Option<String> {
 
 fn style(with_length: bool, way: Way) -> ProgressStyle {
     let done = way.done();
-    let template = match with_length {
-        true => {
+    let template = match (way, with_length) {
+        (Way::Both, _) => "{prefix:20} {msg}".to_owned(),
+        (Way::Sent | Way::Received, true) => {
             format!("{{prefix:20}} {{bar:30}} {{human_pos}}/{{human_len}} rows {done} {{per_sec}} {{msg}}")
         }
-        false => format!("{{prefix:20}} {{human_pos}} rows {done} {{msg}}"),
+        (Way::Sent | Way::Received, false) => format!("{{prefix:20}} {{human_pos}} rows {done} {{msg}}"),
     };
     ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_go_both_ways_are_told_of_by_the_way() {
+        assert_eq!(both_ways(1_200, 7), "1,200 rows sent, 7 received");
+        let mut progress = Progress { mode: Mode::Bars, ..Progress::new(true) };
+        progress.begin(vec!["people".to_owned()], Way::Both);
+        progress.exchanged(0, 3, 0);
+        progress.exchanged(0, 3, 4);
+        assert_eq!(progress.bar(0).message(), "3 rows sent, 4 received");
+    }
 }

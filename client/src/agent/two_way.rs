@@ -74,7 +74,7 @@ pub fn run(
     }
     let local = RefCell::new(local);
     let replicas = going.iter().map(|(table, ..)| table.replica.clone()).collect();
-    running.progress.begin(going.iter().map(|(table, ..)| table.config.name.clone()).collect(), Way::Sent);
+    running.progress.begin(going.iter().map(|(table, ..)| table.config.name.clone()).collect(), Way::Both);
     let mut group = Group {
         settings: settings(running),
         watch: RefCell::new(Watch::new(running.progress, running.settings.max_rejections_in_a_row)),

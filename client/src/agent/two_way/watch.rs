@@ -26,7 +26,9 @@ use crate::two_way::LocalTables;
 pub struct Watch<'w> {
     progress: &'w mut Progress,
     table: TableId,
+    /// Rows of the table that went each way.
     sent: u64,
+    received: u64,
     /// Rows that were rejected since one was taken, and how many stop the table.
     rejected: u32,
     most_rejected: u32,
@@ -34,12 +36,12 @@ pub struct Watch<'w> {
 
 impl<'w> Watch<'w> {
     pub fn new(progress: &'w mut Progress, most_rejected: u32) -> Self {
-        Watch { progress, table: 0, sent: 0, rejected: 0, most_rejected }
+        Watch { progress, table: 0, sent: 0, received: 0, rejected: 0, most_rejected }
     }
 
     /// The run turns to a table.
     pub fn begin(&mut self, table: TableId) {
-        (self.table, self.sent, self.rejected) = (table, 0, 0);
+        (self.table, self.sent, self.received, self.rejected) = (table, 0, 0, 0);
         self.event(Event::Started { expected_rows: None });
     }
 
@@ -53,6 +55,15 @@ impl<'w> Watch<'w> {
             refused(format!("{} rows in a row were rejected; the others were not tried", self.rejected))
                 .advise("plimsoll.conflicts says why of each: is a column or a constraint another one on the other side?")
         })
+    }
+
+    /// So many rows more went each way.
+    fn exchanged(&mut self, sent: u64, received: u64) {
+        if sent + received > 0 {
+            self.sent += sent;
+            self.received += received;
+            self.progress.exchanged(self.table, self.sent, self.received);
+        }
     }
 
     fn came<'a>(&mut self, applied: impl Iterator<Item = (&'a Change, &'a Applied)>) -> u64 {
@@ -87,6 +98,14 @@ impl<'w> Watch<'w> {
             waits,
         });
     }
+}
+
+/// How many of these changes stored a row.
+fn stored<'a>(changes: impl Iterator<Item = (&'a Change, &'a Applied)>) -> u64 {
+    let is_stored = |(change, applied): &(&Change, &Applied)| {
+        matches!(change, Change::Upsert { .. }) && **applied == Applied::Done
+    };
+    changes.filter(is_stored).count() as u64
 }
 
 /// The clock of a run, and the wish to stop.
@@ -162,8 +181,10 @@ impl LocalSide for Here<'_, '_> {
 
     fn conclude(&mut self, table: TableId, conclusion: &Conclusion) -> Outcome<Vec<Applied>> {
         let applied = self.tables.borrow_mut().conclude(table, conclusion)?;
-        let changes = conclusion.changes.iter().map(|(change, _)| change);
-        self.watch.borrow_mut().came(changes.zip(&applied));
+        let changes = conclusion.changes.iter().map(|(change, _)| change).zip(&applied);
+        let mut watch = self.watch.borrow_mut();
+        watch.came(changes.clone());
+        watch.exchanged(0, stored(changes));
         Ok(applied)
     }
 
@@ -247,16 +268,7 @@ impl RemoteSide for There<'_, '_, '_> {
             RemoteAct::Record(_) => None,
         });
         watch.came(changes.clone());
-        let stored = |(change, applied): &(&Change, &Applied)| match change {
-            Change::Upsert { row, .. } if **applied == Applied::Done => Some(row.row.len() as u64),
-            _ => None,
-        };
-        let bytes: Vec<u64> = changes.filter_map(|change| stored(&change)).collect();
-        if !bytes.is_empty() {
-            watch.sent += bytes.len() as u64;
-            let (rows, total_rows) = (bytes.len() as u64, watch.sent);
-            watch.event(Event::Uploaded { rows, bytes: bytes.iter().sum(), total_rows });
-        }
+        watch.exchanged(stored(changes), 0);
         Ok(applied)
     }
 
