@@ -1,8 +1,6 @@
 //! The id by which a local database that is written to is told from others: a note in it, so that it goes wherever the
 //! database goes, and not where the agent's state does.
 
-use std::time::Duration;
-
 use plimsoll_core::digest::FingerprintKey;
 use plimsoll_core::store::{FailureKind, Outcome};
 use uuid::Uuid;
@@ -15,14 +13,12 @@ use crate::source::{open, open_writable};
 
 /// The table of the note: one row.
 const TABLE: &str = "plimsoll_side";
-/// How often the note is read where something passing is in the way, and how long in between.
-const ATTEMPTS: u32 = 3;
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// The id of the local database. Where it has none yet, it is given one; a run that only looks goes without.
 ///
 /// # Errors
-/// Where the database cannot be read, or the note cannot be written.
+/// Where the database cannot be read, or the note cannot be written; `Passing` where another agent makes it at this moment:
+/// asked again, it is read.
 pub fn side_id(config: &Config, dry_run: bool) -> Outcome<Option<Uuid>> {
     // No row is read by these plans: no digest is made with the key.
     let place = config.source_place()?;
@@ -46,28 +42,23 @@ pub fn side_id(config: &Config, dry_run: bool) -> Outcome<Option<Uuid>> {
     // Another agent may have been faster.
     match (read(store.as_mut()), defined.and(written)) {
         (Ok(Some(known)), _) => Ok(Some(known)),
+        // Until that one is done, MariaDB wants to be asked again.
+        (Err(failure), _) if failure.kind == FailureKind::Passing => Err(failure),
         (_, Err(failure)) | (Err(failure), Ok(())) => Err(failure),
         (Ok(None), Ok(())) => Err(no_run(format!("the note {TABLE} of the local database is not kept"))),
     }
 }
 
-/// Reads the note. Where another agent makes it at this moment, MariaDB wants to be asked again.
+/// Reads the note.
 fn read(store: &mut dyn LocalStore) -> Outcome<Option<Uuid>> {
-    let mut attempts = ATTEMPTS;
-    loop {
-        let mut found = None;
-        let read = store.look(&mut |look| {
-            look.query(&format!("SELECT side_id FROM {TABLE}"), &[], &mut |cells| {
-                if let [Cell::Text(text)] = cells {
-                    found = Uuid::parse_str(text).ok();
-                }
-                Ok(())
-            })
-        });
-        attempts -= 1;
-        match read {
-            Err(failure) if failure.kind == FailureKind::Passing && attempts > 0 => std::thread::sleep(PAUSE),
-            read => return read.map(|()| found),
-        }
-    }
+    let mut found = None;
+    store.look(&mut |look| {
+        look.query(&format!("SELECT side_id FROM {TABLE}"), &[], &mut |cells| {
+            if let [Cell::Text(text)] = cells {
+                found = Uuid::parse_str(text).ok();
+            }
+            Ok(())
+        })
+    })?;
+    Ok(found)
 }
