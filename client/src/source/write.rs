@@ -90,6 +90,12 @@ pub trait Look {
     /// What the database says.
     fn lookup(&mut self, table: TableId, keys: &[SourceKey]) -> Outcome<Vec<Option<SourceRecord>>>;
 
+    /// As [`Source::sharing`].
+    ///
+    /// # Errors
+    /// What the database says.
+    fn sharing(&mut self, table: TableId, keys: &[SourceKey]) -> Outcome<Vec<SourceRecord>>;
+
     /// A statement on notes that answers rows: `?` marks, whatever the kind.
     ///
     /// # Errors

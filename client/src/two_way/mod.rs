@@ -6,6 +6,7 @@
 //! | `notes` | what is remembered, and where |
 //! | `base`, `block` | what both sides last agreed on |
 //! | `states` | the rows and the memory of ranges |
+//! | `spool` | rows that were read in one pass with others, until they are asked for |
 //! | `conclude` | changes, and what is remembered of them, in one transaction |
 //! | `change` | the changes: what the guard lets, and none that takes other rows along |
 
@@ -14,6 +15,7 @@ mod block;
 mod change;
 mod conclude;
 mod notes;
+mod spool;
 mod states;
 
 use std::collections::HashMap;
@@ -38,6 +40,11 @@ use crate::target::guard;
 use change::HeldBack;
 pub use notes::MadeOf;
 use notes::{Found, Info, KeptRow, damaged};
+pub use spool::MakeFile;
+use spool::Spool;
+
+/// A table of fewer rows is read as often as its ranges are asked for.
+const SPOOLS_FROM: u64 = 1 << 15;
 
 /// A two-way table of the local database.
 #[derive(Debug, Clone)]
@@ -91,6 +98,12 @@ pub struct LocalTables {
     held_back: HashMap<TableId, HeldBack>,
     /// The keys of the rows that were last told of with their states, where rows are kept.
     keys: HashMap<MemoryKey, Vec<u8>>,
+    /// Rows that were read with others, which is done with tables of so many rows.
+    spool: Option<Spool>,
+    spools_from: u64,
+    make_file: MakeFile,
+    /// Whether there was no room for them since the table's run began.
+    has_no_room: bool,
 }
 
 impl LocalTables {
@@ -106,12 +119,21 @@ impl LocalTables {
             rows: HashMap::new(),
             held_back: HashMap::new(),
             keys: HashMap::new(),
+            spool: None,
+            spools_from: SPOOLS_FROM,
+            make_file: tempfile::tempfile,
+            has_no_room: false,
         }
     }
 
     /// The same, writing only as long as no other run has the lease.
     pub fn under(self, lease: Lease) -> Self {
         LocalTables { lease, ..self }
+    }
+
+    /// Reads tables of so many rows at once where several groups of their ranges are asked for, into files that are made so.
+    pub fn spool_from(&mut self, rows: u64, file: MakeFile) {
+        (self.spools_from, self.make_file) = (rows, file);
     }
 
     /// Approves what the guard held back of these tables, once, for a day.
@@ -274,6 +296,7 @@ impl LocalSide for LocalTables {
     }
 
     fn recall(&mut self, table: TableId) -> Outcome<Recollection> {
+        (self.spool, self.has_no_room) = (None, false);
         let local = self.table(table)?;
         self.held_back.remove(&table);
         let (relation, found) = (local.relation(), self.found()?);
@@ -352,8 +375,13 @@ impl LocalSide for LocalTables {
         Ok(held)
     }
 
-    fn states(&mut self, table: TableId, ranges: &[PositionRange]) -> Outcome<LocalStates> {
-        self.read_states(table, ranges)
+    fn states(
+        &mut self,
+        table: TableId,
+        ranges: &[PositionRange],
+        later: &[Vec<PositionRange>],
+    ) -> Outcome<LocalStates> {
+        self.read_states(table, ranges, later)
     }
 
     fn lookup(

@@ -12,7 +12,9 @@ use plimsoll_core::store::{
 use plimsoll_core::two_way::wire::read_columns;
 
 use super::notes::damaged;
+use super::spool::Spool;
 use super::{LocalTable, LocalTables, base, notes};
+use crate::failure::table as refused;
 use crate::source::write::{Look, RowSeen};
 
 /// Keys that are looked up at first, until it is known how large rows are.
@@ -53,50 +55,103 @@ fn bad(row: &BadRow) -> LocalRow {
 
 impl LocalTables {
     /// As [`LocalSide::states`](plimsoll_core::store::LocalSide::states).
-    pub(super) fn read_states(&mut self, table: TableId, ranges: &[PositionRange]) -> Outcome<LocalStates> {
+    pub(super) fn read_states(
+        &mut self,
+        table: TableId,
+        ranges: &[PositionRange],
+        later: &[Vec<PositionRange>],
+    ) -> Outcome<LocalStates> {
         let local = self.table(table)?;
         let has_notes = self.has_notes()?;
-        let (mut rows, entries) = self.look(|look| {
-            let mut rows = Vec::new();
-            look.rows(table, ranges, &mut |row| {
-                rows.push(match row {
-                    RowSeen::Row(row) => good(&local, row)?,
-                    RowSeen::Bad(row) => bad(row),
-                });
-                Ok(())
-            })?;
-            let entries = if has_notes { read_entries(look, &local, ranges)? } else { HashMap::new() };
-            Ok((rows, entries))
-        })?;
-        self.tell_doubles(table, &local, &mut rows)?;
+        let states = match self.spooled(table, &local, ranges, later)? {
+            Some(rows) => LocalStates { rows, entries: Vec::new() },
+            None => self.look(|look| {
+                let mut rows = Vec::new();
+                each_row(look, table, &local, ranges, &mut |row, _| {
+                    rows.push(row);
+                    Ok(())
+                })?;
+                // Of the same moment: of two rows the one that is left by then would count as gone too.
+                tell_doubles(look, table, &local, &mut rows)?;
+                let entries = if has_notes { read_entries(look, &local, ranges)? } else { HashMap::new() };
+                Ok(LocalStates { rows, entries: entries.into_values().collect() })
+            })?,
+        };
         self.keys.clear();
         if local.keeps_rows {
-            self.keys.extend(rows.iter().filter_map(|row| match &row.key {
+            self.keys.extend(states.rows.iter().filter_map(|row| match &row.key {
                 SourceKey::Encoded(key) => Some((row.memory_key(), key.clone())),
                 SourceKey::Raw(_) | SourceKey::Long(_) => None,
             }));
         }
-        Ok(LocalStates { rows, entries: entries.into_values().collect() })
+        Ok(states)
     }
 
-    /// Of rows that share a key once it is encoded one is there; the others are bad.
-    fn tell_doubles(&mut self, table: TableId, local: &LocalTable, rows: &mut Vec<LocalRow>) -> Outcome<()> {
-        let mut known = HashSet::with_capacity(rows.len());
-        let again: HashSet<MemoryKey> =
-            rows.iter().map(LocalRow::memory_key).filter(|key| !known.insert(*key)).collect();
-        if again.is_empty() {
-            return Ok(());
+    /// The rows of a group of ranges that were read with others, or are now; `None` where it is to be read by itself. Nothing
+    /// is remembered of the group.
+    fn spooled(
+        &mut self,
+        table: TableId,
+        local: &LocalTable,
+        ranges: &[PositionRange],
+        later: &[Vec<PositionRange>],
+    ) -> Outcome<Option<Vec<LocalRow>>> {
+        let is_large = self.rows.get(&table).copied().unwrap_or(0) >= self.spools_from;
+        if self.spool.is_none() && (later.is_empty() || !is_large || self.has_no_room) {
+            return Ok(None);
         }
-        let doubles: Vec<SourceKey> =
-            rows.extract_if(.., |row| again.contains(&row.memory_key())).map(|row| row.key).collect();
-        let shared: Vec<SourceKey> = doubles.into_iter().collect::<HashSet<_>>().into_iter().collect();
-        for record in self.store.sharing(table, &shared)? {
-            rows.push(match record {
-                SourceRecord::Row(row) => good(local, &row)?,
-                SourceRecord::Bad(row) => bad(&row),
-            });
+        let is_remembered = self.is_remembered(local, ranges)?;
+        let mut taken = match &mut self.spool {
+            Some(spool) => spool.take(table, ranges),
+            None => Ok(None),
+        };
+        self.has_no_room |= taken.is_err();
+        if !matches!(taken, Ok(Some(_))) {
+            self.spool = None;
+            if is_remembered || later.is_empty() || !is_large || self.has_no_room {
+                return Ok(None);
+            }
+            self.spool = self.fill(table, local, ranges, later)?;
+            self.has_no_room = self.spool.is_none();
+            taken = self.spool.as_mut().map_or(Ok(None), |spool| spool.take(table, ranges));
         }
-        Ok(())
+        let rows = taken.ok().flatten().filter(|rows| !is_remembered && doubled(rows).is_empty());
+        if rows.is_none() {
+            self.spool.iter_mut().for_each(Spool::forget);
+        }
+        Ok(rows)
+    }
+
+    /// Whether anything is remembered of these ranges.
+    fn is_remembered(&mut self, local: &LocalTable, ranges: &[PositionRange]) -> Outcome<bool> {
+        if !self.has_notes()? {
+            return Ok(false);
+        }
+        self.look(|look| Ok(!read_entries(look, local, ranges)?.is_empty()))
+    }
+
+    /// Reads groups of ranges in one pass; `None` where there is no room for them: the pass ends at once then.
+    fn fill(
+        &mut self,
+        table: TableId,
+        local: &LocalTable,
+        ranges: &[PositionRange],
+        later: &[Vec<PositionRange>],
+    ) -> Outcome<Option<Spool>> {
+        let Ok(mut spool) = Spool::new(table, ranges, later, self.make_file) else { return Ok(None) };
+        let all = spool.ranges().to_vec();
+        let mut written = Ok(());
+        let passed = self.store.look(&mut |look| {
+            each_row(look, table, local, &all, &mut |row, content| {
+                written = spool.put(&row, content);
+                written.as_ref().map_err(|error| refused(format!("a temporary file: {error}"))).copied()
+            })
+        });
+        if written.is_err() {
+            return Ok(None);
+        }
+        passed?;
+        Ok(spool.finish().is_ok().then_some(spool))
     }
 
     /// As [`LocalSide::lookup`](plimsoll_core::store::LocalSide::lookup).
@@ -110,7 +165,7 @@ impl LocalTables {
         let (mut taken, mut at_once) = (0usize, FIRST_KEYS);
         while found.len() < keys.len() {
             let some = &keys[found.len()..keys.len().min(found.len() + at_once)];
-            for record in self.store.lookup(table, some)? {
+            for record in self.records(table, some)? {
                 let own = match &record {
                     Some(SourceRecord::Row(row)) => row.row.len() + row.key.len() + ROW_ROOM,
                     _ => ROW_ROOM,
@@ -127,6 +182,85 @@ impl LocalTables {
             at_once = at_once.saturating_mul(GROWTH).min(room.max(1));
         }
         Ok(found)
+    }
+
+    /// Rows by their keys: those that were read with their states, and the others as they are now.
+    fn records(&mut self, table: TableId, keys: &[SourceKey]) -> Outcome<Vec<Option<SourceRecord>>> {
+        let Some(spool) = &self.spool else { return self.store.lookup(table, keys) };
+        let mut found: Vec<Option<SourceRecord>> = keys.iter().map(|key| spool.row(table, key)).collect();
+        let missing: Vec<usize> = (0..keys.len()).filter(|at| found[*at].is_none()).collect();
+        if !missing.is_empty() {
+            let sought: Vec<SourceKey> = missing.iter().map(|at| keys[*at].clone()).collect();
+            for (at, record) in missing.into_iter().zip(self.store.lookup(table, &sought)?) {
+                found[at] = record;
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Each row of ranges, with its content where it has one.
+fn each_row(
+    look: &mut dyn Look,
+    table: TableId,
+    local: &LocalTable,
+    ranges: &[PositionRange],
+    each: &mut dyn FnMut(LocalRow, Option<&SourceRow>) -> Outcome<()>,
+) -> Outcome<()> {
+    look.rows(table, ranges, &mut |row| match row {
+        RowSeen::Row(row) => each(good(local, row)?, Some(row)),
+        RowSeen::Bad(row) => each(bad(row), None),
+    })
+}
+
+/// The keys that several rows have once they are encoded.
+fn doubled(rows: &[LocalRow]) -> HashSet<MemoryKey> {
+    // Only such as share a position can share a key.
+    let mut positions: Vec<Option<i64>> = rows.iter().map(|row| row.position).collect();
+    positions.sort_unstable();
+    let is_shared = |pair: &[Option<i64>]| pair[0] == pair[1];
+    let shared: HashSet<Option<i64>> =
+        positions.windows(2).filter(|pair| is_shared(pair)).map(|pair| pair[0]).collect();
+    let mut known = HashSet::new();
+    rows.iter()
+        .filter(|row| !shared.is_empty() && shared.contains(&row.position))
+        .map(LocalRow::memory_key)
+        .filter(|key| !known.insert(*key))
+        .collect()
+}
+
+/// Of rows that share a key once it is encoded one is there; the others are bad.
+fn tell_doubles(
+    look: &mut dyn Look,
+    table: TableId,
+    local: &LocalTable,
+    rows: &mut Vec<LocalRow>,
+) -> Outcome<()> {
+    let again = doubled(rows);
+    if again.is_empty() {
+        return Ok(());
+    }
+    let doubles: HashSet<SourceKey> =
+        rows.extract_if(.., |row| again.contains(&row.memory_key())).map(|row| row.key).collect();
+    let mut doubles: Vec<SourceKey> = doubles.into_iter().collect();
+    let mut told: HashSet<SourceKey> = HashSet::new();
+    for record in look.sharing(table, &doubles)? {
+        let row = listed(local, record)?;
+        told.insert(row.key.clone());
+        rows.push(row);
+    }
+    // A database without snapshots may have lost the other row meanwhile: this one is there still.
+    doubles.retain(|key| !told.contains(key));
+    for record in look.lookup(table, &doubles)?.into_iter().flatten() {
+        rows.push(listed(local, record)?);
+    }
+    Ok(())
+}
+
+fn listed(local: &LocalTable, record: SourceRecord) -> Outcome<LocalRow> {
+    match record {
+        SourceRecord::Row(row) => good(local, &row),
+        SourceRecord::Bad(row) => Ok(bad(&row)),
     }
 }
 

@@ -9,6 +9,7 @@ mod model;
 mod remembered;
 mod side;
 mod speed;
+mod spooled;
 
 use plimsoll_core::store::LocalSide;
 

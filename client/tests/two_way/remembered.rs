@@ -108,7 +108,7 @@ fn what_was_undecided_is_known_to_have_been_so_once_all_that_was_open_is_forgott
         (recalled.open, recalled.base.map(|base| base.last)),
         (0, Some(BatchId { number: 7, mark: -7 }))
     );
-    let mut entries = local.states(0, &[PositionRange::ALL]).expect("states").entries;
+    let mut entries = local.states(0, &[PositionRange::ALL], &[]).expect("states").entries;
     entries.sort_by_key(|entry| entry.key);
     let once = |position| MemoryEntry {
         key: MemoryKey { position, tail: [0; 8] },

@@ -50,7 +50,10 @@ pub fn open_at(path: PathBuf, made_of: MadeOf) -> LocalTables {
         keeps_rows: false,
         made_of,
     };
-    LocalTables::new(store, vec![table], Guarding::Off)
+    let mut tables = LocalTables::new(store, vec![table], Guarding::Off);
+    // However few rows there are.
+    tables.spool_from(0, tempfile::tempfile);
+    tables
 }
 
 pub struct Both {
@@ -154,9 +157,14 @@ impl LocalSide for Both {
         answer(model, file, |model, file| assert_eq!(file, model))
     }
 
-    fn states(&mut self, table: TableId, ranges: &[PositionRange]) -> Outcome<LocalStates> {
-        let model = self.model.states(table, ranges);
-        let file = self.follow(&model, |file| file.states(table, ranges));
+    fn states(
+        &mut self,
+        table: TableId,
+        ranges: &[PositionRange],
+        later: &[Vec<PositionRange>],
+    ) -> Outcome<LocalStates> {
+        let model = self.model.states(table, ranges, later);
+        let file = self.follow(&model, |file| file.states(table, ranges, later));
         answer(model, file, |model, file| {
             let rows = |states: &LocalStates| sorted(&states.rows, LocalRow::memory_key);
             let entries = |states: &LocalStates| sorted(&states.entries, |entry: &MemoryEntry| entry.key);

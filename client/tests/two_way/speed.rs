@@ -96,6 +96,11 @@ fn a_pass_over_a_level_table_costs_little_more_than_one_of_push() {
     };
     let mut two_way = LocalTables::new(open(true), vec![table], Guarding::Off);
     two_way.begin_base(0, BaseInfo::default()).expect("begun");
+    let groups: Vec<Vec<PositionRange>> = ranges().chunks(4).map(<[PositionRange]>::to_vec).collect();
+    two_way.held(0, &ranges()).expect("held");
+    let began = spent();
+    two_way.states(0, &groups[0], &groups[1..]).expect("states");
+    println!("{rows} rows: read ahead in {:?}", spent() - began);
     // The base is made as the first run makes it: by ascending position.
     let mut push = open(true);
     let mut keys: Vec<(MemoryKey, [u8; 16])> = Vec::new();

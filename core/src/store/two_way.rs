@@ -232,7 +232,7 @@ impl Reason {
     }
 }
 
-/// The rows and the memory of ranges, in one snapshot.
+/// The rows and the memory of ranges, of one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LocalStates {
     /// The rows, in any order. Those that stand nowhere are in the range that is open below.
@@ -506,11 +506,19 @@ pub trait LocalSide {
     /// What these ranges hold and what is remembered of them, which ascend and may meet, one answer each. Keeps no rows.
     fn held(&mut self, table: TableId, ranges: &[PositionRange]) -> Outcome<Vec<LocalHeld>>;
 
-    /// The rows and the memory of these ranges, which ascend and may meet.
-    fn states(&mut self, table: TableId, ranges: &[PositionRange]) -> Outcome<LocalStates>;
+    /// The rows and the memory of these ranges, which ascend and may meet. `later`: further ranges of which the states are
+    /// asked for next, as far as there is time, each list in a call of its own; nothing was remembered of them when they were
+    /// swept. Their rows may be read with these and be answered once as they were then, as long as nothing is remembered of
+    /// them.
+    fn states(
+        &mut self,
+        table: TableId,
+        ranges: &[PositionRange],
+        later: &[Vec<PositionRange>],
+    ) -> Outcome<LocalStates>;
 
-    /// The rows with these keys as they are now, in the order asked, as many as fit into so many bytes, one at least;
-    /// `None`: no such row.
+    /// The rows with these keys as they are now, or as they were when their states were told last, in the order asked, as
+    /// many as fit into so many bytes, one at least; `None`: no such row.
     fn lookup(
         &mut self,
         table: TableId,

@@ -20,6 +20,7 @@ pub fn run(
     let began = clock.now();
     let until = began.saturating_add_unsigned(settings.budget);
     let mut machine = Machine::new(table, settings, memory.clone());
+    machine.work_until(until);
     let mut tries = 1;
     loop {
         // Some keys are decided upon in each run, however little time it has.

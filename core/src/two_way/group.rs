@@ -111,7 +111,8 @@ impl Group {
             let position = known.key.position;
             known.remote =
                 known.guess().filter(|digest| !wrong.contains(&ShortItem { position, digest: *digest }));
-            if let Some(digest) = known.local_seen().digest() {
+            // Who else's row is it? Asked only where there are others.
+            if let Some(digest) = known.local_seen().digest().filter(|_| !found.remote_only.is_empty()) {
                 ours.insert(ShortItem { position, digest }, known.key);
             }
         }

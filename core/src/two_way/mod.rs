@@ -10,6 +10,7 @@
 //! | `decide` | what becomes of a key: a total function |
 //! | `merge` | one row out of two that changed in different columns |
 //! | `sweep` | which ranges are not as they are remembered |
+//! | `fresh` | those of which nothing is remembered, which may be read ahead |
 //! | `group` | which keys of them are to be decided upon |
 //! | `chunk` | brings the rows that decisions need |
 //! | `batch`, `origin` | from decisions to what is done and remembered |
@@ -28,6 +29,7 @@ mod begin;
 mod chunk;
 mod decide;
 mod drive;
+mod fresh;
 mod group;
 mod merge;
 mod origin;
@@ -81,6 +83,8 @@ pub struct Settings {
     pub range_rows: u64,
     /// Rows that are kept in mind at once, about, without their content.
     pub group_rows: u64,
+    /// The same of ranges of which nothing is remembered: their content may be kept on disk meanwhile.
+    pub fresh_rows: u64,
     /// Keys of a batch at most.
     pub batch_rows: usize,
     /// Encoded bytes of rows that one read brings at most, from either side.
@@ -100,7 +104,8 @@ impl Default for Settings {
             allowed_skew: 60 * SECOND,
             range_rows: 4_096,
             group_rows: 1 << 16,
-            batch_rows: 4_096,
+            fresh_rows: 1 << 14,
+            batch_rows: 1 << 13,
             batch_bytes: 8 << 20,
             dry_run: false,
             max_tries: 5,

@@ -24,7 +24,12 @@ pub(super) enum Step<'a> {
     /// Local: what ranges hold, and what is remembered of them.
     Held(&'a [PositionRange]),
     /// Local: the rows and the memory of ranges.
-    States(&'a [PositionRange]),
+    States {
+        /// Of these.
+        ranges: &'a [PositionRange],
+        /// Of which they are asked for next.
+        later: &'a [Vec<PositionRange>],
+    },
     /// Local: the rows with these keys.
     Lookup {
         /// The keys.
@@ -100,7 +105,7 @@ pub(super) fn carry_out(
         Step::CompleteBase => local.complete_base(table).map(done),
         Step::ForgetOpen(last) => local.forget_open(table, last).map(done),
         Step::Held(ranges) => local.held(table, ranges).map(Answer::Held),
-        Step::States(ranges) => local.states(table, ranges).map(Answer::States),
+        Step::States { ranges, later } => local.states(table, ranges, later).map(Answer::States),
         Step::Lookup { keys, bytes } => local.lookup(table, keys, bytes).map(Answer::Found),
         Step::Prepare(pending) => local.prepare(table, pending).map(done),
         Step::Conclude(conclusion) => local.conclude(table, conclusion).map(Answer::Applied),

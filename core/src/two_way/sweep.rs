@@ -24,6 +24,16 @@ fn is_remote_settled(held: &LocalHeld, remote: &RangeSummary) -> bool {
     (remote.row_count, remote.sum) == (held.remote.rows, held.remote.sum)
 }
 
+/// A range that is not as it is remembered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Differing {
+    pub range: PositionRange,
+    /// The rows of the side that has most.
+    pub rows: u64,
+    /// Whether nothing is remembered of it.
+    pub fresh: bool,
+}
+
 /// What the passes found.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Swept {
@@ -31,8 +41,8 @@ pub(super) struct Swept {
     pub whole: Fingerprint,
     /// Rows of the local side.
     pub rows: u64,
-    /// Ranges that are not as they are remembered, each with the rows of the side that has most.
-    pub differing: Vec<(PositionRange, u64)>,
+    /// Ranges that are not as they are remembered, in order.
+    pub differing: Vec<Differing>,
     /// How many rows fewer than remembered each side has there, local first: about so many are to be deleted on the other.
     pub gone: [u64; 2],
 }
@@ -107,7 +117,9 @@ impl Sweep {
             *gone_here += (held.local.rows + held.local.unreadable).saturating_sub(ours);
             *gone_there += held.remote.rows.saturating_sub(remote.row_count);
             let remembered = held.local.rows.max(held.remote.rows);
-            self.swept.differing.push((remote.range, ours.max(remote.row_count).max(remembered)));
+            let fresh = held.local == SeenSum::default() && held.remote == SeenSum::default();
+            let rows = ours.max(remote.row_count).max(remembered);
+            self.swept.differing.push(Differing { range: remote.range, rows, fresh });
         }
         self.divide();
     }
@@ -115,15 +127,15 @@ impl Sweep {
     /// Divides what differs once more, where that is worth a pass.
     fn divide(&mut self) {
         let differing = &self.swept.differing;
-        let rows: u64 = differing.iter().map(|(_, rows)| rows).sum();
-        let largest = differing.iter().map(|(_, rows)| *rows).max().unwrap_or(0);
+        let rows: u64 = differing.iter().map(|differing| differing.rows).sum();
+        let largest = differing.iter().map(|differing| differing.rows).max().unwrap_or(0);
         let ranges = differing.len().max(1);
         let parts = passes::parts(rows, ranges);
         let mostly = rows > self.swept.rows / 2 || rows <= FEW_ROWS.saturating_mul(ranges as u64);
         let dense = mostly && largest <= self.few;
         if rows > self.few && !dense && parts > 1 && self.passes < MOST_PASSES {
             let differing = std::mem::take(&mut self.swept.differing);
-            self.ranges = differing.into_iter().flat_map(|(range, _)| divided(range, parts)).collect();
+            self.ranges = differing.iter().flat_map(|differing| divided(differing.range, parts)).collect();
             self.state = State::Remote;
         }
     }

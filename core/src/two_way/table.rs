@@ -6,6 +6,7 @@ use super::batch::{Batch, Judge};
 use super::begin::Foretold;
 use super::chunk::Chunk;
 use super::decide::Rules;
+use super::fresh::Fresh;
 use super::group::{Group, Unit};
 use super::origin::Brought;
 use super::report::{Memory, Report};
@@ -76,6 +77,7 @@ pub(super) struct Machine<'a> {
     /// Whether the remote side is as it was before the base, or went on from there without it.
     pub(super) rewound: bool,
     /// What is left to do.
+    pub(super) fresh: Fresh,
     pub(super) groups: VecDeque<Vec<PositionRange>>,
     pub(super) units: VecDeque<Unit>,
     /// Keys whose local rows there was no room for, with what was fetched for them.
@@ -92,6 +94,8 @@ pub(super) struct Machine<'a> {
     /// The time by the local clock, in microseconds since the Unix epoch, and by how much it is ahead of the remote side's.
     now: i64,
     ahead: i64,
+    /// When nothing new is taken up any more, by the local clock.
+    until: i64,
     /// Whether it is known what may be relied on: what was left by an earlier run is done.
     pub(super) begun: bool,
     /// Whether the remote side knows a number of this run: without it, a remote side that was set back to before the run
@@ -126,6 +130,7 @@ impl<'a> Machine<'a> {
             number: 0,
             lost: false,
             rewound: false,
+            fresh: Fresh::default(),
             groups: VecDeque::new(),
             units: VecDeque::new(),
             later: None,
@@ -139,6 +144,7 @@ impl<'a> Machine<'a> {
             foretold: Foretold::default(),
             now: 0,
             ahead: 0,
+            until: i64::MAX,
             begun: false,
             marked: false,
             closes_unmarked: false,
@@ -167,7 +173,7 @@ impl<'a> Machine<'a> {
             State::CloseAll => Step::BaseBegun,
             State::ForgetOpen => Step::ForgetOpen(self.batch()),
             State::Sweep(sweep) => return sweep.step(),
-            State::States(ranges) => Step::States(ranges),
+            State::States(ranges) => Step::States { ranges, later: self.fresh.ahead(self.now, self.until) },
             State::Summaries(group) => Step::Ask(Question::Summaries(&group.ranges)),
             State::Reconcile(_, machine) => Step::Ask(machine.step()?.1),
             State::Fetch(chunk) => Step::Fetch { wanted: &chunk.wanted, bytes },
@@ -184,6 +190,11 @@ impl<'a> Machine<'a> {
             State::Complete => Step::CompleteBase,
             State::Done => return None,
         })
+    }
+
+    /// Takes nothing new up after this time by the local clock, in microseconds since the Unix epoch.
+    pub fn work_until(&mut self, until: i64) {
+        self.until = until;
     }
 
     /// Tells the time by the local clock, in microseconds since the Unix epoch.
@@ -326,12 +337,17 @@ impl Machine<'_> {
         let differing = &swept.differing;
         let is_covered = |key: &&MemoryKey| {
             let beyond =
-                differing.partition_point(|(range, _)| range.to.is_some_and(|to| to <= key.position));
-            differing.get(beyond).is_some_and(|(range, _)| range.contains(key.position))
+                differing.partition_point(|before| before.range.to.is_some_and(|to| to <= key.position));
+            differing.get(beyond).is_some_and(|differing| differing.range.contains(key.position))
         };
         let apart: Vec<_> =
             self.forced.iter().filter(|key| !is_covered(key)).map(|key| point(key.position)).collect();
-        self.groups = groups(differing.clone(), self.settings.group_rows).into();
+        let of = |fresh: bool, rows: u64| {
+            let some = differing.iter().filter(|differing| differing.fresh == fresh);
+            groups(some.map(|differing| (differing.range, differing.rows)).collect(), rows)
+        };
+        self.fresh = Fresh::new(of(true, self.settings.fresh_rows), self.now);
+        self.groups = of(false, self.settings.group_rows).into();
         self.groups.extend(places(apart));
         self.swept = swept;
         self.next();
@@ -353,6 +369,8 @@ impl Machine<'_> {
     fn next(&mut self) {
         if self.stop {
             self.left |= !(self.units.is_empty() && self.groups.is_empty() && self.later.is_none());
+            self.left |= !self.fresh.is_empty();
+            self.fresh = Fresh::default();
             self.left |= !self.again.is_empty();
             (self.later, self.rounds) = (None, ROUNDS);
             self.units.clear();
@@ -374,7 +392,7 @@ impl Machine<'_> {
         if !self.records.is_empty() {
             return self.send(Batch::default());
         }
-        if let Some(ranges) = self.groups.pop_front() {
+        if let Some(ranges) = self.fresh.take().or_else(|| self.groups.pop_front()) {
             self.state = State::States(ranges);
             return;
         }

@@ -89,6 +89,7 @@ fn history(seed: u64, policy: Policy, accidents: Accidents) {
     let settings = Settings {
         range_rows: [4, 16, 4_096][rng.random_range(0..3)],
         group_rows: [8, 40, 1 << 16][rng.random_range(0..3)],
+        fresh_rows: [3, 20, 1 << 16][rng.random_range(0..3)],
         batch_rows: [1, 5, 1_000][rng.random_range(0..3)],
         batch_bytes: [1, 35, 8 << 20][rng.random_range(0..3)],
         ..Settings::default()

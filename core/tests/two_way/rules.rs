@@ -261,6 +261,31 @@ fn a_run_without_time_does_a_part_and_the_next_one_goes_on() {
 }
 
 #[test]
+fn a_first_run_reads_no_more_ahead_than_it_has_time_for() {
+    const ROWS: u64 = 6_000;
+    let world = World::new(1);
+    world.with(|state| {
+        for key in 0..ROWS {
+            state.write(Side::Local, key, 1);
+        }
+    });
+    // A call takes a millisecond: each run has time for some groups.
+    let settings = Settings { group_rows: 100, fresh_rows: 40, budget: 200_000, ..Settings::default() };
+    let (mut memory, mut runs, mut sent) = (Memory::default(), 0, 0);
+    loop {
+        let report = world.run(&Table::default(), &settings, &mut memory);
+        let read = world.with(|state| state.rows_read) as u64;
+        (runs, sent) = (runs + 1, sent + report.sent);
+        assert!(report.sent > 100, "{report:#?}");
+        assert!(read <= 2 * report.sent + 1_000, "{read} rows were read to send {}", report.sent);
+        if report.concluded {
+            break;
+        }
+    }
+    assert!((3..20).contains(&runs) && sent == ROWS, "{sent} in {runs} runs");
+}
+
+#[test]
 fn the_base_takes_thirty_two_bytes_a_row() {
     let key = memory_key(1);
     let entry = plimsoll_core::store::Base { digest: [0; 16], columns: Vec::new() };

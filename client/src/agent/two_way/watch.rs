@@ -162,8 +162,13 @@ impl LocalSide for Here<'_, '_> {
         Ok(held)
     }
 
-    fn states(&mut self, table: TableId, ranges: &[PositionRange]) -> Outcome<LocalStates> {
-        self.tables.borrow_mut().states(table, ranges)
+    fn states(
+        &mut self,
+        table: TableId,
+        ranges: &[PositionRange],
+        later: &[Vec<PositionRange>],
+    ) -> Outcome<LocalStates> {
+        self.tables.borrow_mut().states(table, ranges, later)
     }
 
     fn lookup(

@@ -23,12 +23,14 @@ impl<K: Kind> Reader<'_, K> {
         let (table, plan) = (self.table, self.plan);
         let open_below = ranges.iter().position(|range| range.from.is_none());
         let is_found = self.kind.finds_positions(table, plan)?;
+        let are_all = !is_found && joined(ranges) == [PositionRange::ALL];
         // Rows whose digests are made together.
         let mut rows: Vec<SourceRow> = Vec::new();
         let mut digests = self.encoder.digests();
         let mut take = |encoder: &mut Encoder, row: &K::Row<'_>| {
-            let position = encoder.position(plan, row);
+            let position = if are_all { None } else { encoder.position(plan, row) };
             let is_wanted = match position {
+                _ if are_all => true,
                 Some(position) => place_of(ranges, position).is_some(),
                 // Where an index finds the others, these are looked for by themselves.
                 None => open_below.is_some() && !is_found,

@@ -139,6 +139,10 @@ impl<K: WriteKind> Look for Open<'_, K> {
         self.0.with(table, |reader| reader.lookup(keys))
     }
 
+    fn sharing(&mut self, table: TableId, keys: &[SourceKey]) -> Outcome<Vec<SourceRecord>> {
+        self.0.with(table, |reader| reader.sharing(keys))
+    }
+
     fn query(
         &mut self,
         sql: &str,

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plimsoll_core::reconcile::Side;
 use plimsoll_core::store::{
-    Applied, BaseInfo, BatchId, Change, Choice, Failure, FailureKind, MemoryEntry, MemoryKey, OpenKind,
-    Outcome, Pending, Reason, Record, RemoteAct, Seen,
+    Applied, BaseInfo, BatchId, Change, Choice, Failure, FailureKind, LocalRow, MemoryEntry, MemoryKey,
+    OpenKind, Outcome, Pending, PositionRange, Reason, Record, RemoteAct, Seen,
 };
 use plimsoll_core::two_way::Merging;
 use rand::rngs::StdRng;
@@ -102,6 +102,16 @@ pub struct State {
     pub bad: BTreeSet<u64>,
     /// The local side's rows as the call under way found them.
     pub found: BTreeMap<u64, Row>,
+    /// Rows of ranges that were read ahead, and what was told last of such.
+    pub spool: Vec<ReadAhead>,
+    pub told: BTreeMap<u64, Row>,
+}
+
+/// The rows of ranges, and the content of those that have one.
+pub struct ReadAhead {
+    pub ranges: Vec<PositionRange>,
+    pub rows: Vec<LocalRow>,
+    pub content: BTreeMap<u64, Row>,
 }
 
 /// Whether the row of a key has something in columns that are altered.
@@ -142,6 +152,8 @@ impl State {
             merging: None,
             bad: BTreeSet::new(),
             found: BTreeMap::new(),
+            spool: Vec::new(),
+            told: BTreeMap::new(),
         }
     }
 
