@@ -90,7 +90,9 @@ impl<'s> World<'s> {
         self.agent.home.unset_env("PLIMSOLL_FAULT");
         let mut last = None;
         for _ in 0..most {
-            last = Some(self.agent.home.run(["sync", "--quiet", "--json", "--allow-mass-delete"]));
+            let run = self.agent.home.run(["sync", "--quiet", "--json", "--allow-mass-delete"]);
+            assert!(!run.stderr.contains("restored"), "nothing that was committed is lost: {run:?}");
+            last = Some(run);
         }
         let quiet = self.agent.sync();
         assert_eq!(quiet.code, Some(0), "{quiet:?}, before it {last:?}");

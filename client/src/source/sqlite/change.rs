@@ -1,8 +1,9 @@
 //! Whether the database file may have changed: its file change counter, and in WAL mode the log's index.
 
 use std::fs::{self, File, Metadata};
-use std::io::{Error, ErrorKind, Read, Result, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Result, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::UNIX_EPOCH;
 
 /// How much of the database's header tells: the change counter stands at byte 24, the version that last
@@ -13,14 +14,39 @@ const WAL_INDEX: usize = 96;
 /// The WAL's own header: its salts change with each restart of the log.
 const WAL_HEADER: usize = 32;
 
-/// The files that tell, kept open: who closes a file gives up all locks that its process has on it (POSIX), and those of
-/// SQLite keep others from taking the WAL away under a connection, which would then read an old state for ever. To be
-/// dropped after the connection.
+/// All files that were opened here. Who closes a file gives up all locks that its process has on it (POSIX), through whichever
+/// descriptor: those of every SQLite connection to it. Without them another program takes the WAL away from under a connection,
+/// and what that commits is lost, or writes beside it. So a file is closed once no database is open in this process at all.
+static OPENED: Mutex<Opened> = Mutex::new(Opened { databases: 0, files: Vec::new() });
+
+#[derive(Debug)]
+struct Opened {
+    /// Databases that are open in this process.
+    databases: usize,
+    files: Vec<File>,
+}
+
+fn opened() -> MutexGuard<'static, Opened> {
+    // Nothing is left half-way where somebody panics.
+    OPENED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The files of a database that tell. To be made before any connection to it, and dropped after it.
 #[derive(Debug)]
 pub struct ChangeFiles {
     database: PathBuf,
-    /// The database first.
-    open: Vec<File>,
+    /// What the file was when it was opened.
+    identity: Option<(u64, u64)>,
+}
+
+impl Drop for ChangeFiles {
+    fn drop(&mut self) {
+        let mut opened = opened();
+        opened.databases -= 1;
+        if opened.databases == 0 {
+            opened.files.clear();
+        }
+    }
 }
 
 impl ChangeFiles {
@@ -29,7 +55,11 @@ impl ChangeFiles {
     /// # Errors
     /// Where it cannot be opened.
     pub fn open(database: &Path) -> Result<Self> {
-        Ok(ChangeFiles { open: vec![File::open(database)?], database: database.to_owned() })
+        opened().databases += 1;
+        let mut files = ChangeFiles { database: database.to_owned(), identity: None };
+        let found = opened().read(database, |file| Ok(identity(&file.metadata()?)));
+        files.identity = found?;
+        Ok(files)
     }
 
     /// Whether another file bears the name by now.
@@ -37,9 +67,7 @@ impl ChangeFiles {
     /// # Errors
     /// Where there is none.
     pub fn is_replaced(&self) -> Result<bool> {
-        let now = fs::metadata(&self.database)?;
-        let opened = self.open.first().map(File::metadata).transpose()?;
-        Ok(opened.is_some_and(|opened| identity(&opened) != identity(&now)))
+        Ok(self.identity != identity(&fs::metadata(&self.database)?))
     }
 
     /// A token that differs whenever a transaction was committed since. It is read from the files, so it costs
@@ -47,12 +75,13 @@ impl ChangeFiles {
     ///
     /// # Errors
     /// Where the database file cannot be read.
-    pub fn token(&mut self) -> Result<Vec<u8>> {
+    pub fn token(&self) -> Result<Vec<u8>> {
         let mut token = Vec::with_capacity(HEADER + WAL_INDEX + WAL_HEADER + 64);
-        let database = self.database.clone();
-        self.add(&mut token, &database, HEADER)?;
+        let mut opened = opened();
+        opened.read(&self.database, |file| add(&mut token, file, HEADER))?;
         for (suffix, length) in [("-wal", WAL_HEADER), ("-shm", WAL_INDEX)] {
-            match self.add(&mut token, &beside(&database, suffix), length) {
+            let path = beside(&self.database, suffix);
+            match opened.read(&path, |file| add(&mut token, file, length)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => token.push(0),
                 Err(error) => return Err(error),
@@ -60,43 +89,41 @@ impl ChangeFiles {
         }
         Ok(token)
     }
+}
 
-    /// Size, time of change and first bytes of a file that has any. The index in shared memory has no time worth keeping:
-    /// readers touch it.
-    fn add(&mut self, token: &mut Vec<u8>, path: &Path, length: usize) -> Result<()> {
-        let file = self.file(path)?;
-        let mut first = Vec::with_capacity(length);
-        file.seek(SeekFrom::Start(0))?;
-        file.take(length as u64).read_to_end(&mut first)?;
-        token.push(u8::from(!first.is_empty()));
-        if first.is_empty() {
-            return Ok(());
-        }
-        if length != WAL_INDEX {
-            let metadata = file.metadata()?;
-            token.extend_from_slice(&metadata.len().to_le_bytes());
-            let changed = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-            token.extend_from_slice(&changed.unwrap_or_default().as_nanos().to_le_bytes());
-        }
-        token.extend_from_slice(&first);
-        Ok(())
+/// Size, time of change and first bytes of a file that has any. The index in shared memory has no time worth keeping:
+/// readers touch it.
+fn add(token: &mut Vec<u8>, file: &mut File, length: usize) -> Result<()> {
+    let mut first = Vec::with_capacity(length);
+    file.seek(SeekFrom::Start(0))?;
+    file.take(length as u64).read_to_end(&mut first)?;
+    token.push(u8::from(!first.is_empty()));
+    if first.is_empty() {
+        return Ok(());
     }
+    if length != WAL_INDEX {
+        let metadata = file.metadata()?;
+        token.extend_from_slice(&metadata.len().to_le_bytes());
+        let changed = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        token.extend_from_slice(&changed.unwrap_or_default().as_nanos().to_le_bytes());
+    }
+    token.extend_from_slice(&first);
+    Ok(())
+}
 
-    /// The file of this name, opened once.
-    fn file(&mut self, path: &Path) -> Result<&mut File> {
-        let wanted = identity(&fs::metadata(path)?);
-        let is_it = |file: &File| file.metadata().is_ok_and(|metadata| identity(&metadata) == wanted);
-        let at = match self.open.iter().position(is_it).filter(|_| wanted.is_some()) {
+impl Opened {
+    /// Does something with the file of this name, which is opened once.
+    fn read<T>(&mut self, path: &Path, work: impl FnOnce(&mut File) -> Result<T>) -> Result<T> {
+        let Some(wanted) = identity(&fs::metadata(path)?) else { return work(&mut File::open(path)?) };
+        let is_it = |file: &File| file.metadata().is_ok_and(|metadata| identity(&metadata) == Some(wanted));
+        let at = match self.files.iter().position(is_it) {
             Some(at) => at,
             None => {
-                if wanted.is_none() {
-                    self.open.truncate(1);
-                }
-                self.open.push(File::open(path)?);
-                self.open.len() - 1
+                self.files.push(File::open(path)?);
+                self.files.len() - 1
             }
         };
-        self.open.get_mut(at).ok_or_else(|| Error::from(ErrorKind::NotFound))
+        work(&mut self.files[at])
     }
 }
 
