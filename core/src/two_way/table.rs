@@ -439,11 +439,10 @@ impl Machine<'_> {
         batch.bring(std::mem::take(&mut self.records));
         if self.settings.dry_run {
             batch.count(&mut self.report);
-        } else if !batch.acts.is_empty() || !(batch.is_empty() || self.marked) {
-            return self.prepare(batch);
         } else if !batch.is_empty() {
-            self.conclude(Box::new(batch), None, Vec::new());
-            return;
+            // Also one that brings the remote side nothing has a number there, after all that was read of it: where that is set
+            // back to before what this side took from it, it does not know the number.
+            return self.prepare(batch);
         }
         self.done(batch);
         self.next();

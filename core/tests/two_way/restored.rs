@@ -5,7 +5,7 @@ use plimsoll_core::store::{BaseInfo, OpenKind, Reason};
 use plimsoll_core::sync::Status;
 use plimsoll_core::two_way::{Memory, Policy, Settings, Table};
 
-use crate::model::{Local, World, memory_key};
+use crate::model::{Local, Remote, World, memory_key};
 use crate::rules::{both, choose, level, put, row, sync};
 
 const POLICIES: [Policy; 4] = [Policy::Newest, Policy::Local, Policy::Remote, Policy::Ask];
@@ -160,8 +160,47 @@ fn a_backup_of_any_moment_of_a_run_leaves_no_difference_without_a_record() {
     }
 }
 
+#[test]
+fn a_remote_side_that_is_set_back_to_any_moment_of_a_run_takes_nothing_along() {
+    let settings = Settings { range_rows: 2, group_rows: 2, batch_rows: 1, ..Settings::default() };
+    for moment in 1.. {
+        let (world, mut memory) = level(0..12);
+        world.with(|state| {
+            for key in 20..24 {
+                state.write(Side::Local, key, 1);
+            }
+            for key in 30..34 {
+                state.write(Side::Remote, key, 1);
+            }
+            let mut calls = 0;
+            state.hook = Some(Box::new(move |state| {
+                calls += 1;
+                if calls == moment {
+                    REMOTE.set(Some(state.remote.clone()));
+                    // What the remote side will have lost.
+                    for key in 40..44 {
+                        state.write(Side::Remote, key, 1);
+                    }
+                }
+            }));
+        });
+        let report = world.run(&Table::default(), &settings, &mut memory);
+        assert!(report.failure.is_none(), "{report:#?}");
+        let Some(backup) = REMOTE.take() else { return };
+        let rows = world.with(|state| {
+            state.hook = None;
+            state.restore_remote(backup);
+            state.local.rows.rows.clone()
+        });
+        let report = sync(&world, &Table::default(), &mut memory);
+        let now = world.with(|state| state.local.rows.rows.clone());
+        assert_eq!(now, rows, "set back to call {moment}: {report:#?}");
+    }
+}
+
 thread_local! {
     static BACKUP: std::cell::RefCell<Option<Local>> = const { std::cell::RefCell::new(None) };
+    static REMOTE: std::cell::RefCell<Option<Remote>> = const { std::cell::RefCell::new(None) };
 }
 
 #[test]
