@@ -163,7 +163,6 @@ pub fn purge(database: &Database, run_id: i64) -> Answer<()> {
                  ORDER BY r.started_at LIMIT $3))",
             &[database.id.into(), (days * 86_400.0).into(), PURGE_LIMIT.into(), run_id.into()],
         )?;
-        two_way::purge_batches(database.id)?;
         two_way::purge_records(database.id, days)
     })
 }

@@ -1,7 +1,6 @@
 //! What is remembered of a two-way table: the number of its run, of its last batch, and what became of the acts of
 //! batches not long ago.
 
-use pgrx::Uuid;
 use pgrx::spi::Spi;
 use plimsoll_core::digest::Digester;
 use plimsoll_core::store::{Applied, Settled};
@@ -17,13 +16,10 @@ use crate::table::ManagedTable;
 const RUN_BITS: u32 = 24;
 
 /// Days for which it is remembered what became of a batch.
-const BATCH_DAYS: f64 = 7.0;
+const BATCH_DAYS: i32 = 7;
 
 /// Days for which it is remembered how far a run came: a backup of a local database that is older has no base any more.
-const RUN_DAYS: f64 = 90.0;
-
-/// Batches, and runs, that one purge forgets at most.
-const PURGE_LIMIT: i64 = 10_000;
+const RUN_DAYS: i32 = 30;
 
 /// What is remembered of a table.
 #[derive(Debug, Clone, Copy, Default)]
@@ -312,45 +308,35 @@ impl Part {
                     first_of_run.into(),
                 ],
             )?;
-            Ok(())
+            forget_oldest(database, table)
         })?;
         Ok(answer)
     }
 }
 
-/// Forgets what became of old batches of a database, and how far old runs came, a bounded number a call.
-pub fn purge(database_id: Uuid) -> Answer<()> {
+/// Forgets what became of the oldest batches of a table, and how far its oldest runs came: with each batch two of either, so
+/// that no more are kept than came in that time, and none are looked through.
+fn forget_oldest(database: &Database, table: &ManagedTable) -> Answer<()> {
     Spi::run_with_args(
-        "WITH old AS (
-             DELETE FROM plimsoll.two_way_run p USING (
-                 SELECT o.table_id, o.last_batch
-                 FROM plimsoll.two_way_record r CROSS JOIN LATERAL (
-                     SELECT c.table_id, c.last_batch, c.followed_at FROM plimsoll.two_way_run c
-                     WHERE c.database_id OPERATOR(pg_catalog.=) $1
-                         AND c.table_id OPERATOR(pg_catalog.=) r.table_id
-                     ORDER BY c.last_batch LIMIT $3) o
-                 WHERE r.database_id OPERATOR(pg_catalog.=) $1 AND o.followed_at OPERATOR(pg_catalog.<)
-                     (pg_catalog.now() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $4))) o
-             WHERE p.database_id OPERATOR(pg_catalog.=) $1 AND p.table_id OPERATOR(pg_catalog.=) o.table_id
-                 AND p.last_batch OPERATOR(pg_catalog.=) o.last_batch)
+        "WITH runs AS (
+             DELETE FROM plimsoll.two_way_run r USING (
+                 SELECT c.last_batch, c.followed_at FROM plimsoll.two_way_run c
+                 WHERE c.database_id OPERATOR(pg_catalog.=) $1 AND c.table_id OPERATOR(pg_catalog.=) $2
+                 ORDER BY c.last_batch LIMIT 2) o
+             WHERE r.database_id OPERATOR(pg_catalog.=) $1 AND r.table_id OPERATOR(pg_catalog.=) $2
+                 AND r.last_batch OPERATOR(pg_catalog.=) o.last_batch
+                 AND o.followed_at OPERATOR(pg_catalog.<)
+                     (pg_catalog.now() OPERATOR(pg_catalog.-) pg_catalog.make_interval(days => $4)))
          DELETE FROM plimsoll.two_way_batch b USING (
-                 SELECT o.table_id, o.batch_number, o.first_act
-                 FROM plimsoll.two_way_record r CROSS JOIN LATERAL (
-                     SELECT c.table_id, c.batch_number, c.first_act, c.applied_at FROM plimsoll.two_way_batch c
-                     WHERE c.database_id OPERATOR(pg_catalog.=) $1
-                         AND c.table_id OPERATOR(pg_catalog.=) r.table_id
-                     ORDER BY c.batch_number, c.first_act LIMIT $3) o
-                 WHERE r.database_id OPERATOR(pg_catalog.=) $1 AND o.applied_at OPERATOR(pg_catalog.<)
-                     (pg_catalog.now() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $2))) o
-             WHERE b.database_id OPERATOR(pg_catalog.=) $1 AND b.table_id OPERATOR(pg_catalog.=) o.table_id
+                 SELECT c.batch_number, c.first_act, c.applied_at FROM plimsoll.two_way_batch c
+                 WHERE c.database_id OPERATOR(pg_catalog.=) $1 AND c.table_id OPERATOR(pg_catalog.=) $2
+                 ORDER BY c.batch_number, c.first_act LIMIT 2) o
+             WHERE b.database_id OPERATOR(pg_catalog.=) $1 AND b.table_id OPERATOR(pg_catalog.=) $2
                  AND b.batch_number OPERATOR(pg_catalog.=) o.batch_number
-                 AND b.first_act OPERATOR(pg_catalog.=) o.first_act",
-        &[
-            database_id.into(),
-            (BATCH_DAYS * 86_400.0).into(),
-            PURGE_LIMIT.into(),
-            (RUN_DAYS * 86_400.0).into(),
-        ],
+                 AND b.first_act OPERATOR(pg_catalog.=) o.first_act
+                 AND o.applied_at OPERATOR(pg_catalog.<)
+                     (pg_catalog.now() OPERATOR(pg_catalog.-) pg_catalog.make_interval(days => $3))",
+        &[database.id.into(), table.table_id.into(), BATCH_DAYS.into(), RUN_DAYS.into()],
     )?;
     Ok(())
 }

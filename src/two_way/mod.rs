@@ -27,7 +27,7 @@ mod records;
 mod resolve;
 mod shown;
 
-pub use memory::{forget, purge as purge_batches};
+pub use memory::forget;
 pub use records::purge as purge_records;
 
 use pgrx::Uuid;
