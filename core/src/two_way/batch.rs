@@ -264,14 +264,16 @@ impl Batch {
     /// Takes what became of the acts. What the local side does then; `None` where the answer is none.
     pub fn applied(
         &mut self,
-        batch: Option<BatchId>,
+        batch: BatchId,
         applied: Vec<Applied>,
         report: &mut Report,
     ) -> Option<Conclusion> {
         if applied.len() != self.acts.len() {
             return None;
         }
-        let mut conclusion = Conclusion { batch, settled: self.take_agreed(), ..Conclusion::default() };
+        let settled = self.take_agreed();
+        let mut conclusion =
+            Conclusion { batch: Some(batch), applied: true, settled, ..Conclusion::default() };
         let here = std::mem::take(&mut self.here);
         for (origin, change) in here {
             self.concluding.push(origin);

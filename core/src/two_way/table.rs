@@ -301,7 +301,7 @@ impl<'a> Machine<'a> {
             (State::Apply(batch, id), Answer::Applied(applied)) => {
                 let deletes = batch.deletes_there();
                 self.planned[1] = self.planned[1].saturating_sub(deletes);
-                return self.conclude(batch, Some(id), applied);
+                return self.conclude(batch, id, applied);
             }
             (State::Conclude(mut batch, conclusion), Answer::Applied(applied)) => {
                 if !batch.concluded(&conclusion, applied, &mut self.report) {
@@ -465,9 +465,8 @@ impl Machine<'_> {
         self.state = State::Prepare(Box::new(batch), pending);
     }
 
-    fn conclude(&mut self, mut batch: Box<Batch>, id: Option<BatchId>, applied: Vec<Applied>) -> bool {
+    fn conclude(&mut self, mut batch: Box<Batch>, id: BatchId, applied: Vec<Applied>) -> bool {
         let Some(mut conclusion) = batch.applied(id, applied, &mut self.report) else { return false };
-        conclusion.applied = id.is_some();
         conclusion.serial = self.next_serial();
         conclusion.planned = self.planned[0].max(conclusion.deletes());
         self.state = State::Conclude(batch, conclusion);
