@@ -38,14 +38,20 @@ fn turn(pull: &Pull, direction: &str) {
     pull.agent.home.write("plimsoll.toml", &text.replace("direction = \"pull\"", direction));
 }
 
+/// Both tables, with so many rows each that were pulled once.
+fn tagged(rows: u32) -> Pull {
+    let mut pull = Pull::of(&[&TAG, &LABEL]);
+    pull.there(&format!(
+        "INSERT INTO tag SELECT $T, md5(i::text)::uuid, 'n' || i, i FROM generate_series(1, {rows}) i;
+         INSERT INTO label SELECT $T, md5(i::text)::uuid, 'n' || i FROM generate_series(1, {rows}) i"
+    ));
+    pull.sync();
+    pull
+}
+
 #[test]
 fn of_rows_here_that_are_one_there_one_is_left() {
-    let mut pull = Pull::of(&[&TAG, &LABEL]);
-    pull.there(
-        "INSERT INTO tag SELECT $T, md5(i::text)::uuid, 'n' || i, i FROM generate_series(1, 200) i;
-         INSERT INTO label SELECT $T, md5(i::text)::uuid, 'n' || i FROM generate_series(1, 200) i",
-    );
-    pull.sync();
+    let mut pull = tagged(200);
     for direction in ["direction = \"pull\"", SNAPSHOT] {
         turn(&pull, direction);
         // Lower and higher versions, other content and the same.
@@ -88,12 +94,7 @@ fn rows_that_no_encoding_holds_are_overwritten_wherever_they_stand() {
 
 #[test]
 fn a_row_whose_key_is_null_is_deleted() {
-    let mut pull = Pull::of(&[&TAG, &LABEL]);
-    pull.there(
-        "INSERT INTO tag SELECT $T, md5(i::text)::uuid, 'n' || i, i FROM generate_series(1, 50) i;
-         INSERT INTO label SELECT $T, md5(i::text)::uuid, 'n' || i FROM generate_series(1, 50) i",
-    );
-    pull.sync();
+    let mut pull = tagged(50);
     for direction in ["direction = \"pull\"", SNAPSHOT] {
         turn(&pull, direction);
         pull.here(

@@ -47,17 +47,32 @@ fn wire(values: &[Value<'_>]) -> Vec<u8> {
     wire
 }
 
-fn upsert(store: &mut dyn LocalStore, rows: &[SourceRow]) -> Vec<Applied> {
-    let changes: Vec<RowChange<'_>> =
-        rows.iter().map(|row| RowChange::Upsert { row, expected: Expected::Anything }).collect();
+/// Makes changes in one transaction.
+fn apply(store: &mut dyn LocalStore, changes: &[RowChange<'_>]) -> Vec<Applied> {
     let mut answers = Vec::new();
     store
         .transact(&mut |transaction| {
-            answers = transaction.apply(0, &changes)?;
+            answers = transaction.apply(0, changes)?;
             Ok(())
         })
         .expect("a transaction");
     answers
+}
+
+fn upsert(store: &mut dyn LocalStore, rows: &[SourceRow]) -> Vec<Applied> {
+    let changes: Vec<RowChange<'_>> =
+        rows.iter().map(|row| RowChange::Upsert { row, expected: Expected::Anything }).collect();
+    apply(store, &changes)
+}
+
+/// Deletes rows in this order, whatever they are by now.
+fn delete<'r>(store: &mut dyn LocalStore, rows: impl IntoIterator<Item = &'r SourceRow>) -> Vec<Applied> {
+    let deletion = |row: &'r SourceRow| RowChange::Delete {
+        position: row.item.position,
+        key: &row.key,
+        expected: Expected::Anything,
+    };
+    apply(store, &rows.into_iter().map(deletion).collect::<Vec<_>>())
 }
 
 /// The column of a type, as an application declares it.
@@ -200,21 +215,7 @@ fn keys_are_found_however_they_are_spelled_and_stay_so() {
         ]
     );
     // Both have children; the third goes.
-    let changes: Vec<RowChange<'_>> = rows
-        .iter()
-        .map(|row| RowChange::Delete {
-            position: row.item.position,
-            key: &row.key,
-            expected: Expected::Anything,
-        })
-        .collect();
-    store
-        .transact(&mut |transaction| {
-            let answers = transaction.apply(0, &changes)?;
-            assert_eq!(states(&answers), ["23503 true", "23503 true", "done"]);
-            Ok(())
-        })
-        .expect("a transaction");
+    assert_eq!(states(&delete(store.as_mut(), &rows)), ["23503 true", "23503 true", "done"]);
 }
 
 #[test]
@@ -287,22 +288,7 @@ fn rows_that_refer_to_each_other_come_and_go_in_any_order() {
     let rows: Vec<SourceRow> =
         (1..=500).map(|id| row(&schema, wire(&[Value::Int(id), Value::Int((id + 1).min(500))]))).collect();
     assert!(states(&upsert(store.as_mut(), &rows)).iter().all(|state| state == "done"));
-    let changes: Vec<RowChange<'_>> = rows
-        .iter()
-        .rev()
-        .map(|row| RowChange::Delete {
-            position: row.item.position,
-            key: &row.key,
-            expected: Expected::Anything,
-        })
-        .collect();
-    store
-        .transact(&mut |transaction| {
-            let answers = transaction.apply(0, &changes)?;
-            assert!(states(&answers).iter().all(|state| state == "done"));
-            Ok(())
-        })
-        .expect("a transaction");
+    assert!(states(&delete(store.as_mut(), rows.iter().rev())).iter().all(|state| state == "done"));
 }
 
 #[test]
@@ -326,14 +312,7 @@ fn a_row_that_no_encoding_holds_is_deleted_as_it_was_seen() {
     fixture.run("UPDATE t SET n = 'z' WHERE id = 1");
     let changes: Vec<RowChange<'_>> =
         bad.iter().map(|bad| RowChange::DeleteBad { key: &bad.key, expected: bad.source_digest }).collect();
-    let mut answers = Vec::new();
-    store
-        .transact(&mut |transaction| {
-            answers = transaction.apply(0, &changes)?;
-            Ok(())
-        })
-        .expect("a transaction");
-    let mut found = states(&answers);
+    let mut found = states(&apply(store.as_mut(), &changes));
     found.sort();
     assert_eq!(found, ["Changed", "done"]);
     let left: String = fixture
@@ -364,21 +343,7 @@ fn a_row_whose_deferred_foreign_key_does_not_hold_waits_alone() {
     assert_eq!(states(&upsert(store.as_mut(), &rows)), ["done", "done", "23503 true", "23503 true", "done"]);
     fixture.run("INSERT INTO child VALUES (5); INSERT INTO parent VALUES (7)");
     assert_eq!(states(&upsert(store.as_mut(), &rows)), ["done"; 5]);
-    let changes: Vec<RowChange<'_>> = [&rows[0], &rows[1], &rows[4], &rows[3]]
-        .iter()
-        .map(|row| RowChange::Delete {
-            position: row.item.position,
-            key: &row.key,
-            expected: Expected::Anything,
-        })
-        .collect();
-    let mut answers = Vec::new();
-    store
-        .transact(&mut |transaction| {
-            answers = transaction.apply(0, &changes)?;
-            Ok(())
-        })
-        .expect("a transaction");
+    let answers = delete(store.as_mut(), [&rows[0], &rows[1], &rows[4], &rows[3]]);
     // The third refers to the first, and the first to the second.
     assert_eq!(states(&answers), ["23503 true", "23503 true", "23503 true", "done"]);
 }
@@ -441,21 +406,7 @@ fn a_row_that_cannot_be_deleted_is_there_whatever_a_trigger_had_done() {
         let (mut store, schema) = store(&fixture, &[("id", "int8*"), ("a", "text")], TableConfig::default());
         let of = |(id, text)| row(&schema, wire(&[Value::Int(id), Value::Text(text)]));
         let rows: Vec<SourceRow> = [(1, "a"), (2, "b"), (3, "c"), (4, "d")].map(of).to_vec();
-        let changes: Vec<RowChange<'_>> = rows
-            .iter()
-            .map(|row| RowChange::Delete {
-                position: row.item.position,
-                key: &row.key,
-                expected: Expected::Anything,
-            })
-            .collect();
-        let mut answers = Vec::new();
-        store
-            .transact(&mut |transaction| {
-                answers = transaction.apply(0, &changes)?;
-                Ok(())
-            })
-            .expect("a transaction");
+        let answers = delete(store.as_mut(), &rows);
         let gone = states(&answers).iter().filter(|state| *state == "done").count();
         assert_eq!(gone, most, "{said} {refuses}: {answers:?}");
         assert!(
